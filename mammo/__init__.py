@@ -1,0 +1,1 @@
+"""Benign or malignant: a PyTorch Lightning and Hydra research framework for mammograms."""

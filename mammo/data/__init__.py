@@ -1,0 +1,1 @@
+"""From case files and pixels on disk to batches on the device."""

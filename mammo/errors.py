@@ -1,0 +1,13 @@
+"""The errors a user can mend. A command prints their one sentence and exits with status 1."""
+
+
+class MammoError(Exception):
+    """One sentence for a person: what is wrong, with which value, and what to do about it."""
+
+
+class ConfigError(MammoError):
+    """A key or value of the configuration is wrong."""
+
+
+class DataError(MammoError):
+    """A file or table of the data is wrong."""

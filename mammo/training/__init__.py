@@ -1,0 +1,1 @@
+"""Lightning module, optimisers, callbacks, and the function that runs a training."""
