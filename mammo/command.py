@@ -1,0 +1,90 @@
+"""The decorator that turns a function of the config into a command whose errors are one sentence."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from mammo.config import CONF, check, nearest
+from mammo.errors import MammoError
+
+
+def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Decorator: a function of the checked config becomes a command whose errors are one sentence."""
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        def checked(cfg: DictConfig) -> Any:
+            try:
+                check(cfg)
+                return task(cfg)
+            except MammoError as error:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise  # the other jobs go on
+                _stop(str(error))
+
+        # hydra names the job after the module of the function it is given
+        checked.__module__, checked.__qualname__ = task.__module__, task.__qualname__
+
+        def command() -> None:
+            # without it hydra prints errors its own way, a traceback for those of the task
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+            try:
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
+            except MammoError as error:
+                _stop(str(error))
+            except (HydraException, OmegaConfBaseException) as error:
+                _stop(_sentence(error, config_name))
+
+        return command
+
+    return decorate
+
+
+def _stop(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _sentence(error: Exception, config_name: str) -> str:
+    """One sentence for what hydra and omegaconf say in several lines."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = [option for option in error.options if not option.startswith("_")]
+        return f"{group}={choice}: no such choice; choose from {', '.join(options)}"
+    override = next((argument for argument in sys.argv[1:] if _names(argument, error)), None)
+    if override and re.search(r"not in struct|Could not override|not in '", f"{error}{error.__cause__}"):
+        key = override.partition("=")[0].lstrip("+~")
+        return f"{override}: no such key{nearest(key, _known_keys(config_name))}"
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    reason = str(cause).partition("\n")[0].rstrip(".")
+    return f"{override}: {reason}" if override else reason
+
+
+def _names(argument: str, error: Exception) -> bool:
+    key = argument.partition("=")[0].lstrip("+~")
+    return not argument.startswith("-") and (argument in str(error) or f"'{key}'" in str(error))
+
+
+def _known_keys(config_name: str) -> list[str]:
+    """All keys and groups under the group choices of the command line."""
+    groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+    choices = [argument for argument in sys.argv[1:] if argument.partition("=")[0] in groups]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return list(_keys(hydra.compose(config_name, overrides=choices), ""))
+
+
+def _keys(node: DictConfig, prefix: str) -> Iterator[str]:
+    for key in map(str, node):
+        yield f"{prefix}{key}"
+        if isinstance(child := node._get_node(key), DictConfig):
+            yield from _keys(child, f"{prefix}{key}.")

@@ -1,0 +1,107 @@
+"""The run folder: where a training leaves what it used, what it did and what came out."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from mammo.errors import ConfigError
+
+Status = Literal["running", "finished", "failed", "interrupted"]
+
+_PACKAGES = ("mammo", "torch", "torchvision", "pytorch-lightning", "timm", "torchmetrics", "pydicom", "numpy")
+
+
+def dated(name: str, *, parent: Path = Path("runs")) -> Path:
+    """`runs/<date>-<time>-<name>`, of local time."""
+    return parent / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
+
+
+class RunFolder:
+    """A run's folder with `config.yaml`, `run.json` and what the training adds.
+
+    Args:
+        path: the folder, existing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.tensorboard = path / "tensorboard"
+        self.figures = path / "figures"
+        self.metrics = path / "metrics.csv"
+
+    @classmethod
+    def create(cls, path: Path, *, config: dict[str, Any], overrides: list[str]) -> "RunFolder":
+        """Makes the folder and writes the resolved config and the start of `run.json`.
+
+        Raises:
+            ConfigError: the folder holds a run already, or cannot be written.
+        """
+        if (path / "run.json").exists():
+            raise ConfigError(f"run_dir={path}: holds a run already; give another folder or remove it")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        except OSError as error:
+            raise ConfigError(f"run_dir={path}: cannot be written: {error.strerror}") from error
+        run = cls(path)
+        run.record(
+            status="running",
+            seed=config["seed"],
+            overrides=overrides,
+            started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            host=platform.node(),
+            commit=git_commit(),
+            versions={package: importlib.metadata.version(package) for package in _PACKAGES},
+        )
+        return run
+
+    def facts(self) -> dict[str, Any]:
+        """The content of `run.json`; empty before it is written."""
+        file = self.path / "run.json"
+        return dict(json.loads(file.read_text())) if file.exists() else {}
+
+    def record(self, **facts: Any) -> None:
+        """Adds facts to `run.json`, which is whole at any moment: written beside, then renamed."""
+        file, draft = self.path / "run.json", self.path / "run.json.partial"
+        draft.write_text(json.dumps(self.facts() | facts, indent=2) + "\n")
+        os.replace(draft, file)
+
+    @property
+    def score(self) -> float | None:
+        """Validation AUC of the best epoch; None where it is undefined."""
+        value = self.facts()["score"]["value"]
+        return None if value is None else float(value)
+
+    def summary(self) -> str:
+        """For the end of a command: score, folder, and how to look at it."""
+        score = self.facts()["score"]
+        if score["value"] is None:
+            text = "validation AUC undefined: the validation images are of one class"
+        elif score["low"] is None:
+            text = f"validation AUC {score['value']:.3f} (too few patients, or too perfect, for an interval)"
+        else:
+            text = (
+                f"validation AUC {score['value']:.3f}"
+                f", 95 % interval {score['low']:.3f} to {score['high']:.3f}"
+                f", standard error {score['standard_error']:.3f} (by patient, of the best of its epochs)"
+            )
+        return f"{text}\nrun folder {self.path}\ncurves     tensorboard --logdir {self.path.parent}"
+
+
+def git_commit() -> str | None:
+    """The commit of the code, `-dirty` with changes that are not committed; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

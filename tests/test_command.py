@@ -1,0 +1,75 @@
+"""A user's mistakes on the command line, made for real."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REPOSITORY / "train.py"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (["model=resnet19"], "model=resnet19: no such choice; choose from custom_cnn, resnet18"),
+        (["trainer.max_epochs=three"], "trainer.max_epochs=three: Value 'three' of type 'str'"),
+        (["+trainer.max_epoch=3"], "+trainer.max_epoch: no such key; did you mean trainer.max_epochs?"),
+        (["model.pool=foo"], "model.pool=foo: Invalid value 'foo', expected one of [avg, max]"),
+        (["sead=3"], "sead=3: no such key; did you mean seed?"),
+        (["modle=resnet18"], "modle=resnet18: no such key; did you mean model?"),
+        (["model=custom_cnn", "model.pool=avg"], "model.pool=avg: no such key"),
+        (["data=cbis_ddsm"], "data.root has no value: give data.root=..."),
+        (["data=cbis_ddsm", "data.root=/nowhere"], "data.root=/nowhere: no such folder"),
+        (["data=csv", "data.root=.", "data.table=t.csv"], "data.table=t.csv: no such file or folder"),
+        (["trainer.max_epochs=0"], "trainer.max_epochs=0: must be at least 1"),
+        (["data.val_fraction=1.5"], "data.val_fraction=1.5: must be between 0 and 1"),
+        (["data.sample=[10,20]"], "data.sample=[10, 20]: give three counts, [train,val,test]"),
+        (["data.split=kfold", "data.fold=5"], "data.fold=5: there are data.folds=5 folds, counted from 0"),
+        (["data.split=file"], "data.split=file and data.split_file=PATH belong together"),
+        (["data.normalisation=weights"], "data.normalisation=weights: goes with model.pretrained=true"),
+        (["data.height=[1"], "no viable alternative at input"),
+        (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
+        (["run_dir=x", "-m", "seed=1,2"], "run_dir=x: is for a single run"),
+    ],
+)
+def test_mistake_is_told_in_one_sentence(mistake: list[str], sentence: str, tmp_path: Path) -> None:
+    result = run(*mistake, folder=tmp_path)
+    last = result.stderr.splitlines()[-1]
+    assert result.returncode == 1
+    assert last.startswith("error: ")
+    assert sentence in last
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_mistake_is_told_before_slow_imports(tmp_path: Path) -> None:
+    """What makes it quick, whatever the machine."""
+    code = "import sys; sys.argv = ['train.py', 'sead=3']; import runpy\n"
+    code += f"try: runpy.run_path({str(REPOSITORY / 'train.py')!r}, run_name='__main__')\n"
+    code += "except SystemExit: print(sorted({'torch', 'pandas', 'cv2'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_every_key_of_data_reaches_a_function() -> None:
+    """A key that no function takes would be accepted and do nothing."""
+    import dataclasses
+    import inspect
+
+    from mammo import config
+    from mammo.data.datamodule import MammogramDataModule
+    from mammo.data.sources import read_catalog
+    from mammo.data.splits import make_split
+    from mammo.data.store import prepare
+
+    functions = (MammogramDataModule, read_catalog, make_split, prepare)
+    taken = {name for function in functions for name in inspect.signature(function).parameters}
+    nodes = (config.PhantomConfig, config.CbisDdsmConfig, config.CsvConfig)
+    keys = {field.name for node in nodes for field in dataclasses.fields(node)}
+    assert keys - taken == {"normalisation"}  # read by fit itself
