@@ -1,0 +1,276 @@
+"""Train, validation and test sets, always by patient: no patient ever stands on two sides."""
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mammo.data.sheet import Sheet
+from mammo.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("official", "clean", "random", "kfold", "file")
+_SIDE_OF = {
+    "TRAIN": "train",
+    "TRAINING": "train",
+    "VAL": "val",
+    "VALID": "val",
+    "VALIDATION": "val",
+    "TEST": "test",
+}
+_NAME_COLUMNS = ("image_id", "image_path", "image_file_path")
+# A case file's path of a full image.
+_CASE = re.compile(r"(?:Mass|Calc)-(Training|Test)_(P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO))")
+# A file of names may name some images that could not be prepared; more are a mistake.
+_UNKNOWN_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sorted image ids of the three sides."""
+
+    train: list[str]
+    val: list[str]
+    test: list[str]
+
+
+def make_split(
+    images: pd.DataFrame,
+    *,
+    split: str,
+    seed: int,
+    fold: int = 0,
+    folds: int = 5,
+    val_fraction: float = 0.2,
+    sample: Sequence[int] | None = None,
+    split_file: Path | None = None,
+) -> Split:
+    """Split images by patient, stratified by malignancy and, where known, by abnormality type.
+
+    In CBIS-DDSM some patients stand in both official splits once calcifications and masses are merged, and
+    one side must lose them: `official` keeps the whole test set and takes them out of training and
+    validation, `clean` keeps the whole training set and takes them out of the test set.
+
+    Args:
+        images: Images table; the order of its rows changes nothing.
+        split: `official` or `clean`: the release's test set, and `val_fraction` of the other patients for
+            validation; `random`: 70 / 20 / 10 % of the patients; `kfold`: one of `folds` parts for
+            validation, the others for training, and the test set of `official` where there is one; `file`:
+            what `split_file` says.
+        seed: Of the choice of patients.
+        fold: Which part, 0 to folds - 1.
+        folds: Number of parts, 2 to the number of patients.
+        val_fraction: Share of the patients, between 0 and 1.
+        sample: Numbers of images of train, val and test, drawn with the side's share of malignant images,
+            patient by patient.
+        split_file: A CSV file with a column `split` (train, val, test), or a folder with `train`, `val` and
+            `test` as `.csv` or, one name a line, as `.txt`. A name is an image id or a path, in a CSV under
+            `image_id`, `image_path` or `image file path`; other columns are not read.
+
+    Raises:
+        ConfigError: A value is out of range, or more images are asked for than there are.
+        DataError: The images cannot be split so, or a file puts a patient on two sides.
+    """
+    if images.empty:
+        raise DataError("there is no image to split; look into the store's rejected.csv for the reasons")
+    images = images.reset_index(drop=True).sort_values("image_id", ignore_index=True)
+    rng = np.random.default_rng(seed)
+    if split == "official" or split == "clean":
+        sides = _official(images, rng, clean=split == "clean", val_fraction=val_fraction)
+    elif split == "random":
+        sides = _random(images, rng)
+    elif split == "kfold":
+        sides = _kfold(images, rng, fold=fold, folds=folds)
+    elif split == "file":
+        sides = _from_file(images, split_file)
+    else:
+        raise ConfigError(f"data.split={split}: no such split; choose from {', '.join(SPLITS)}")
+    _refuse_shared_patients(images, sides, split)
+    return sides if sample is None else _sampled(images, sides, sample, seed)
+
+
+def _official(images: pd.DataFrame, rng: np.random.Generator, *, clean: bool, val_fraction: float) -> Split:
+    if not 0 < val_fraction < 1:
+        raise ConfigError(f"data.val_fraction={val_fraction}: must lie between 0 and 1")
+    unknown = images["image_id"][images["official_split"].isna()]
+    if len(unknown):
+        raise DataError(f"image '{unknown.iloc[0]}' has no official split; choose data.split=random or kfold")
+    development, test = _without_leak(images, clean=clean)
+    order = _stratified_order(development, rng)
+    val = order[: _count(val_fraction, of=len(order), split="clean" if clean else "official")]
+    return _split(development, val=val, test=test["image_id"])
+
+
+def _random(images: pd.DataFrame, rng: np.random.Generator) -> Split:
+    order = _stratified_order(images, rng)
+    n_val = _count(0.2, of=len(order) - 1, split="random")
+    n_test = max(1, round(0.1 * len(order)))
+    test = images["image_id"][images["patient_id"].isin(order[n_val : n_val + n_test])]
+    return _split(images[~images["image_id"].isin(test)], val=order[:n_val], test=test)
+
+
+def _kfold(images: pd.DataFrame, rng: np.random.Generator, *, fold: int, folds: int) -> Split:
+    development, test = _without_leak(images, clean=False)
+    order = _stratified_order(development, rng)
+    if not 2 <= folds <= len(order):
+        raise ConfigError(f"data.folds={folds}: must lie between 2 and the number of patients, {len(order)}")
+    if not 0 <= fold < folds:
+        raise ConfigError(f"data.fold={fold}: must lie between 0 and data.folds - 1 = {folds - 1}")
+    bounds = [round(len(order) * k / folds) for k in (fold, fold + 1)]
+    return _split(development, val=order[bounds[0] : bounds[1]], test=test["image_id"])
+
+
+def _without_leak(images: pd.DataFrame, *, clean: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Images for development and the official test images; patients in both lose those on one side."""
+    is_test = (images["official_split"] == "test").fillna(value=False)
+    development, test = images[~is_test], images[is_test]
+    if clean:
+        test = test[~test["patient_id"].isin(development["patient_id"])]
+    else:
+        development = development[~development["patient_id"].isin(test["patient_id"])]
+    return development, test
+
+
+def _stratified_order(images: pd.DataFrame, rng: np.random.Generator) -> list[str]:
+    """Patients in a random order, any stretch of which holds each kind in proportion, give or take one."""
+    rows = images.assign(
+        malignant=images["pathology"] == "MALIGNANT", abnormality_type=images["abnormality_type"].fillna("")
+    )
+    by_patient = rows.groupby("patient_id", sort=True)
+    types = by_patient["abnormality_type"].agg(lambda column: "+".join(sorted(set(column))))
+    positions: list[tuple[float, str]] = []
+    for _, kind in types.groupby([by_patient["malignant"].any(), types], sort=True):
+        members = rng.permutation(np.asarray(kind.index, dtype=object))
+        offset = rng.random()  # so that the only patient of a rare kind may come anywhere
+        positions += [((k + offset) / len(members), str(patient)) for k, patient in enumerate(members)]
+    return [patient for _, patient in sorted(positions)]
+
+
+def _count(fraction: float, *, of: int, split: str) -> int:
+    """The nearest number of patients that leaves at least one on either side."""
+    if of < 2:
+        raise DataError(
+            f"data.split={split}: too few patients for a training and a validation set; add images"
+        )
+    return min(max(round(fraction * of), 1), of - 1)
+
+
+def _split(development: pd.DataFrame, *, val: Sequence[str], test: "pd.Series[str]") -> Split:
+    in_val = development["patient_id"].isin(val)
+    ids = development["image_id"]
+    return Split(train=sorted(ids[~in_val]), val=sorted(ids[in_val]), test=sorted(test))
+
+
+def _refuse_shared_patients(images: pd.DataFrame, sides: Split, split: str) -> None:
+    patient_of = images.set_index("image_id")["patient_id"]
+    train, val, test = ({patient_of[image] for image in ids} for ids in asdict(sides).values())
+    shared = sorted((train & val) | (train & test) | (val & test))
+    if shared:
+        names = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
+        raise DataError(
+            f"data.split={split}: {len(shared)} patients stand on two sides ({names}); keep each on one"
+        )
+
+
+def _sampled(images: pd.DataFrame, sides: Split, sample: Sequence[int], seed: int) -> Split:
+    if len(sample) != 3 or min(sample) < 0:
+        raise ConfigError(f"data.sample={list(sample)}: give three numbers of images, [train,val,test]")
+    drawn: dict[str, list[str]] = {}
+    for number, (side, ids) in zip(sample, asdict(sides).items(), strict=True):
+        if number > len(ids):
+            raise ConfigError(f"data.sample={list(sample)}: {side} has only {len(ids)} images; ask for fewer")
+        rng = np.random.default_rng([seed, len(drawn)])
+        drawn[side] = _draw(images[images["image_id"].isin(ids)], number, rng) if number else []
+    return Split(**drawn)
+
+
+def _draw(images: pd.DataFrame, number: int, rng: np.random.Generator) -> list[str]:
+    """So many image ids, patient by patient, until the quota of the image's class is full."""
+    rank = {patient: k for k, patient in enumerate(_stratified_order(images, rng))}
+    images = images.sort_values("patient_id", key=lambda column: column.map(rank), kind="stable")
+    malignant = round(number * float((images["pathology"] == "MALIGNANT").mean()))
+    quota = images["pathology"].map({"MALIGNANT": malignant, "BENIGN": number - malignant})
+    return sorted(images["image_id"][images.groupby("pathology").cumcount() < quota])
+
+
+def _from_file(images: pd.DataFrame, split_file: Path | None) -> Split:
+    if split_file is None:
+        raise ConfigError("data.split=file: name the file by data.split_file=PATH")
+    names = _read_folder(split_file) if split_file.is_dir() else _read_file(split_file)
+    find = _ImageFinder(images)
+    found: dict[str, set[str]] = {side: set() for side in names}
+    unknown = []
+    for side, listed in names.items():
+        for name in listed:
+            image = find(name)
+            if image is None:
+                unknown.append(name)
+            else:
+                found[side].add(image)
+    total = sum(map(len, names.values()))
+    if unknown:
+        problem = (
+            f"{split_file}: {len(unknown)} of its {total} images are not there, '{unknown[0]}' the first"
+        )
+        if len(unknown) > _UNKNOWN_TOLERANCE * total:
+            raise DataError(f"{problem}; correct their names, or delete them from the file")
+        log.warning("%s; the split goes without them", problem)
+    for side in ("train", "val"):
+        if not found[side]:
+            raise DataError(f"{split_file}: names no image for {side}; add some")
+    return Split(**{side: sorted(ids) for side, ids in found.items()})
+
+
+def _read_file(path: Path) -> dict[str, list[str]]:
+    sheet = Sheet.read(path)
+    sheet.require("split")
+    sides = sheet.words("split", _SIDE_OF, required=True, remedy="delete the row")
+    names = _names(sheet)
+    return {side: list(names[sides == side]) for side in ("train", "val", "test")}
+
+
+def _read_folder(folder: Path) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for side in names:
+        table, text = folder / f"{side}.csv", folder / f"{side}.txt"
+        if table.is_file():
+            names[side] = list(_names(Sheet.read(table)))
+        elif text.is_file():
+            names[side] = [line.strip() for line in text.read_text().splitlines() if line.strip()]
+        elif side != "test":
+            raise DataError(f"data.split_file={folder}: holds neither {table.name} nor {text.name}; add one")
+    return names
+
+
+def _names(sheet: Sheet) -> "pd.Series[str]":
+    column = next((name for name in _NAME_COLUMNS if name in sheet.cells), "image_id")
+    sheet.require(column)
+    return sheet.text(column, required=True)
+
+
+class _ImageFinder:
+    """Finds the id of an image by id, by path or end of a path, or by a case file's path."""
+
+    def __init__(self, images: pd.DataFrame) -> None:
+        self.ids = set(images["image_id"])
+        self.by_end: dict[str, str | None] = {}
+        for image_id, path in zip(images["image_id"], images["path"].fillna(""), strict=True):
+            parts = path.split(os.sep)
+            for start in range(len(parts)):
+                end = "/".join(parts[start:])
+                # an end that several paths share tells nothing
+                self.by_end[end] = image_id if self.by_end.get(end, image_id) == image_id else None
+
+    def __call__(self, name: str) -> str | None:
+        name = os.path.normpath(name.replace("\\", "/"))
+        candidates = [name, os.path.splitext(name)[0]]
+        case = _CASE.search(name)
+        if case:
+            candidates += [f"{case[2]}_TEST", case[2]] if case[1] == "Test" else [case[2]]
+        return next((image for image in candidates if image in self.ids), self.by_end.get(name))
