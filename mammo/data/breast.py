@@ -1,0 +1,204 @@
+"""Where the breast is in a mammogram, and the way from the file's pixels to the prepared ones and back."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammo.data.dicom import Pixels
+
+Box: TypeAlias = tuple[float, float, float, float]  # x_min, y_min, x_max, y_max; max exclusive
+
+_WORKING_SIZE = 400  # longer side of the reduced copy on which the breast is sought
+_MARGIN = 0.02  # of each side, kept around the breast: lesions reach over the skin line
+
+
+@dataclass(frozen=True)
+class Transform:
+    """The way from a file's pixels to the prepared ones: flip, crop, scale, pad at the right and bottom.
+
+    Attributes:
+        file_height: Rows of the file's image.
+        file_width: Columns of the file's image.
+        flip: Whether left and right change places, which brings the chest wall to the left edge.
+        left: First column of the crop, in pixels of the flipped file, like the next three.
+        top: First row of the crop.
+        right: Column after the crop's last.
+        bottom: Row after the crop's last.
+        scale_x: Prepared pixels per file pixel along a row.
+        scale_y: Prepared pixels per file pixel along a column.
+        height: Rows of the prepared image, padding included.
+        width: Columns of the prepared image, padding included.
+    """
+
+    file_height: int
+    file_width: int
+    flip: bool
+    left: int
+    top: int
+    right: int
+    bottom: int
+    scale_x: float
+    scale_y: float
+    height: int
+    width: int
+
+    def apply_image(self, pixels: Pixels) -> Pixels:
+        """Prepare an image: H W to `height` x `width`; a pixel is the mean of its area, the padding is 0."""
+        import cv2
+
+        return self._apply(pixels, cv2.INTER_AREA if self._shrinks else cv2.INTER_LINEAR)
+
+    def apply_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Prepare a mask: a prepared pixel is True if any part of it was, so that small lesions survive."""
+        import cv2
+
+        if not self._shrinks:
+            return self._apply(mask.view(np.uint8), cv2.INTER_NEAREST_EXACT) > 0
+        return self._apply(mask.astype(np.float32), cv2.INTER_AREA) > 1e-5
+
+    def apply_box(self, box: Box) -> Box:
+        """A box in file pixels to prepared pixels; it is not clipped to the crop."""
+        x_min, y_min, x_max, y_max = self._flipped(box)
+        return (
+            (x_min - self.left) * self.scale_x,
+            (y_min - self.top) * self.scale_y,
+            (x_max - self.left) * self.scale_x,
+            (y_max - self.top) * self.scale_y,
+        )
+
+    def invert_box(self, box: Box) -> Box:
+        """A box in prepared pixels to file pixels."""
+        x_min, y_min, x_max, y_max = box
+        return self._flipped(
+            (
+                x_min / self.scale_x + self.left,
+                y_min / self.scale_y + self.top,
+                x_max / self.scale_x + self.left,
+                y_max / self.scale_y + self.top,
+            )
+        )
+
+    @property
+    def _shrinks(self) -> bool:
+        return self.scale_x <= 1 and self.scale_y <= 1
+
+    def _flipped(self, box: Box) -> Box:
+        x_min, y_min, x_max, y_max = box
+        return (self.file_width - x_max, y_min, self.file_width - x_min, y_max) if self.flip else box
+
+    def _apply(self, array: NDArray[Any], interpolation: int) -> NDArray[Any]:
+        """Crop, scale, flip and pad; the flip comes after the scaling, where it costs least."""
+        import cv2
+
+        left, right = (self.left, self.right)
+        if self.flip:
+            left, right = self.file_width - right, self.file_width - left
+        content = cv2.resize(
+            array[self.top : self.bottom, left:right],
+            (round((right - left) * self.scale_x), round((self.bottom - self.top) * self.scale_y)),
+            interpolation=interpolation,
+        )
+        prepared = np.zeros((self.height, self.width), array.dtype)
+        rows, columns = content.shape
+        prepared[:rows, :columns] = content[:, ::-1] if self.flip else content
+        return prepared
+
+
+def plan(
+    pixels: Pixels,
+    *,
+    height: int,
+    width: int,
+    crop: Literal["breast", "none"] = "breast",
+    aspect: Literal["keep", "stretch"] = "keep",
+) -> Transform:
+    """Plan how a mammogram (H W) becomes a prepared image of `height` x `width` pixels.
+
+    Args:
+        pixels: H W, dark background.
+        height: Rows of the prepared image.
+        width: Columns of the prepared image.
+        crop: Cut to the breast with a small margin, or keep the whole image.
+        aspect: Keep the shape and pad, or stretch both sides to fit.
+    """
+    file_height, file_width = pixels.shape
+    small = _small_mask(pixels)
+    left, top, right, bottom = 0, 0, file_width, file_height
+    if crop == "breast":
+        left, top, right, bottom = _crop_box(small, file_height, file_width)
+    flip = _hangs_right(small)
+    if flip:
+        left, right = file_width - right, file_width - left
+    scale_x, scale_y = width / (right - left), height / (bottom - top)
+    if aspect == "keep":
+        scale_x = scale_y = min(scale_x, scale_y)
+    # The content is a whole number of pixels, and the scales are exactly what the resize does.
+    scale_x = max(1, round((right - left) * scale_x)) / (right - left)
+    scale_y = max(1, round((bottom - top) * scale_y)) / (bottom - top)
+    return Transform(file_height, file_width, flip, left, top, right, bottom, scale_x, scale_y, height, width)
+
+
+def breast_mask(pixels: Pixels) -> NDArray[np.bool_]:
+    """The breast (H W, True inside) in a mammogram with dark background; all True where none stands out."""
+    import cv2
+
+    mask = cv2.resize(_small_mask(pixels), pixels.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return mask.astype(bool)
+
+
+def _small_mask(pixels: Pixels) -> NDArray[np.uint8]:
+    """The breast (1) on a copy reduced to at most `_WORKING_SIZE` pixels: the largest piece of tissue."""
+    import cv2
+
+    tissue = _tissue(pixels)
+    # Film edges, labels and scanner streaks are thin; opening takes them away, and off the breast too.
+    size = max(3, round(0.06 * max(tissue.shape)))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    opened = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    if count < 2:
+        return np.ones_like(tissue)
+    largest = 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+    piece = (labels == largest).astype(np.uint8)
+    outlines, _ = cv2.findContours(piece, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(piece, outlines, -1, 1, cv2.FILLED), np.uint8)  # without holes
+
+
+def _tissue(pixels: Pixels) -> NDArray[np.uint8]:
+    """Everything brighter than film or detector background (1), on a reduced copy."""
+    import cv2
+
+    scale = min(1.0, _WORKING_SIZE / max(pixels.shape))
+    width, height = (max(1, round(side * scale)) for side in pixels.shape[::-1])
+    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+    # The square root spreads the dark end, where skin line and background differ.
+    levels = np.sqrt(cv2.GaussianBlur(small, (0, 0), 2) / np.iinfo(pixels.dtype).max)
+    grey = np.rint(levels * 255).astype(np.uint8)
+    otsu, _ = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    background = float(np.median(grey[grey <= otsu]))
+    # Otsu's threshold lies within the tissue; the skin line is dimmer: half the way to the background.
+    return np.asarray(grey > (background + otsu) / 2, np.uint8)
+
+
+def _crop_box(small: NDArray[np.uint8], file_height: int, file_width: int) -> tuple[int, int, int, int]:
+    """The mask's bounding box with margin, in file pixels: left, top, right, bottom."""
+    rows, columns = np.flatnonzero(small.any(1)), np.flatnonzero(small.any(0))
+    height, width = small.shape
+    return (
+        max(0, math.floor((columns[0] / width - _MARGIN) * file_width)),
+        max(0, math.floor((rows[0] / height - _MARGIN) * file_height)),
+        min(file_width, math.ceil(((columns[-1] + 1) / width + _MARGIN) * file_width)),
+        min(file_height, math.ceil(((rows[-1] + 1) / height + _MARGIN) * file_height)),
+    )
+
+
+def _hangs_right(small: NDArray[np.uint8]) -> bool:
+    """Whether the chest wall is at the right: a breast narrows towards the nipple."""
+    per_column = small.sum(0, dtype=np.int64)
+    columns = np.flatnonzero(per_column)
+    per_column = per_column[columns[0] : columns[-1] + 1]
+    third = max(1, len(per_column) // 3)
+    return bool(per_column[-third:].sum() > per_column[:third].sum())
