@@ -1,0 +1,102 @@
+"""Augmentation of a whole batch on its device: one affine grid, one look-up, then brightness and contrast."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class BatchAugment:
+    """Random flips, rotation, shear, zoom, brightness and contrast, each image its own, border reflected.
+
+    Args:
+        flip_horizontal: probability.
+        flip_vertical: probability.
+        rotation_deg: greatest rotation to either side, degrees.
+        shear_deg: greatest shear along x to either side, degrees.
+        zoom: greatest share by which an image grows or shrinks.
+        brightness: greatest share by which its values are scaled up or down.
+        contrast: greatest share by which their distance from the image's mean is scaled.
+    """
+
+    def __init__(
+        self,
+        *,
+        flip_horizontal: float = 0.0,
+        flip_vertical: float = 0.0,
+        rotation_deg: float = 0.0,
+        shear_deg: float = 0.0,
+        zoom: float = 0.0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+    ) -> None:
+        self.flip_horizontal = flip_horizontal
+        self.flip_vertical = flip_vertical
+        self.rotation_deg = rotation_deg
+        self.shear_deg = shear_deg
+        self.zoom = zoom
+        self.brightness = brightness
+        self.contrast = contrast
+        self.moves = any((flip_horizontal, flip_vertical, rotation_deg, shear_deg, zoom))
+
+    def __call__(self, images: Tensor, boxes: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Augments a batch; the drawn numbers depend on the generator alone, not on the device.
+
+        Args:
+            images: B 1 H W, float in [0, 1].
+            boxes: B K 4, (x_min, y_min, x_max, y_max) in pixels, NaN where there is no lesion.
+            generator: on the CPU.
+
+        Returns:
+            images: B 1 H W, float in [0, 1].
+            boxes: B K 4, upright around the moved ones and cut to the image; NaN where nothing is left.
+        """
+        count, _, height, width = images.shape
+        draws = torch.rand(count, 7, generator=generator, dtype=torch.float64)
+        if self.moves:
+            matrix = self._matrix(draws, height / width)
+            # the grid leads from the output back to the input
+            theta = torch.linalg.inv(matrix)[:, :2].to(images)
+            grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+            images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+            boxes = _move_boxes(boxes, matrix.to(boxes), height=height, width=width)
+        signed = (2 * draws[:, 5:] - 1).to(images)
+        if self.contrast:
+            mean = images.mean(dim=(1, 2, 3), keepdim=True)
+            images = mean + (images - mean) * (1 + self.contrast * signed[:, 0, None, None, None])
+        if self.brightness:
+            images = images * (1 + self.brightness * signed[:, 1, None, None, None])
+        return images.clamp(0, 1) if self.contrast or self.brightness else images, boxes
+
+    def _matrix(self, draws: Tensor, aspect: float) -> Tensor:
+        """B 3 3: input to output, in coordinates from -1 to 1 whose units differ by the image's aspect."""
+        flip_x = torch.where(draws[:, 0] < self.flip_horizontal, -1.0, 1.0)
+        flip_y = torch.where(draws[:, 1] < self.flip_vertical, -1.0, 1.0)
+        angle = (2 * draws[:, 2] - 1) * math.radians(self.rotation_deg)
+        shear = torch.tan((2 * draws[:, 3] - 1) * math.radians(self.shear_deg))
+        # as often a half as a double: uniform on the logarithm
+        scale = torch.exp((2 * draws[:, 4] - 1) * math.log1p(self.zoom))
+        cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+        matrix = torch.zeros(len(draws), 3, 3, dtype=draws.dtype)
+        matrix[:, 0, 0] = cos * flip_x
+        matrix[:, 0, 1] = (cos * shear - sin) * flip_y * aspect
+        matrix[:, 1, 0] = sin * flip_x / aspect
+        matrix[:, 1, 1] = (sin * shear + cos) * flip_y
+        matrix[:, 2, 2] = 1.0
+        return matrix
+
+
+def _move_boxes(boxes: Tensor, matrix: Tensor, *, height: int, width: int) -> Tensor:
+    """The upright box around each moved box, cut to the image."""
+    size = boxes.new_tensor([width, height])
+    x_min, y_min, x_max, y_max = boxes.unbind(-1)
+    corners = torch.stack([x_min, y_min, x_max, y_min, x_min, y_max, x_max, y_max], -1)
+    corners = corners.reshape(*boxes.shape[:2], 4, 2) * 2 / size - 1  # B K 4 2
+    moved = torch.einsum("bij,bkcj->bkci", matrix[:, :2, :2], corners)
+    moved = (moved + 1) / 2 * size
+    low = moved.amin(dim=2).clamp(min=0).minimum(size)
+    high = moved.amax(dim=2).clamp(min=0).minimum(size)
+    result = torch.cat([low, high], dim=-1)
+    gone = (high <= low).any(dim=-1, keepdim=True)
+    return result.masked_fill(gone, math.nan)

@@ -1,0 +1,196 @@
+"""Batches from the prepared store: fetched whole from the memory map, augmented on the device."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mammo.data.augment import BatchAugment
+from mammo.data.splits import Split
+from mammo.data.store import Store
+from mammo.data.tasks import CLASSES, labels
+
+
+class Batch(TypedDict):
+    """Images with their labels, as the network gets them."""
+
+    image: Tensor  # B 1 H W, float in [0, 1] on the device; uint8 or uint16 before
+    label: Tensor  # B, index of the class
+    boxes: Tensor  # B K 4, lesions in pixels, NaN where there are fewer than K
+    row: Tensor  # B, row in the store
+
+
+class StoreDataset(Dataset[Batch]):
+    """Some of a store's images; a batch is one look into the memory map.
+
+    Args:
+        store: the prepared store.
+        table: those rows of its table that belong to the dataset.
+        task: which labels.
+    """
+
+    def __init__(self, *, store: Store, table: pd.DataFrame, task: str) -> None:
+        self.store = store
+        self.rows = table["row"].to_numpy(dtype=np.int64)
+        self.labels = labels(table, task=task)
+        self.boxes = _boxes(store.lesions, table["image_id"])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        rows = self.rows[indices]
+        return Batch(
+            image=torch.from_numpy(self.store.images[rows][:, None]),
+            label=torch.from_numpy(self.labels[indices]),
+            boxes=torch.from_numpy(self.boxes[indices]),
+            row=torch.from_numpy(rows),
+        )
+
+
+def _boxes(lesions: pd.DataFrame, image_ids: pd.Series) -> NDArray[np.float32]:
+    """N K 4 boxes of the images' lesions, K the most that one image has, NaN elsewhere."""
+    sides = ["x_min", "y_min", "x_max", "y_max"]
+    known = lesions.dropna(subset=sides)
+    known = known[known["image_id"].isin(image_ids)]
+    place = known.groupby("image_id").cumcount().to_numpy()
+    boxes = np.full((len(image_ids), 1 + max(place, default=-1), 4), np.nan, dtype=np.float32)
+    position = pd.Series(np.arange(len(image_ids)), index=image_ids.to_numpy())
+    boxes[position[known["image_id"]].to_numpy(), place] = known[sides].to_numpy(dtype=np.float32)
+    return boxes
+
+
+class EpochSampler(Sampler[int]):
+    """A new order each epoch that depends on seed and epoch alone, so that a resumed run sees the same.
+
+    Args:
+        labels: N class indices.
+        seed: of the order.
+        balanced: draws N images with replacement, each class as often, instead of each image once.
+    """
+
+    def __init__(self, *, labels: NDArray[np.int64], seed: int, balanced: bool) -> None:
+        self.seed = seed
+        self.epoch = 0
+        self.count = len(labels)
+        share = 1 / np.bincount(labels)[labels]
+        self.share = share / share.sum() if balanced else None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if self.share is None:
+            yield from rng.permutation(self.count).tolist()
+        else:
+            yield from rng.choice(self.count, self.count, p=self.share).tolist()
+
+
+class MammogramDataModule(pl.LightningDataModule):
+    """The train, validation and test images of one split of a prepared store.
+
+    Args:
+        store: the prepared store.
+        split: image ids of the three sides.
+        task: which labels, a key of `CLASSES`.
+        batch_size: images in a batch.
+        loader_workers: processes that read ahead; 0 reads in the main one.
+        balance: `sampling` draws each class as often; `weights` is for the loss, see `class_weights`.
+        augment: for training batches; None leaves them as they are.
+        seed: of the order and the augmentation.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        split: Split,
+        task: str,
+        batch_size: int,
+        loader_workers: int,
+        balance: Literal["none", "weights", "sampling"],
+        augment: BatchAugment | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.store = store
+        self.classes = CLASSES[task]
+        self.batch_size = batch_size
+        self.loader_workers = loader_workers
+        self.balance = balance
+        self.augment = augment
+        self.seed = seed
+        table = store.table.set_index("image_id", drop=False)
+        self.train, self.val, self.test = (
+            StoreDataset(store=store, table=table.loc[side], task=task)
+            for side in (split.train, split.val, split.test)
+        )
+
+    def class_weights(self) -> Tensor | None:
+        """Of the loss: inverse to the class's count, mean 1 over the training images; None unless asked for."""
+        if self.balance != "weights":
+            return None
+        counts = np.bincount(self.train.labels, minlength=len(self.classes))
+        return torch.from_numpy(len(self.train) / (len(self.classes) * np.maximum(counts, 1))).float()
+
+    def statistics(self, *, most: int = 512) -> tuple[float, float]:
+        """Mean and deviation of the training pixels in [0, 1], from at most `most` images spread evenly."""
+        rows = self.train.rows[np.linspace(0, len(self.train) - 1, min(most, len(self.train))).astype(int)]
+        scale = np.iinfo(self.store.images.dtype).max
+        images = (self.store.images[row] / scale for row in rows)
+        mean, square = np.mean([(image.mean(), np.square(image).mean()) for image in images], axis=0)
+        return float(mean), max(math.sqrt(max(square - mean**2, 0.0)), 1e-6)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        sampler = EpochSampler(labels=self.train.labels, seed=self.seed, balanced=self.balance == "sampling")
+        # a last batch of one image would have no variance to normalise by
+        return self._loader(self.train, sampler, drop_last=len(self.train) % self.batch_size == 1)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.val)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.test)
+
+    def _loader(
+        self, dataset: StoreDataset, sampler: Sampler[int] | None = None, *, drop_last: bool = False
+    ) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            collate_fn=_as_it_is,
+            num_workers=self.loader_workers,
+            persistent_workers=self.loader_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=drop_last,
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Scales to [0, 1] on the device and, in training, augments."""
+        image = batch["image"].float() / torch.iinfo(batch["image"].dtype).max
+        boxes = batch["boxes"]
+        if self.augment is not None and self.trainer is not None and self.trainer.training:
+            # of this batch alone, whatever was drawn before it
+            batches_done = self.trainer.fit_loop.total_batch_idx + 1
+            place = [self.seed, self.trainer.global_rank, batches_done]
+            seed = np.random.SeedSequence(place).generate_state(1)[0]
+            generator = torch.Generator().manual_seed(int(seed))
+            image, boxes = self.augment(image, boxes, generator=generator)
+        return Batch(image=image, label=batch["label"], boxes=boxes, row=batch["row"])
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,150 @@
+"""Scores of a classifier: functions of arrays, and the torchmetrics metric that gathers an epoch for them."""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % confidence interval and standard error; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+    standard_error: float
+
+
+def auc(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Area under the ROC curve: the chance that a positive scores above a negative, ties counted half.
+
+    Args:
+        scores: N, higher for the positive class.
+        labels: N, 1 for positive and 0 for negative.
+
+    Returns:
+        The AUC, or NaN where one class is absent.
+
+    Example:
+        >>> auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
+        0.75
+    """
+    above, _ = _placements(np.asarray(scores), np.asarray(labels))
+    return float(above.mean()) if above.size and above.size < np.size(labels) else math.nan
+
+
+def clustered_auc(
+    scores: ArrayLike, labels: ArrayLike, clusters: ArrayLike, *, level: float = 0.95
+) -> Estimate:
+    """AUC with an interval that knows that the images of one patient are alike.
+
+    The variance is Obuchowski's (1997, Nonparametric analysis of clustered ROC curve data, Biometrics
+    53:567), which is DeLong's where every image is a cluster of its own; the interval is symmetric on the
+    logit scale, so that it stays within 0 and 1.
+
+    Args:
+        scores: N, higher for the positive class.
+        labels: N, 1 for positive and 0 for negative.
+        clusters: N, the patient of each image.
+        level: of confidence.
+
+    Returns:
+        NaN for all where one class is absent; NaN for the interval where a class stands in one patient only
+        or the AUC is 0 or 1.
+    """
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    value = auc(scores, labels)
+    error = _clustered_error(scores, labels, np.asarray(clusters), value)
+    if not 0 < value < 1 or math.isnan(error):
+        return Estimate(value, math.nan, math.nan, error)
+    logit = math.log(value / (1 - value))
+    reach = NormalDist().inv_cdf((1 + level) / 2) * error / (value * (1 - value))
+    low, high = (1 / (1 + math.exp(-bound)) for bound in (logit - reach, logit + reach))
+    return Estimate(value, low, high, error)
+
+
+def _placements(scores: NDArray[np.generic], labels: NDArray[np.generic]) -> tuple[NDArray[np.float64], ...]:
+    """Each positive's share of negatives below it, and each negative's share of positives above it."""
+    positive, negative = scores[labels == 1], scores[labels == 0]
+
+    def share_below(values: NDArray[np.generic], others: NDArray[np.generic]) -> NDArray[np.float64]:
+        others = np.sort(others)
+        below = np.searchsorted(others, values, side="left") + np.searchsorted(others, values, side="right")
+        return below / (2 * max(1, others.size))
+
+    return share_below(positive, negative), 1 - share_below(negative, positive)
+
+
+def _clustered_error(
+    scores: NDArray[np.generic], labels: NDArray[np.generic], clusters: NDArray[np.generic], value: float
+) -> float:
+    above, below = _placements(scores, labels)
+    _, cluster = np.unique(clusters, return_inverse=True)
+    count = int(cluster.max()) + 1 if cluster.size else 0
+    positives, negatives = cluster[labels == 1], cluster[labels == 0]
+    with_positive, with_negative = np.unique(positives).size, np.unique(negatives).size
+    if with_positive < 2 or with_negative < 2:
+        return math.nan
+    of_positives = np.bincount(positives, above - value, minlength=count)
+    of_negatives = np.bincount(negatives, below - value, minlength=count)
+    m, n = positives.size, negatives.size
+    variance = (
+        with_positive / (with_positive - 1) * (of_positives**2).sum() / m**2
+        + with_negative / (with_negative - 1) * (of_negatives**2).sum() / n**2
+        + 2 * count / (count - 1) * (of_positives * of_negatives).sum() / (m * n)
+    )
+    return math.sqrt(max(0.0, variance))
+
+
+class EpochScores(Metric):
+    """Gathers an epoch's loss and each image's probability, label and row, over all processes.
+
+    `compute` gives the mean loss, the AUC (NaN with one class only) and the accuracy at probability 0.5.
+    """
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("loss", default=torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("probability", "label", "row"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+        self.loss: Tensor
+        self.probability: list[Tensor]
+        self.label: list[Tensor]
+        self.row: list[Tensor]
+
+    def update(self, loss: Tensor, probability: Tensor, label: Tensor, row: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            loss: mean over the batch.
+            probability: B, of the positive class.
+            label: B, 0 or 1.
+            row: B, each image's row in the store.
+        """
+        self.loss += loss.detach() * len(label)
+        self.probability.append(probability.detach().float())
+        self.label.append(label)
+        self.row.append(row)
+
+    def gathered(self) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        """Probability, label and row of every image so far."""
+        states = (self.probability, self.label, self.row)
+        probability, label, row = (dim_zero_cat(state).cpu().numpy() for state in states)
+        return probability, label, row
+
+    def compute(self) -> dict[str, Tensor]:
+        probability, label, _ = self.gathered()
+        return {
+            "loss": (self.loss / len(label)).float(),
+            "auc": torch.tensor(auc(probability, label)),
+            "accuracy": torch.tensor(float(((probability >= 0.5) == label).mean())),
+        }
