@@ -1,0 +1,222 @@
+"""`python train.py` from the user's side: real commands, generated mammograms, and what they leave."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = ["data.patients=12", "data.height=64", "data.width=48", "data.batch_size=8", "trainer.max_epochs=2"]
+
+
+def command(module: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    program = [str(REPOSITORY / "train.py")] if module == "train" else ["-m", f"mammo.{module}"]
+    return subprocess.run(
+        [sys.executable, *program, *arguments], cwd=folder, capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which phantom and store are made once."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="session")
+def trained(place: Path) -> Path:
+    result = command("train", *SMALL, "run_dir=runs/a", folder=place)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("validation AUC ")
+    assert lines[1:] == ["run folder runs/a", "curves     tensorboard --logdir runs"]
+    return place / "runs" / "a"
+
+
+def test_run_folder_holds_what_the_design_names(trained: Path) -> None:
+    facts = json.loads((trained / "run.json").read_text())
+    assert facts["status"] == "finished"
+    assert facts["score"]["name"] == "val/auc"
+    assert set(facts["score"]) == {"name", "value", "low", "high", "standard_error"}
+    assert facts["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert facts["overrides"] == [*SMALL, "run_dir=runs/a"]
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert (config["data"]["patients"], config["model"]["name"], config["seed"]) == (12, "resnet18", 0)
+    for name in ("loss", "auc", "accuracy"):
+        assert (trained / "figures" / f"{name}.png").stat().st_size > 5000
+
+
+def test_score_is_the_best_epochs_of_the_curve(trained: Path) -> None:
+    epochs = list(csv.DictReader((trained / "metrics.csv").open()))
+    score = json.loads((trained / "run.json").read_text())["score"]["value"]
+    assert len(epochs) == 2
+    assert score == pytest.approx(max(float(epoch["val/auc"]) for epoch in epochs))
+    for epoch in epochs:
+        assert float(epoch["train/images_per_second"]) > 0
+        assert 0 <= float(epoch["train/waiting_for_data"]) <= 1
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_checkpoint_loads_without_trusting_it(trained: Path, name: str) -> None:
+    checkpoint = torch.load(trained / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    assert {"mean", "std", "network.conv1.weight"} <= set(checkpoint["state_dict"])
+
+
+def test_tensorboard_shows_both_sides_in_one_chart(trained: Path) -> None:
+    for side in ("train", "val"):
+        events = EventAccumulator(str(trained / "tensorboard" / side)).Reload()
+        tags = events.Tags()
+        assert {"loss", "auc", "accuracy"} <= set(tags["scalars"])
+        assert [event.step for event in events.Scalars("auc")] == [1, 2]
+        if side == "train":
+            assert {"lr", "images_per_second", "waiting_for_data"} <= set(tags["scalars"])
+            assert "config/text_summary" in tags["tensors"]
+
+
+def test_split_lists_share_no_patient(trained: Path) -> None:
+    sides = {
+        side: (trained / "split" / f"{side}.txt").read_text().split() for side in ("train", "val", "test")
+    }
+    patients = {side: {image_id[:7] for image_id in ids} for side, ids in sides.items()}
+    assert all(sides.values())
+    assert not patients["train"] & patients["val"]
+    assert not (patients["train"] | patients["val"]) & patients["test"]
+
+
+def test_same_seed_same_weights_other_seed_other(trained: Path, place: Path) -> None:
+    for name, seed in (("b", 0), ("c", 1)):
+        result = command("train", *SMALL, f"seed={seed}", f"run_dir=runs/{name}", folder=place)
+        assert result.returncode == 0, result.stderr
+    first, again, other = (
+        torch.load(place / "runs" / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in "abc"
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["network.conv1.weight"], other["network.conv1.weight"])
+
+
+def test_every_choice_of_every_group_runs(place: Path) -> None:
+    """One batch each; multirun also makes a folder for each job."""
+    runs = [
+        ["model=resnet34", "augment=none", "trainer=cpu"],
+        ["model=resnet50", "augment=strong", "data.balance=weights", "trainer.patience=1"],
+        ["model=custom_cnn", "model.activation=prelu", "data.balance=sampling", "data.split=clean"],
+        ["model=resnet18", "data.split=kfold", "data.fold=1", "data.folds=3", "trainer.precision=bfloat16"],
+        ["data.split=random", "data.sample=[8,4,2]", "model.pool=max", "model.dropout=0.1"],
+    ]
+    for number, choices in enumerate(runs):
+        folder = f"runs/choice{number}"
+        result = command(
+            "train", *SMALL, "trainer.fast_dev_run=true", f"run_dir={folder}", *choices, folder=place
+        )
+        assert result.returncode == 0, result.stderr
+
+
+def test_multirun_gives_a_folder_each(place: Path) -> None:
+    jobs = ["-m", "model=resnet18,custom_cnn", "hydra.sweep.dir=runs/m"]
+    result = command("train", *jobs, *SMALL, "trainer.fast_dev_run=true", folder=place)
+    assert result.returncode == 0, result.stderr
+    names = sorted(path.name for path in (place / "runs" / "m").iterdir() if path.is_dir())
+    assert names == ["0-phantom-resnet18", "1-phantom-custom_cnn"]
+    for name in names:
+        assert json.loads((place / "runs" / "m" / name / "run.json").read_text())["status"] == "finished"
+
+
+def test_existing_run_is_not_overwritten(trained: Path, place: Path) -> None:
+    before = (trained / "run.json").read_bytes()
+    result = command("train", *SMALL, "run_dir=runs/a", folder=place)
+    assert result.returncode == 1
+    assert "run_dir=runs/a: holds a run already" in result.stderr.splitlines()[-1]
+    assert (trained / "run.json").read_bytes() == before
+
+
+def test_audit_counts_the_phantom(place: Path, trained: Path) -> None:
+    result = command("audit", *SMALL[:3], "output=audit.json", folder=place)
+    assert result.returncode == 0, result.stderr
+    counts = json.loads((place / "audit.json").read_text())
+    assert counts["files_missing"] == 0
+    assert counts["leak_patients"] > 0
+    assert counts["images"] > 12
+
+
+def test_prepare_finds_the_store_of_the_training(place: Path, trained: Path) -> None:
+    result = command("prepare", *SMALL[:3], folder=place)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((trained / "run.json").read_text())["store"] in result.stdout
+
+
+@pytest.fixture
+def own_images(tmp_path: Path) -> pd.DataFrame:
+    """24 PNG files of 12 patients in `tmp_path/images`; the returned table is not yet written."""
+    import cv2
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    rows = []
+    for number in range(24):
+        cv2.imwrite(
+            str(tmp_path / "images" / f"{number}.png"), rng.integers(0, 65535, (48, 32), dtype=np.uint16)
+        )
+        rows.append(
+            {"image_path": f"{number}.png", "patient_id": f"p{number // 2}", "label": number // 2 % 2}
+        )
+    return pd.DataFrame(rows)
+
+
+OWN = [
+    "data=csv",
+    "data.root=images",
+    "data.table=t.csv",
+    "data.height=32",
+    "data.width=32",
+    "data.crop=none",
+]
+
+
+def test_own_table_of_one_class_trains_and_says_so(own_images: pd.DataFrame, tmp_path: Path) -> None:
+    own_images.assign(label=0).to_csv(tmp_path / "t.csv", index=False)
+    result = command("train", *OWN, "trainer.max_epochs=1", "run_dir=r", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "one class: their AUC is undefined" in result.stderr
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["score"]["value"] is None
+
+
+def test_table_without_its_columns_is_refused(own_images: pd.DataFrame, tmp_path: Path) -> None:
+    own_images.rename(columns={"patient_id": "patient"}).to_csv(tmp_path / "t.csv", index=False)
+    result = command("train", *OWN, folder=tmp_path)
+    assert result.returncode == 1
+    assert "patient_id" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_damaged_files_go_to_rejected_and_too_many_stop(own_images: pd.DataFrame, tmp_path: Path) -> None:
+    own_images.to_csv(tmp_path / "t.csv", index=False)
+    (tmp_path / "images" / "5.png").write_bytes(b"no picture")
+    stopped = command("prepare", *OWN, "data.max_rejected=0.01", folder=tmp_path)
+    assert stopped.returncode == 1
+    assert "data.max_rejected=0.01" in stopped.stderr.splitlines()[-1]
+    went_on = command("prepare", *OWN, folder=tmp_path)
+    assert went_on.returncode == 0, went_on.stderr
+    assert went_on.stdout.startswith("23 images prepared, 1 rejected")
+    (rejected,) = tmp_path.glob("cache/store/*/rejected.csv")
+    assert "5.png" in rejected.read_text()
+
+
+def test_case_files_without_images_can_be_audited_but_not_trained(
+    cbis_ddsm_files: Path, tmp_path: Path
+) -> None:
+    data = ["data=cbis_ddsm", f"data.root={cbis_ddsm_files}"]
+    audit = command("audit", *data, "output=a.json", folder=tmp_path)
+    assert audit.returncode == 0, audit.stderr
+    assert json.loads((tmp_path / "a.json").read_text())["clean_test_images"] == 591
+    train = command("train", *data, folder=tmp_path)
+    assert train.returncode == 1
+    assert "data.max_rejected" in train.stderr.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
