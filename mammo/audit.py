@@ -1,14 +1,20 @@
 """`python -m mammo.audit`: what is in the data, what is missing and what leaks."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from omegaconf import DictConfig
 
 from mammo.command import hydra_main
 from mammo.config import arguments_for
 from mammo.errors import ConfigError
+
+_SPLITS = ("", "train", "test")
+_TYPES = ("", "mass", "calcification", "both")
+_COLUMNS = ("images", "malignant_images", "patients", "lesions", "malignant_lesions")
 
 
 @hydra_main("audit")
@@ -18,17 +24,28 @@ def main(cfg: DictConfig) -> None:
 
     catalog = read_catalog(**arguments_for(read_catalog, cfg.data))
     counts = inventory(catalog, **arguments_for(inventory, cfg.data))
-    print("\n".join(_lines(counts)))
+    print(_table(counts))
     if cfg.output is not None:
         _write(counts, Path(cfg.output))
 
 
-def _lines(counts: dict[str, Any]) -> list[str]:
-    """A line for each number; the ids and files behind a number are for the JSON."""
-    width = max(map(len, counts))
-    return [
-        f"{name.replace('_', ' '):{width}}  {n:>7}" for name, n in counts.items() if not isinstance(n, list)
-    ]
+def _table(counts: dict[str, Any]) -> str:
+    """Splits and abnormality types against what is counted of each; below, a line for every other number.
+
+    The ids and files behind a number are for the JSON.
+    """
+    rest = {name: n for name, n in counts.items() if not isinstance(n, list)}
+    parts = ["_".join(filter(None, names)) for names in itertools.product(_SPLITS, _TYPES)]
+    rows = {}
+    for part in parts:
+        names = [f"{part}_{column}".lstrip("_") for column in _COLUMNS]
+        if names[0] in rest:
+            rows[part.replace("_", " ") or "all"] = [rest.pop(name, "") for name in names]
+    columns = [column.replace("_", " ") for column in _COLUMNS]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    width = max(map(len, rest))
+    lines = [f"{name.replace('_', ' '):{width}}  {n:>7}" for name, n in rest.items()]
+    return "\n".join([table.to_string(), "", *lines])
 
 
 def _write(counts: dict[str, Any], output: Path) -> None:

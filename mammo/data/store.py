@@ -139,7 +139,20 @@ def prepare(
             raise DataError(
                 f"{store}: cannot be written ({error.strerror}); choose another data.store"
             ) from error
-    return Store.open(final)
+    made = Store.open(final)
+    _refuse_finished(made, max_rejected)
+    return made
+
+
+def _refuse_finished(made: Store, max_rejected: float) -> None:
+    """A store finished under a looser `max_rejected` is no more welcome than the images it lacks."""
+    rejected, accepted = made.manifest["counts"]["rejected"], made.manifest["counts"]["images"]
+    if rejected > max_rejected * (rejected + accepted):
+        raise DataError(
+            f"{made.directory}: {rejected} of {rejected + accepted} images were rejected, more than "
+            f"data.max_rejected={max_rejected:g} of them, see its rejected.csv; mend the files or raise "
+            "data.max_rejected"
+        )
 
 
 def _make(

@@ -211,6 +211,8 @@ def test_too_many_rejected_stops_in_one_sentence(catalog: Catalog, tmp_path: Pat
     listed = next((tmp_path / "store").glob("*.partial/rejected.csv"))
     assert str(listed) in str(caught.value)
     assert prepare(catalog, store=tmp_path / "store", workers=0, max_rejected=0.1, **SIZE).images.any()
+    with pytest.raises(DataError, match=r"1 of 14 images were rejected, more than data.max_rejected=0.05"):
+        prepare(catalog, store=tmp_path / "store", workers=0, max_rejected=0.05, **SIZE)
 
 
 def test_missing_files_are_told_before_any_work(

@@ -13,7 +13,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SMALL = ["data.patients=12", "data.height=64", "data.width=48", "data.batch_size=8", "trainer.max_epochs=2"]
+SMALL = ["data.patients=20", "data.height=64", "data.width=48", "data.batch_size=8", "trainer.max_epochs=2"]
 
 
 def command(module: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -47,7 +47,7 @@ def test_run_folder_holds_what_the_design_names(trained: Path) -> None:
     assert facts["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert facts["overrides"] == [*SMALL, "run_dir=runs/a"]
     config = yaml.safe_load((trained / "config.yaml").read_text())
-    assert (config["data"]["patients"], config["model"]["name"], config["seed"]) == (12, "resnet18", 0)
+    assert (config["data"]["patients"], config["model"]["name"], config["seed"]) == (20, "resnet18", 0)
     for name in ("loss", "auc", "accuracy"):
         assert (trained / "figures" / f"{name}.png").stat().st_size > 5000
 
@@ -142,7 +142,7 @@ def test_audit_counts_the_phantom(place: Path, trained: Path) -> None:
     counts = json.loads((place / "audit.json").read_text())
     assert counts["files_missing"] == 0
     assert counts["leak_patients"] > 0
-    assert counts["images"] > 12
+    assert counts["images"] > 20
 
 
 def test_prepare_finds_the_store_of_the_training(place: Path, trained: Path) -> None:
