@@ -139,7 +139,7 @@ class MammogramDataModule(pl.LightningDataModule):
         )
 
     def class_weights(self) -> Tensor | None:
-        """Of the loss: inverse to the class's count, mean 1 over the training images; None unless asked for."""
+        """For the loss: inverse to the class's count, mean 1 over the images; None unless asked for."""
         if self.balance != "weights":
             return None
         counts = np.bincount(self.train.labels, minlength=len(self.classes))
