@@ -13,14 +13,16 @@ from mammo.runs import dated
 
 @hydra_main("train")
 def main(cfg: DictConfig) -> float | None:
+    job = HydraConfig.get()
+    many = job.mode == RunMode.MULTIRUN
+    if many and cfg.run_dir:
+        raise ConfigError(f"run_dir={cfg.run_dir}: is for a single run; give hydra.sweep.dir with -m")
+
     # PyTorch and Lightning take seconds to import: an error in the config is told before
     from mammo.evaluation.plots import draw_curves
     from mammo.training.fit import fit
 
-    job = HydraConfig.get()
-    if cfg.run_dir and job.mode == RunMode.MULTIRUN:
-        raise ConfigError(f"run_dir={cfg.run_dir}: is for a single run; give hydra.sweep.dir with -m")
-    run_dir = Path(job.runtime.output_dir if job.mode == RunMode.MULTIRUN else cfg.run_dir or dated(cfg.name))
+    run_dir = Path(job.runtime.output_dir if many else cfg.run_dir or dated(cfg.name))
     run = fit(cfg, run_dir=run_dir, overrides=list(job.overrides.task))
     draw_curves(run)
     print(run.summary())

@@ -30,12 +30,11 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
         (["trainer.max_epochs=0"], "trainer.max_epochs=0: must be at least 1"),
         (["data.val_fraction=1.5"], "data.val_fraction=1.5: must be between 0 and 1"),
         (["data.sample=[10,20]"], "data.sample=[10, 20]: give three counts, [train,val,test]"),
-        (["data.split=kfold", "data.fold=5"], "data.fold=5: there are data.folds=5 folds, counted from 0"),
+        (["data.split=kfold", "data.fold=5"], "data.fold=5: with data.folds=5 folds it is 0 to 4"),
         (["data.split=file"], "data.split=file and data.split_file=PATH belong together"),
         (["data.normalisation=weights"], "data.normalisation=weights: goes with model.pretrained=true"),
         (["data.height=[1"], "no viable alternative at input"),
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
-        (["run_dir=x", "-m", "seed=1,2"], "run_dir=x: is for a single run"),
     ],
 )
 def test_mistake_is_told_in_one_sentence(mistake: list[str], sentence: str, tmp_path: Path) -> None:
@@ -46,6 +45,13 @@ def test_mistake_is_told_in_one_sentence(mistake: list[str], sentence: str, tmp_
     assert sentence in last
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_folder_for_many_runs_is_refused(tmp_path: Path) -> None:
+    result = run("-m", "run_dir=x", "seed=1,2", folder=tmp_path)
+    assert result.returncode == 1
+    assert "run_dir=x: is for a single run; give hydra.sweep.dir with -m" in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "x").exists()
 
 
 def test_mistake_is_told_before_slow_imports(tmp_path: Path) -> None:
