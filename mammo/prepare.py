@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
     store = prepare(catalog, **arguments_for(prepare, cfg.data))
     rejected = len(catalog.images) - len(store.table)
     print(f"{len(store.table)} images prepared, {rejected} rejected, {len(store.lesions)} lesions")
-    print(f"store {store.directory}")
+    print(f"store {store.directory.absolute()}")
 
 
 if __name__ == "__main__":

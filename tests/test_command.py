@@ -47,6 +47,16 @@ def test_mistake_is_told_in_one_sentence(mistake: list[str], sentence: str, tmp_
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_gpu_that_is_not_there_is_told(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    result = run("trainer=gpu", "data.patients=20", folder=tmp_path)
+    assert result.returncode == 1
+    assert "trainer.accelerator=gpu: PyTorch finds no GPU here" in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_run_folder_for_many_runs_is_refused(tmp_path: Path) -> None:
     result = run("-m", "run_dir=x", "seed=1,2", folder=tmp_path)
     assert result.returncode == 1

@@ -66,7 +66,7 @@ def fit(cfg: DictConfig, *, run_dir: Path, overrides: list[str]) -> RunFolder:
             score={"name": "val/auc"} | {k: None if math.isnan(v) else v for k, v in asdict(score).items()},
             seconds=round(time.perf_counter() - started, 1),
             epochs=trainer.current_epoch,
-            store=str(store.directory),
+            store=str(store.directory.absolute()),
         )
     return run
 
