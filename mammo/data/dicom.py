@@ -119,7 +119,7 @@ def _read_header(path: Path) -> "Dataset":
         header = pydicom.dcmread(path, force=True)
     if not any(keyword in header for keyword in ("Rows", "Columns", "PixelData")):
         known = "SOPClassUID" in header or "TransferSyntaxUID" in header.file_meta
-        reason = "is a DICOM file without an image" if known else "is no image"
+        reason = "is a DICOM file without an image, or cut short" if known else "is no image"
         raise DataError(f"{path}: {reason}; DICOM, PNG, TIFF, JPEG and PGM are read")
     if "TransferSyntaxUID" not in header.file_meta:
         implicit, little = header.original_encoding
