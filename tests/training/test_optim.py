@@ -1,4 +1,4 @@
-import itertools
+from itertools import pairwise
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_learning_rate_rises_then_falls_to_its_fraction() -> None:
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
-    assert all(a < b for a, b in itertools.pairwise(rates))
+    assert all(a < b for a, b in pairwise(rates[:11]))
     assert rates[10] == pytest.approx(2.0)
-    assert all(a > b for a, b in itertools.pairwise(rates))
+    assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[100] == pytest.approx(0.02)
