@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import yaml
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
 from mammo.training.module import MammogramModule
 
@@ -83,7 +84,8 @@ class EpochRecord(pl.Callback):
             for stage in self.writers
         )
         speed = f"{values['train/images_per_second']:.1f} images/s"
-        print(f"epoch {epoch}/{epochs}: {sides}, {speed}", file=sys.stderr, flush=True)
+        # above the progress bar where there is one
+        tqdm.write(f"epoch {epoch}/{epochs}: {sides}, {speed}", file=sys.stderr)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         for writer in self.writers.values():
