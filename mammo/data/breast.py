@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mammo.data.dicom import Pixels
 
 Box: TypeAlias = tuple[float, float, float, float]  # x_min, y_min, x_max, y_max; max exclusive
+BOX_COLUMNS = ["x_min", "y_min", "x_max", "y_max"]  # of a box in a table
 
 _WORKING_SIZE = 400  # longer side of the reduced copy on which the breast is sought
 _MARGIN = 0.02  # of each side, kept around the breast: lesions reach over the skin line

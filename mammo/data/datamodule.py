@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mammo.data.augment import BatchAugment
+from mammo.data.breast import BOX_COLUMNS
 from mammo.data.splits import Split
 from mammo.data.store import Store
 from mammo.data.tasks import CLASSES, labels
@@ -57,13 +58,12 @@ class StoreDataset(Dataset[Batch]):
 
 def _boxes(lesions: pd.DataFrame, image_ids: pd.Series) -> NDArray[np.float32]:
     """N K 4 boxes of the images' lesions, K the most that one image has, NaN elsewhere."""
-    sides = ["x_min", "y_min", "x_max", "y_max"]
-    known = lesions.dropna(subset=sides)
+    known = lesions.dropna(subset=BOX_COLUMNS)
     known = known[known["image_id"].isin(image_ids)]
     place = known.groupby("image_id").cumcount().to_numpy()
     boxes = np.full((len(image_ids), 1 + max(place, default=-1), 4), np.nan, dtype=np.float32)
     position = pd.Series(np.arange(len(image_ids)), index=image_ids.to_numpy())
-    boxes[position[known["image_id"]].to_numpy(), place] = known[sides].to_numpy(dtype=np.float32)
+    boxes[position[known["image_id"]].to_numpy(), place] = known[BOX_COLUMNS].to_numpy(dtype=np.float32)
     return boxes
 
 

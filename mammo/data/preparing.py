@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mammo.data.breast import Box, plan
+from mammo.data.breast import BOX_COLUMNS, Box, plan
 from mammo.data.dicom import Pixels, read_mammogram
 from mammo.data.masks import find_mask
 from mammo.data.pool import in_own_process, progress, results
@@ -28,7 +28,6 @@ from mammo.errors import DataError
 
 Record: TypeAlias = dict[str, Any]  # what is known of one image or lesion once it is prepared; JSON
 
-SIDES = ["x_min", "y_min", "x_max", "y_max"]
 CHUNK = 4  # images; small enough that a handful of files still keeps several processes busy
 
 
@@ -162,7 +161,7 @@ def prepare_image(job: ImageJob, settings: Settings) -> tuple[Pixels, NDArray[np
                 masks[value] = transform.apply_mask(found.pixels)
                 record["mask_value"] = value
         if box is not None:
-            record |= zip(SIDES, transform.apply_box(box), strict=True)
+            record |= zip(BOX_COLUMNS, transform.apply_box(box), strict=True)
         lesions.append(record)
     facts: Record = {
         "rejected": None,

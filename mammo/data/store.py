@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import pandas as pd
 
-from mammo.data.breast import Transform
+from mammo.data.breast import BOX_COLUMNS, Transform
 from mammo.data.preparing import (
-    SIDES,
     ImageJob,
     LesionJob,
     Record,
@@ -211,7 +210,7 @@ def _jobs(catalog: "Catalog") -> list[ImageJob]:
     lesions: dict[str, list[LesionJob]] = {}
     for lesion in catalog.lesions.to_dict("records"):
         paths = "" if pd.isna(lesion["mask_paths"]) else lesion["mask_paths"]
-        sides = tuple(lesion[side] for side in SIDES)
+        sides = tuple(lesion[side] for side in BOX_COLUMNS)
         job = LesionJob(
             lesion_id=lesion["lesion_id"],
             mask_paths=tuple(Path(path) for path in paths.split(os.pathsep) if path),
@@ -300,7 +299,7 @@ def _lesions_table(lesions: pd.DataFrame, records: list[Record]) -> pd.DataFrame
     """The lesions of those images, with boxes in prepared pixels."""
     found = pd.DataFrame(
         [lesion for record in records for lesion in record["lesions"]],
-        columns=["lesion_id", *SIDES, "mask_status", "mask_value"],
+        columns=["lesion_id", *BOX_COLUMNS, "mask_status", "mask_value"],
     ).astype({"lesion_id": "string", "mask_status": "string", "mask_value": "Int64"})
-    found[SIDES] = found[SIDES].astype("Float64")
-    return lesions.drop(columns=SIDES).merge(found, on="lesion_id", validate="one_to_one")
+    found[BOX_COLUMNS] = found[BOX_COLUMNS].astype("Float64")
+    return lesions.drop(columns=BOX_COLUMNS).merge(found, on="lesion_id", validate="one_to_one")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mammo.data.breast import BOX_COLUMNS
 from mammo.data.catalog import (
     ABNORMALITY_TYPES,
     LATERALITIES,
@@ -20,7 +21,6 @@ from mammo.errors import DataError
 
 _LABELS = {"0": "BENIGN", "1": "MALIGNANT", "0.0": "BENIGN", "1.0": "MALIGNANT"}
 _SPLITS = {"TRAIN": "train", "TRAINING": "train", "TEST": "test"}
-_BOX = ("x_min", "y_min", "x_max", "y_max")
 
 
 def read_table(*, table: Path, root: Path, lesions: Path | None = None) -> Catalog:
@@ -139,7 +139,7 @@ def _existing(paths: "pd.Series[str]") -> "pd.Series[str]":
 
 
 def _read_lesions(sheet: Sheet, root: Path, images: pd.DataFrame) -> pd.DataFrame:
-    sheet.require(*_BOX)
+    sheet.require(*BOX_COLUMNS)
     by_path = "image_id" not in sheet.cells
     if by_path:
         sheet.require("image_path")
@@ -170,7 +170,7 @@ def _read_lesions(sheet: Sheet, root: Path, images: pd.DataFrame) -> pd.DataFram
 
 
 def _boxes(sheet: Sheet) -> dict[str, "pd.Series[float]"]:
-    boxes = {name: sheet.numbers(name, required=True) for name in _BOX}
+    boxes = {name: sheet.numbers(name, required=True) for name in BOX_COLUMNS}
     flat = (boxes["x_min"] >= boxes["x_max"]) | (boxes["y_min"] >= boxes["y_max"])
     wrong = flat | (boxes["x_min"] < 0) | (boxes["y_min"] < 0)
     if wrong.any():
