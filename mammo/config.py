@@ -1,247 +1,23 @@
-"""The schema of every key and its check.
+"""The check of a composed configuration beyond its types, and the way from its keys to functions."""
 
-The dataclasses below hold the keys and types; their values and what each key does stand in `conf/`.
-A choice is a `StrEnum`, so that a wrong key, type or choice is refused when the configuration is composed,
-before anything slow is imported.
-"""
-
-import dataclasses
 import difflib
 import inspect
 import os
 import typing
 from collections.abc import Callable, Iterator
-from enum import StrEnum
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from mammo.errors import ConfigError
+from mammo.schema import Normalisation, Source, SplitName
 
 # how many processes can run at once, under Slurm's or a container's limits too
 OmegaConf.register_new_resolver("cores", lambda: len(os.sched_getaffinity(0)), replace=True)
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-
-
-class Source(StrEnum):
-    phantom = "phantom"
-    cbis_ddsm = "cbis_ddsm"
-    csv = "csv"
-
-
-class Abnormality(StrEnum):
-    mass = "mass"
-    calc = "calc"
-    all = "all"
-
-
-class Crop(StrEnum):
-    breast = "breast"
-    none = "none"
-
-
-class Aspect(StrEnum):
-    keep = "keep"
-    stretch = "stretch"
-
-
-class SplitName(StrEnum):
-    official = "official"
-    clean = "clean"
-    random = "random"
-    kfold = "kfold"
-    file = "file"
-
-
-class Balance(StrEnum):
-    none = "none"
-    weights = "weights"
-    sampling = "sampling"
-
-
-class Normalisation(StrEnum):
-    train = "train"
-    weights = "weights"
-
-
-class TaskName(StrEnum):
-    pathology = "pathology"
-
-
-class Pool(StrEnum):
-    avg = "avg"
-    max = "max"
-
-
-class Activation(StrEnum):
-    relu = "relu"
-    prelu = "prelu"
-    elu = "elu"
-    leaky_relu = "leaky_relu"
-
-
-class Accelerator(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    gpu = "gpu"
-
-
-class Precision(StrEnum):
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-@dataclasses.dataclass
-class DataConfig:
-    source: Source = MISSING
-    root: str = MISSING
-    seed: int = MISSING
-    store: str = MISSING
-    height: int = MISSING
-    width: int = MISSING
-    crop: Crop = MISSING
-    aspect: Aspect = MISSING
-    masks: bool = MISSING
-    max_rejected: float = MISSING
-    workers: int = MISSING
-    split: SplitName = MISSING
-    fold: int = MISSING
-    folds: int = MISSING
-    val_fraction: float = MISSING
-    sample: list[int] | None = MISSING
-    split_file: str | None = MISSING
-    batch_size: int = MISSING
-    loader_workers: int | None = MISSING
-    balance: Balance = MISSING
-    normalisation: Normalisation = MISSING
-
-
-@dataclasses.dataclass
-class PhantomConfig(DataConfig):
-    patients: int = MISSING
-    difficulty: float = MISSING
-    film_scale: int = MISSING
-
-
-@dataclasses.dataclass
-class CbisDdsmConfig(DataConfig):
-    cases: str | None = MISSING
-    abnormality: Abnormality = MISSING
-
-
-@dataclasses.dataclass
-class CsvConfig(DataConfig):
-    table: str = MISSING
-    lesions: str | None = MISSING
-
-
-@dataclasses.dataclass
-class TaskConfig:
-    name: TaskName = MISSING
-
-
-@dataclasses.dataclass
-class ModelConfig:
-    name: str = MISSING
-    dropout: float = MISSING
-
-
-@dataclasses.dataclass
-class BackboneConfig(ModelConfig):
-    pretrained: bool = MISSING
-    pool: Pool = MISSING
-
-
-@dataclasses.dataclass
-class CustomCnnConfig(ModelConfig):
-    activation: Activation = MISSING
-
-
-@dataclasses.dataclass
-class AugmentConfig:
-    flip_horizontal: float = MISSING
-    flip_vertical: float = MISSING
-    rotation_deg: float = MISSING
-    shear_deg: float = MISSING
-    zoom: float = MISSING
-    brightness: float = MISSING
-    contrast: float = MISSING
-
-
-@dataclasses.dataclass
-class OptimConfig:
-    lr: float = MISSING
-    weight_decay: float = MISSING
-
-
-@dataclasses.dataclass
-class ScheduleConfig:
-    warmup_epochs: float = MISSING
-    final_lr_fraction: float = MISSING
-
-
-@dataclasses.dataclass
-class LossConfig:
-    label_smoothing: float = MISSING
-
-
-@dataclasses.dataclass
-class TrainerConfig:
-    max_epochs: int = MISSING
-    patience: int | None = MISSING
-    accelerator: Accelerator = MISSING
-    devices: int = MISSING
-    precision: Precision = MISSING
-    gradient_clip: float | None = MISSING
-    deterministic: bool = MISSING
-    fast_dev_run: bool = MISSING
-
-
-@dataclasses.dataclass
-class TrainConfig:
-    name: str = MISSING
-    run_dir: str | None = MISSING
-    seed: int = MISSING
-    data: DataConfig = MISSING
-    task: TaskConfig = MISSING
-    model: ModelConfig = MISSING
-    augment: AugmentConfig = MISSING
-    optim: OptimConfig = MISSING
-    schedule: ScheduleConfig = MISSING
-    loss: LossConfig = MISSING
-    trainer: TrainerConfig = MISSING
-
-
-@dataclasses.dataclass
-class AuditConfig:
-    data: DataConfig = MISSING
-    output: str | None = MISSING
-
-
-@dataclasses.dataclass
-class PrepareConfig:
-    data: DataConfig = MISSING
-
-
-def _register() -> None:
-    store = ConfigStore.instance()
-    for name, root in {"train": TrainConfig, "audit": AuditConfig, "prepare": PrepareConfig}.items():
-        store.store(group="schema", name=name, node=root)
-    nodes: dict[str, dict[str, type]] = {
-        "data": {"phantom": PhantomConfig, "cbis_ddsm": CbisDdsmConfig, "csv": CsvConfig},
-        "model": {"backbone": BackboneConfig, "custom_cnn": CustomCnnConfig},
-    }
-    for group, choices in nodes.items():
-        for name, node in choices.items():
-            store.store(group=f"schema/{group}", name=name, node=node)
-
-
-_register()
 
 # Least and greatest value of the numbers that have one.
 _LIMITS: dict[str, tuple[float, float | None]] = {
@@ -259,6 +35,7 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
     "data.difficulty": (0, 1),
     "data.film_scale": (1, None),
     "model.dropout": (0, 1),
+    "model.drop_path": (0, 1),
     "augment.flip_horizontal": (0, 1),
     "augment.flip_vertical": (0, 1),
     "augment.rotation_deg": (0, 180),
@@ -266,15 +43,32 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
     "augment.zoom": (0, 0.9),
     "augment.brightness": (0, 1),
     "augment.contrast": (0, 1),
+    "augment.mixup": (0, None),
     "optim.lr": (0, None),
+    "optim.head_lr": (0, None),
+    "optim.layer_decay": (0, 1),
     "optim.weight_decay": (0, None),
+    "optim.freeze_epochs": (0, None),
+    "optim.unfreeze_every": (1, None),
+    "optim.beta1": (0, 0.9999),
+    "optim.beta2": (0, 0.999999),
+    "optim.momentum": (0, 0.9999),
     "schedule.warmup_epochs": (0, None),
+    "schedule.step_epochs": (1, None),
+    "schedule.factor": (0, 1),
+    "schedule.initial_lr_fraction": (0, 1),
     "schedule.final_lr_fraction": (0, 1),
+    "schedule.patience": (0, None),
     "loss.label_smoothing": (0, 1),
+    "loss.gamma": (0, None),
     "trainer.max_epochs": (1, None),
     "trainer.patience": (1, None),
     "trainer.devices": (1, None),
+    "trainer.accumulate": (1, None),
     "trainer.gradient_clip": (0, None),
+    "trainer.ema_decay": (0, 0.999999),
+    "trainer.checkpoint_minutes": (0, None),
+    "trainer.checkpoint_steps": (1, None),
 }
 
 
@@ -294,18 +88,37 @@ def check(cfg: DictConfig) -> None:
             allowed = f"at least {low}" if high is None else f"between {low} and {high}"
             raise ConfigError(f"{key}={value}: must be {allowed}")
     _check_data(cfg.data)
-    if cfg.data.normalisation == Normalisation.weights and not OmegaConf.select(cfg, "model.pretrained"):
-        raise ConfigError("data.normalisation=weights: goes with model.pretrained=true; else give train")
+    if "model" in cfg:
+        _check_training(cfg)
+
+
+def _check_training(cfg: DictConfig) -> None:
+    pretrained, weights = OmegaConf.select(cfg, "model.pretrained"), cfg.model.weights
+    if pretrained and weights is not None:
+        raise ConfigError("model.pretrained=true and model.weights=FILE exclude each other: give one of them")
+    if cfg.data.normalisation == Normalisation.weights and not pretrained and weights is None:
+        raise ConfigError(
+            "data.normalisation=weights: goes with model.pretrained=true or model.weights=FILE; give train"
+        )
+    if weights is not None and not Path(weights).is_file():
+        raise ConfigError(f"model.weights={weights}: no such file")
+    channels = OmegaConf.select(cfg, "model.channels")
+    if channels not in (None, 1, 3):
+        raise ConfigError(f"model.channels={channels}: must be 1 (grey) or 3 (the grey image three times)")
+    size, pieces = cfg.data.batch_size, cfg.trainer.accumulate
+    if size is not None and size % pieces:
+        divisors = ", ".join(str(n) for n in range(1, size + 1) if size % n == 0)
+        raise ConfigError(
+            f"trainer.accumulate={pieces}: does not divide data.batch_size={size}; choose from {divisors}"
+        )
+    if cfg.optim.unfreeze_every is not None and not cfg.optim.freeze_epochs:
+        raise ConfigError("optim.unfreeze_every: goes with optim.freeze_epochs=N, the epochs before it")
 
 
 def _added_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]]:
     """Keys that `+key=value` brought into a node whose schema has no such key, with those it has."""
     schema = OmegaConf.get_type(node)
-    known = (
-        [field.name for field in dataclasses.fields(schema)]
-        if dataclasses.is_dataclass(schema)
-        else list(node)
-    )
+    known = [field.name for field in fields(schema)] if is_dataclass(schema) else list(node)
     for key in map(str, node):
         if key not in known:
             yield f"{prefix}{key}", [f"{prefix}{name}" for name in known]

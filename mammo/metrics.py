@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 import torch
@@ -70,6 +71,57 @@ def clustered_auc(
     return Estimate(value, low, high, error)
 
 
+def multiclass_auc(
+    probability: ArrayLike, labels: ArrayLike, *, average: Literal["micro", "macro"] = "micro"
+) -> float:
+    """One AUC for several classes, each told from the rest.
+
+    Args:
+        probability: N C.
+        labels: N, index of the class.
+        average: `micro` pools all pairs of image and class, so frequent classes weigh more and a class's
+            probability is held against those of the others; `macro` is the mean over the classes.
+
+    Returns:
+        The AUC. `macro` leaves out classes that are absent, and is NaN where fewer than two are there;
+        `micro` is NaN without images only.
+
+    Example:
+        >>> multiclass_auc([[0.7, 0.2, 0.1], [0.3, 0.4, 0.3], [0.5, 0.4, 0.1]], [0, 1, 2], average="macro")
+        0.6666666666666666
+    """
+    scores, hits = _one_vs_rest(probability, labels)
+    if average == "micro":
+        return auc(scores.ravel(), hits.ravel())
+    there = np.flatnonzero(hits.any(axis=0))
+    return float(np.mean([auc(scores[:, c], hits[:, c]) for c in there])) if there.size > 1 else math.nan
+
+
+def clustered_multiclass_auc(
+    probability: ArrayLike, labels: ArrayLike, clusters: ArrayLike, *, level: float = 0.95
+) -> Estimate:
+    """Micro AUC of several classes with its interval by patient, see `clustered_auc`.
+
+    The pairs of an image with each class stand in its patient's cluster, so that their dependence (the
+    probabilities sum to 1) is allowed for.
+
+    Args:
+        probability: N C.
+        labels: N, index of the class.
+        clusters: N, the patient of each image.
+        level: of confidence.
+    """
+    scores, hits = _one_vs_rest(probability, labels)
+    pair_clusters = np.repeat(np.asarray(clusters), scores.shape[1])
+    return clustered_auc(scores.ravel(), hits.ravel(), pair_clusters, level=level)
+
+
+def _one_vs_rest(probability: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """N C: the probability of each pair of image and class, and whether the image is of the class."""
+    scores = np.asarray(probability)
+    return scores, np.asarray(labels)[:, None] == np.arange(scores.shape[1])
+
+
 def _placements(scores: NDArray[np.generic], labels: NDArray[np.generic]) -> tuple[NDArray[np.float64], ...]:
     """Each positive's share of negatives below it, and each negative's share of positives above it."""
     positive, negative = scores[labels == 1], scores[labels == 0]
@@ -104,15 +156,20 @@ def _clustered_error(
 
 
 class EpochScores(Metric):
-    """Gathers an epoch's loss and each image's probability, label and row, over all processes.
+    """Gathers an epoch's loss and each image's probabilities, label and row, over all processes.
 
-    `compute` gives the mean loss, the AUC (NaN with one class only) and the accuracy at probability 0.5.
+    `compute` gives the mean loss, the accuracy of the most probable class, and for two classes the AUC of
+    the second, for more the micro `auc` and `auc_macro` (see `multiclass_auc`); NaN where undefined.
+
+    Args:
+        num_classes: C.
     """
 
     full_state_update = False
 
-    def __init__(self) -> None:
+    def __init__(self, num_classes: int = 2) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.add_state("loss", default=torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("probability", "label", "row"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
@@ -126,8 +183,8 @@ class EpochScores(Metric):
 
         Args:
             loss: mean over the batch.
-            probability: B, of the positive class.
-            label: B, 0 or 1.
+            probability: B C.
+            label: B, index of the class.
             row: B, each image's row in the store.
         """
         self.loss += loss.detach() * len(label)
@@ -136,15 +193,54 @@ class EpochScores(Metric):
         self.row.append(row)
 
     def gathered(self) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-        """Probability, label and row of every image so far."""
-        states = (self.probability, self.label, self.row)
-        probability, label, row = (dim_zero_cat(state).cpu().numpy() for state in states)
-        return probability, label, row
+        """Probability (N C), label (N) and row (N) of every image so far.
+
+        Those of this process; within `with scores.sync_context():` those of all.
+        """
+        state = self.snapshot()
+        return state["probability"].numpy(), state["label"].numpy(), state["row"].numpy()
 
     def compute(self) -> dict[str, Tensor]:
         probability, label, _ = self.gathered()
+        if self.num_classes == 2:
+            areas = {"auc": auc(probability[:, 1], label)}
+        else:
+            areas = {
+                "auc": multiclass_auc(probability, label),
+                "auc_macro": multiclass_auc(probability, label, average="macro"),
+            }
+        right = torch.from_numpy(probability.argmax(axis=1) == label)
         return {
             "loss": (self.loss / len(label)).float(),
-            "auc": torch.tensor(auc(probability, label)),
-            "accuracy": torch.tensor(float(((probability >= 0.5) == label).mean())),
+            **{name: torch.tensor(area) for name, area in areas.items()},
+            "accuracy": right.float().mean(),  # NaN of nothing
         }
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """This process's state as plain tensors on the CPU, for a checkpoint in the middle of an epoch.
+
+        It stands apart from `state_dict`, which goes into the weights of the module that owns the metric.
+        """
+        empty = {
+            "probability": torch.empty(0, self.num_classes),
+            "label": torch.empty(0, dtype=torch.int64),
+            "row": torch.empty(0, dtype=torch.int64),
+        }
+        state = {"loss": self.loss.detach().cpu().clone()}
+        for name, nothing in empty.items():
+            # after a sync over processes it is one tensor instead of a list
+            batches = getattr(self, name)
+            state[name] = dim_zero_cat(batches).cpu() if len(batches) else nothing
+        return state
+
+    def restore(self, snapshot: dict[str, Tensor]) -> None:
+        """Goes on where `snapshot` was taken; what was gathered before is dropped."""
+        self.reset()
+        if not len(snapshot["label"]):
+            return
+        self.update(
+            torch.tensor(0.0, device=self.device),
+            *(snapshot[name].to(self.device) for name in ("probability", "label", "row")),
+        )
+        # a clone, for `update` adds in place
+        self.loss = snapshot["loss"].to(self.device, copy=True)

@@ -36,6 +36,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.figures = path / "figures"
         self.metrics = path / "metrics.csv"
+        self.evaluation = path / "evaluation"
 
     @classmethod
     def create(cls, path: Path, *, config: dict[str, Any], overrides: list[str]) -> "RunFolder":
@@ -46,22 +47,52 @@ class RunFolder:
         """
         if (path / "run.json").exists():
             raise ConfigError(f"run_dir={path}: holds a run already; give another folder or remove it")
+        run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+            run.write_config(config)
         except OSError as error:
             raise ConfigError(f"run_dir={path}: cannot be written: {error.strerror}") from error
-        run = cls(path)
         run.record(
             status="running",
             seed=config["seed"],
             overrides=overrides,
-            started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            started=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             host=platform.node(),
             commit=git_commit(),
             versions={package: importlib.metadata.version(package) for package in _PACKAGES},
         )
         return run
+
+    @classmethod
+    def find(cls, name: str, *, parent: Path = Path("runs")) -> "RunFolder":
+        """The run in the folder `name`, or for `latest` that of `parent` which was started last.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if name != "latest":
+            run = cls(Path(name))
+            if not run.facts():
+                raise ConfigError(f"resume={name}: holds no run; give a folder with a run.json, or latest")
+            return run
+        runs = [cls(file.parent) for file in (*parent.glob("*/run.json"), *parent.glob("*/*/run.json"))]
+        if not runs:
+            raise ConfigError(f"resume=latest: there is no run in {parent.absolute()}; give its folder")
+        return max(runs, key=lambda run: str(run.facts()["started"]))
+
+    def config(self) -> dict[str, Any]:
+        """The content of `config.yaml`."""
+        return dict(yaml.safe_load((self.path / "config.yaml").read_text()))
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Writes `config.yaml`, whole at any moment."""
+        self._write("config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+    def _write(self, name: str, text: str) -> None:
+        draft = self.path / f"{name}.partial"
+        draft.write_text(text)
+        os.replace(draft, self.path / name)
 
     def facts(self) -> dict[str, Any]:
         """The content of `run.json`; empty before it is written."""
@@ -69,10 +100,8 @@ class RunFolder:
         return dict(json.loads(file.read_text())) if file.exists() else {}
 
     def record(self, **facts: Any) -> None:
-        """Adds facts to `run.json`, which is whole at any moment: written beside, then renamed."""
-        file, draft = self.path / "run.json", self.path / "run.json.partial"
-        draft.write_text(json.dumps(self.facts() | facts, indent=2) + "\n")
-        os.replace(draft, file)
+        """Adds facts to `run.json`, which is whole at any moment."""
+        self._write("run.json", json.dumps(self.facts() | facts, indent=2) + "\n")
 
     @property
     def score(self) -> float | None:

@@ -17,13 +17,16 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [
-        (["model=resnet19"], "model=resnet19: no such choice; choose from custom_cnn, resnet18"),
+        (["model=resnet19"], "model=resnet19: no such choice; choose from custom_cnn, inception_resnet_v2, resnet18"),
         (["trainer.max_epochs=three"], "trainer.max_epochs=three: Value 'three' of type 'str'"),
         (["+trainer.max_epoch=3"], "+trainer.max_epoch: no such key; did you mean trainer.max_epochs?"),
-        (["model.pool=foo"], "model.pool=foo: Invalid value 'foo', expected one of [avg, max]"),
+        (
+            ["model.pool=foo"],
+            "model.pool=foo: Invalid value 'foo', expected one of [avg, max, gem, attention]",
+        ),
         (["sead=3"], "sead=3: no such key; did you mean seed?"),
         (["modle=resnet18"], "modle=resnet18: no such key; did you mean model?"),
-        (["model=custom_cnn", "model.pool=avg"], "model.pool=avg: no such key"),
+        (["model=custom_cnn", "model.drop_path=0.1"], "model.drop_path=0.1: no such key"),
         (["data=cbis_ddsm"], "data.root has no value: give data.root=..."),
         (["data=cbis_ddsm", "data.root=/nowhere"], "data.root=/nowhere: no such folder"),
         (["data=csv", "data.root=.", "data.table=t.csv"], "data.table=t.csv: no such file or folder"),
@@ -32,7 +35,22 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
         (["data.sample=[10,20]"], "data.sample=[10, 20]: give three counts, [train,val,test]"),
         (["data.split=kfold", "data.fold=5"], "data.fold=5: with data.folds=5 folds it is 0 to 4"),
         (["data.split=file"], "data.split=file and data.split_file=PATH belong together"),
-        (["data.normalisation=weights"], "data.normalisation=weights: goes with model.pretrained=true"),
+        (
+            ["data.normalisation=weights"],
+            "data.normalisation=weights: goes with model.pretrained=true or model.weights=FILE",
+        ),
+        (["model=timm"], "model.name has no value: give model.name=..."),
+        (["model.weights=w.pt"], "model.weights=w.pt: no such file"),
+        (["model.pretrained=true", "model.weights=w.pt"], "exclude each other"),
+        (["model.channels=2"], "model.channels=2: must be 1 (grey) or 3"),
+        (
+            ["trainer.accumulate=3"],
+            "trainer.accumulate=3: does not divide data.batch_size=16; choose from 1, 2",
+        ),
+        (["optim=sgd", "optim.beta1=0.5"], "optim.beta1=0.5: no such key"),
+        (["optim.unfreeze_every=2"], "optim.unfreeze_every: goes with optim.freeze_epochs=N"),
+        (["resume=runs/none"], "resume=runs/none: holds no run"),
+        (["resume=latest"], "resume=latest: there is no run in"),
         (["data.height=[1"], "no viable alternative at input"),
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
     ],
@@ -78,7 +96,7 @@ def test_every_key_of_data_reaches_a_function() -> None:
     import dataclasses
     import inspect
 
-    from mammo import config
+    from mammo import schema
     from mammo.data.datamodule import MammogramDataModule
     from mammo.data.sources import read_catalog
     from mammo.data.splits import make_split
@@ -86,6 +104,6 @@ def test_every_key_of_data_reaches_a_function() -> None:
 
     functions = (MammogramDataModule, read_catalog, make_split, prepare)
     taken = {name for function in functions for name in inspect.signature(function).parameters}
-    nodes = (config.PhantomConfig, config.CbisDdsmConfig, config.CsvConfig)
+    nodes = (schema.PhantomConfig, schema.CbisDdsmConfig, schema.CsvConfig)
     keys = {field.name for node in nodes for field in dataclasses.fields(node)}
     assert keys - taken == {"normalisation"}  # read by fit itself

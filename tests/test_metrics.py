@@ -1,3 +1,4 @@
+import io
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score
 
-from mammo.metrics import EpochScores, auc, clustered_auc
+from mammo.metrics import EpochScores, auc, clustered_auc, clustered_multiclass_auc, multiclass_auc
 
 LABELS = arrays(int, st.integers(2, 40), elements=st.integers(0, 1)).filter(
     lambda labels: 0 < labels.mean() < 1
@@ -92,10 +93,139 @@ def test_perfect_scores_have_no_interval() -> None:
     assert math.isnan(estimate.low)
 
 
+@st.composite
+def multiclass(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """N C probabilities with ties, and labels of at least two classes."""
+    classes = draw(st.integers(2, 5))
+    labels = draw(arrays(int, st.integers(2, 30), elements=st.integers(0, classes - 1)))
+    labels[:2] = 0, classes - 1
+    shares = draw(arrays(float, (labels.size, classes), elements=st.integers(1, 4)))
+    return shares / shares.sum(1, keepdims=True), labels
+
+
+@given(multiclass())
+def test_micro_auc_is_that_of_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
+    probability, labels = case
+    if probability.shape[1] == 2:  # which scikit-learn takes for labels of one class
+        expected = roc_auc_score(np.eye(2)[labels].ravel(), probability.ravel())
+    else:
+        columns = range(probability.shape[1])
+        expected = roc_auc_score(labels, probability, multi_class="ovr", average="micro", labels=columns)
+    assert multiclass_auc(probability, labels) == pytest.approx(expected)
+
+
+@given(multiclass())
+def test_macro_auc_is_that_of_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
+    probability, labels = case
+    there = np.unique(labels)
+    hits = np.eye(probability.shape[1])[labels]
+    expected = np.mean([roc_auc_score(hits[:, c], probability[:, c]) for c in there])
+    assert multiclass_auc(probability, labels, average="macro") == pytest.approx(expected)
+    if there.size == probability.shape[1] > 2:
+        by_sklearn = roc_auc_score(labels, probability, multi_class="ovr", average="macro")
+        assert expected == pytest.approx(by_sklearn)
+
+
+def test_macro_auc_of_one_class_is_undefined() -> None:
+    assert math.isnan(multiclass_auc([[0.2, 0.3, 0.5], [0.1, 0.1, 0.8]], [2, 2], average="macro"))
+
+
+def test_multiclass_interval_covers_the_truth() -> None:
+    """Patients of 2 images each, which share most of their scores and may differ in class."""
+    rng = np.random.default_rng(3)
+    truth = 0.7602499389  # pairs of a class's score, normals one deviation apart: Phi(1 / sqrt(2))
+    covered, naive, patients = 0, 0, np.repeat(np.arange(100), 2)
+    for _ in range(400):
+        labels = rng.integers(4, size=100)[patients]
+        labels = np.where(rng.random(200) < 0.2, rng.integers(4, size=200), labels)
+        shared = rng.normal(size=(100, 4))[patients]
+        scores = np.sqrt(0.8) * shared + np.sqrt(0.2) * rng.normal(size=(200, 4)) + np.eye(4)[labels]
+        by_patient = clustered_multiclass_auc(scores, labels, patients)
+        by_image = clustered_multiclass_auc(scores, labels, np.arange(200))
+        assert by_patient.value == multiclass_auc(scores, labels)
+        covered += by_patient.low <= truth <= by_patient.high
+        naive += by_image.low <= truth <= by_image.high
+    assert 0.92 <= covered / 400 <= 0.98
+    assert naive / 400 < 0.92
+
+
+TWO = (torch.tensor(1.0), torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 0]), torch.tensor([0, 1]))
+ONE = (torch.tensor(4.0), torch.tensor([[0.4, 0.6]]), torch.tensor([0]), torch.tensor([2]))
+
+
+def values(scores: EpochScores) -> dict[str, float]:
+    return {name: float(value) for name, value in scores.compute().items()}
+
+
 def test_epoch_scores_gather_batches() -> None:
     scores = EpochScores()
-    scores.update(torch.tensor(1.0), torch.tensor([0.9, 0.2]), torch.tensor([1, 0]), torch.tensor([0, 1]))
-    scores.update(torch.tensor(4.0), torch.tensor([0.6]), torch.tensor([0]), torch.tensor([2]))
-    values = {name: float(value) for name, value in scores.compute().items()}
-    assert values == pytest.approx({"loss": 2.0, "auc": 1.0, "accuracy": 2 / 3})
+    scores.update(*TWO)
+    scores.update(*ONE)
+    assert values(scores) == pytest.approx({"loss": 2.0, "auc": 1.0, "accuracy": 2 / 3})
+    probability, label, row = scores.gathered()
+    assert probability.tolist() == torch.cat([TWO[1], ONE[1]]).tolist()
+    assert label.tolist() == [1, 0, 0]
+    assert row.tolist() == [0, 1, 2]
+
+
+def test_epoch_scores_of_four_classes() -> None:
+    rng = np.random.default_rng(4)
+    probability, labels = rng.dirichlet([1.0] * 4, size=12).astype(np.float32), np.arange(12) % 4
+    scores = EpochScores(num_classes=4)
+    for part in np.split(np.arange(12), [5]):
+        batch = (probability[part], labels[part], part)
+        scores.update(torch.tensor(1.0), *map(torch.from_numpy, batch))
+    expected = {
+        "loss": 1.0,
+        "auc": multiclass_auc(probability, labels),
+        "auc_macro": multiclass_auc(probability, labels, average="macro"),
+        "accuracy": (probability.argmax(1) == labels).mean(),
+    }
+    assert values(scores) == pytest.approx(expected)
+
+
+def test_epoch_scores_of_all_processes() -> None:
+    """A second process that saw the same first image alone; gathering is simulated."""
+    scores = EpochScores()
+    scores.update(*TWO)
+    scores.update(*ONE)
+
+    def gather(state: torch.Tensor, group: object) -> list[torch.Tensor]:
+        return [state, state[:1] if state.ndim else torch.tensor(8.0)]
+
+    with scores.sync_context(dist_sync_fn=gather, distributed_available=lambda: True):
+        assert scores.gathered()[2].tolist() == [0, 1, 2, 0]
+        synced = EpochScores()
+        synced.restore(scores.snapshot())
+    assert values(synced) == pytest.approx({"loss": 14 / 4, "auc": 1.0, "accuracy": 3 / 4})
     assert scores.gathered()[2].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("batches", [[], [TWO], [TWO, ONE]])
+def test_interrupted_epoch_goes_on(batches: list[tuple[torch.Tensor, ...]]) -> None:
+    scores = EpochScores()
+    for batch in batches:
+        scores.update(*batch)
+    file = io.BytesIO()
+    torch.save(scores.snapshot(), file)
+    file.seek(0)
+    snapshot = torch.load(file, weights_only=True)
+    later = EpochScores()
+    later.update(*ONE)  # is dropped
+    later.restore(snapshot)
+    for both in (scores, later):
+        both.update(*ONE)
+        both.update(*TWO)
+    assert values(later) == values(scores)
+    assert [a.tolist() for a in later.gathered()] == [a.tolist() for a in scores.gathered()]
+    # what was taken does not move with the metric
+    assert len(snapshot["row"]) == sum(len(batch[3]) for batch in batches)
+    assert float(snapshot["loss"]) == sum(float(batch[0]) * len(batch[3]) for batch in batches)
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_epoch_of_nothing_is_undefined() -> None:
+    scores = EpochScores(num_classes=4)
+    assert scores.gathered()[0].shape == (0, 4)
+    assert all(math.isnan(value) for value in values(scores).values())
+    assert not scores.state_dict()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mammo.data.augment import BatchAugment
+from mammo.data.augment import BatchAugment, mixup
 from mammo.data.breast import BOX_COLUMNS
 from mammo.data.splits import Split
 from mammo.data.store import Store
@@ -20,12 +20,15 @@ from mammo.data.tasks import CLASSES, labels
 
 
 class Batch(TypedDict):
-    """Images with their labels, as the network gets them."""
+    """Images with their labels, as the network gets them; `weight` in training, the last two when mixed."""
 
     image: Tensor  # B 1 H W, float in [0, 1] on the device; uint8 or uint16 before
     label: Tensor  # B, index of the class
     boxes: Tensor  # B K 4, lesions in pixels, NaN where there are fewer than K
     row: Tensor  # B, row in the store
+    weight: NotRequired[float]  # of its mean loss, 1 where it is the whole batch of an optimiser step
+    partner: NotRequired[Tensor]  # B, index of the class of the image mixed in
+    share: NotRequired[float]  # of the image itself, from 0.5 to 1
 
 
 class StoreDataset(Dataset[Batch]):
@@ -40,7 +43,7 @@ class StoreDataset(Dataset[Batch]):
     def __init__(self, *, store: Store, table: pd.DataFrame, task: str) -> None:
         self.store = store
         self.rows = table["row"].to_numpy(dtype=np.int64)
-        self.labels = labels(table, task=task)
+        self.labels = labels(table, store.lesions, task=task)
         self.boxes = _boxes(store.lesions, table["image_id"])
 
     def __len__(self) -> int:
@@ -74,28 +77,35 @@ class EpochSampler(Sampler[int]):
         labels: N class indices.
         seed: of the order.
         balanced: draws N images with replacement, each class as often, instead of each image once.
+        epoch: the first one.
+        seen: how many of its images were trained on before the run was interrupted.
     """
 
-    def __init__(self, *, labels: NDArray[np.int64], seed: int, balanced: bool) -> None:
+    def __init__(
+        self, *, labels: NDArray[np.int64], seed: int, balanced: bool, epoch: int = 0, seen: int = 0
+    ) -> None:
         self.seed = seed
-        self.epoch = 0
+        self.epoch = epoch
+        self.seen = seen
         self.count = len(labels)
         share = 1 / np.bincount(labels)[labels]
         self.share = share / share.sum() if balanced else None
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
-        self.epoch = epoch
+        if epoch != self.epoch:
+            self.epoch, self.seen = epoch, 0
 
     def __len__(self) -> int:
-        return self.count
+        return self.count  # of a whole epoch, for Lightning adds what was seen before
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
         if self.share is None:
-            yield from rng.permutation(self.count).tolist()
+            order = rng.permutation(self.count)
         else:
-            yield from rng.choice(self.count, self.count, p=self.share).tolist()
+            order = rng.choice(self.count, self.count, p=self.share)
+        yield from order[self.seen :].tolist()
 
 
 class MammogramDataModule(pl.LightningDataModule):
@@ -105,11 +115,13 @@ class MammogramDataModule(pl.LightningDataModule):
         store: the prepared store.
         split: image ids of the three sides.
         task: which labels, a key of `CLASSES`.
-        batch_size: images in a batch.
+        batch_size: images of an optimiser step.
+        accumulate: parts that a training batch comes in, to need less memory; divides `batch_size`.
         loader_workers: processes that read ahead; 0 reads in the main one.
         balance: `sampling` draws each class as often; `weights` is for the loss, see `class_weights`.
         augment: for training batches; None leaves them as they are.
         seed: of the order and the augmentation.
+        mixup: alpha of the Beta distribution of the shares in which training images are mixed; 0 mixes none.
     """
 
     def __init__(
@@ -123,15 +135,19 @@ class MammogramDataModule(pl.LightningDataModule):
         balance: Literal["none", "weights", "sampling"],
         augment: BatchAugment | None,
         seed: int,
+        mixup: float = 0.0,
+        accumulate: int = 1,
     ) -> None:
         super().__init__()
         self.store = store
         self.classes = CLASSES[task]
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.loader_workers = loader_workers
         self.balance = balance
         self.augment = augment
         self.seed = seed
+        self.mixup = mixup
         table = store.table.set_index("image_id", drop=False)
         self.train, self.val, self.test = (
             StoreDataset(store=store, table=table.loc[side], task=task)
@@ -153,10 +169,51 @@ class MammogramDataModule(pl.LightningDataModule):
         mean, square = np.mean([(image.mean(), np.square(image).mean()) for image in images], axis=0)
         return float(mean), max(math.sqrt(max(square - mean**2, 0.0)), 1e-6)
 
+    @property
+    def part_size(self) -> int:
+        """Images that go through the network at once."""
+        return self.batch_size // self.accumulate
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps; to be had before the training begins, unlike those of Lightning's loader."""
+        return math.ceil((len(self.train) - self._drops_last()) / self.batch_size)
+
+    def image_ids(self, rows: NDArray[np.int64]) -> list[str]:
+        """Names of the images in rows of the store."""
+        return self.store.table.set_index("row").loc[rows, "image_id"].tolist()
+
     def train_dataloader(self) -> DataLoader[Batch]:
-        sampler = EpochSampler(labels=self.train.labels, seed=self.seed, balanced=self.balance == "sampling")
+        epoch, batches = self._place()
+        sampler = EpochSampler(
+            labels=self.train.labels,
+            seed=self.seed,
+            balanced=self.balance == "sampling",
+            epoch=epoch,
+            seen=batches * self.part_size,
+        )
+        return self._loader(self.train, sampler, drop_last=self._drops_last())
+
+    def _place(self) -> tuple[int, int]:
+        """Epoch and batches done in it, where the training begins or goes on."""
+        if self.trainer is None:
+            return 0, 0
+        # Any, for Lightning types them more narrowly than they are
+        epochs: Any = self.trainer.fit_loop.epoch_progress.current
+        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return epochs.processed, batches.processed if epochs.started > epochs.processed else 0
+
+    def _drops_last(self) -> bool:
         # a last batch of one image would have no variance to normalise by
-        return self._loader(self.train, sampler, drop_last=len(self.train) % self.batch_size == 1)
+        return self.part_size > 1 and len(self.train) % self.part_size == 1
+
+    def _weight(self, images: int) -> float:
+        """What makes the sum over the parts of an optimiser step the mean over its images."""
+        assert self.trainer is not None
+        total = len(self.train) - self._drops_last()
+        part = self.trainer.fit_loop.batch_idx + 1
+        first = part // self.accumulate * self.batch_size
+        return images * self.accumulate / min(self.batch_size, total - first)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.val)
@@ -169,7 +226,7 @@ class MammogramDataModule(pl.LightningDataModule):
     ) -> DataLoader[Batch]:
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
+            batch_size=self.part_size,
             sampler=sampler,
             collate_fn=_as_it_is,
             num_workers=self.loader_workers,
@@ -179,17 +236,31 @@ class MammogramDataModule(pl.LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Scales to [0, 1] on the device and, in training, augments."""
+        """Scales to [0, 1] on the device and, in training, augments and mixes."""
         image = batch["image"].float() / torch.iinfo(batch["image"].dtype).max
-        boxes = batch["boxes"]
-        if self.augment is not None and self.trainer is not None and self.trainer.training:
-            # of this batch alone, whatever was drawn before it
-            batches_done = self.trainer.fit_loop.total_batch_idx + 1
-            place = [self.seed, self.trainer.global_rank, batches_done]
-            seed = np.random.SeedSequence(place).generate_state(1)[0]
-            generator = torch.Generator().manual_seed(int(seed))
-            image, boxes = self.augment(image, boxes, generator=generator)
-        return Batch(image=image, label=batch["label"], boxes=boxes, row=batch["row"])
+        batch = Batch(image=image, label=batch["label"], boxes=batch["boxes"], row=batch["row"])
+        if self.trainer is None or not self.trainer.training:
+            return batch
+        batch["weight"] = self._weight(len(image))
+        # of this batch alone, whatever was drawn before it
+        batches_done = self.trainer.fit_loop.total_batch_idx + 1
+        place = [self.seed, self.trainer.global_rank, batches_done]
+        seed = np.random.SeedSequence(place).generate_state(1)[0]
+        generator = torch.Generator().manual_seed(int(seed))
+        if self.augment is not None:
+            batch["image"], batch["boxes"] = self.augment(image, batch["boxes"], generator=generator)
+        if self.mixup:
+            batch["image"], batch["partner"], batch["share"] = mixup(
+                batch["image"], batch["label"], alpha=self.mixup, generator=generator
+            )
+        return batch
+
+
+def datamodule_of(trainer: pl.Trainer) -> MammogramDataModule:
+    """The data module that a trainer was given."""
+    module = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(module, MammogramDataModule)
+    return module
 
 
 def _as_it_is(batch: Any) -> Any:

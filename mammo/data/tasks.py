@@ -4,10 +4,56 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-CLASSES = {"pathology": ("BENIGN", "MALIGNANT")}
+from mammo.errors import DataError
+
+CLASSES = {
+    "pathology": ("BENIGN", "MALIGNANT"),
+    "lesion_type_pathology": (
+        "BENIGN_CALCIFICATION",
+        "MALIGNANT_CALCIFICATION",
+        "BENIGN_MASS",
+        "MALIGNANT_MASS",
+    ),
+}
 
 
-def labels(images: pd.DataFrame, *, task: str) -> NDArray[np.int64]:
-    """N indices into `CLASSES[task]`, one for each row of the images table."""
-    classes = list(CLASSES[task])
-    return np.array([classes.index(pathology) for pathology in images["pathology"]], dtype=np.int64)
+def labels(images: pd.DataFrame, lesions: pd.DataFrame, *, task: str) -> NDArray[np.int64]:
+    """N indices into `CLASSES[task]`, one for each row of the images table.
+
+    For `lesion_type_pathology` an image with both types is of the type of the lesions that decide its
+    pathology, those whose pathology is the image's; where these are of both types again, or not in the
+    table, it is a mass. That concerns 42 of the 3061 images of CBIS-DDSM: the deciding lesions of 7 are
+    calcifications, of 2 masses, of 33 both.
+
+    Args:
+        images: the images table.
+        lesions: the lesions table; may hold other images' lesions too.
+        task: a key of `CLASSES`.
+
+    Raises:
+        DataError: `lesion_type_pathology`, and an image has no abnormality type.
+    """
+    names = images["pathology"]
+    if task == "lesion_type_pathology":
+        names = names + "_" + _types(images, lesions).str.upper()
+    index = {name: i for i, name in enumerate(CLASSES[task])}
+    return np.array([index[name] for name in names], dtype=np.int64)
+
+
+def _types(images: pd.DataFrame, lesions: pd.DataFrame) -> "pd.Series[str]":
+    """N, mass or calcification."""
+    types = images["abnormality_type"]
+    unknown = images.loc[types.isna(), "image_id"]
+    if len(unknown):
+        raise DataError(
+            f"task=lesion_type_pathology: {len(unknown)} of {len(images)} images have no abnormality_type, "
+            f"the first is '{unknown.iloc[0]}'; fill in that column of the table or choose task=pathology"
+        )
+    pathology = lesions["image_id"].map(images.set_index("image_id")["pathology"])
+    deciding = lesions[lesions["pathology"] == pathology]
+    calcified, massed = (
+        images["image_id"].isin(deciding.loc[deciding["abnormality_type"] == kind, "image_id"])
+        for kind in ("calcification", "mass")
+    )
+    both = types == "both"
+    return types.mask(both, "mass").mask(both & calcified & ~massed, "calcification")

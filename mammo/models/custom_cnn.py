@@ -1,11 +1,14 @@
 """The custom network of the 2019 study."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from mammo.models.pooling import Pool, make_pool
+
 Activation = Literal["relu", "prelu", "elu", "leaky_relu"]
+Norm = Literal["after", "before"]
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -16,50 +19,95 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class _Residual(nn.Module):
-    def __init__(self, channels: int, activation: Callable[[], nn.Module]) -> None:
+    def __init__(
+        self, channels: int, activation: Callable[[], nn.Module], norm: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
         self.between = activation()
         self.second = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        self.norm = norm or nn.Identity()
         self.after = activation()
 
     def forward(self, features: Tensor) -> Tensor:
-        output: Tensor = self.after(features + self.second(self.between(self.first(features))))
+        branch = self.norm(self.second(self.between(self.first(features))))
+        output: Tensor = self.after(features + branch)
         return output
 
 
 class CustomCNN(nn.Module):
-    """Three residual stages of 16, 32 and 64 channels, two convolutions to 256, average pool, linear.
+    """Three residual stages of 16, 32 and 64 channels, two convolutions to 256, a pool, linear.
 
-    Takes B 1 H W of any size and gives B num_classes logits.
+    Takes B 1 H W of any size and gives B num_classes logits. A stage is a convolution of stride 2, a max
+    pool and a residual block, with two batch normalisations:
+
+    - `after` (the study's): one before and one after the residual block, each after an activation;
+    - `before`: each between a convolution and its activation, as in ResNet (He et al. 2016): one at the
+      stage's first convolution, one at the residual block's second, before the addition.
 
     Args:
         num_classes: of the task.
         activation: after the convolutions.
+        norm: where the batch normalisation stands.
+        pool: of the last feature map; `avg` in the study.
         dropout: probability before the linear layer (0.1 in the study's PReLU variant).
     """
 
-    def __init__(self, *, num_classes: int, activation: Activation = "relu", dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        activation: Activation = "relu",
+        norm: Norm = "after",
+        pool: Pool = "avg",
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         act = _ACTIVATIONS[activation]
 
-        def halve(channels_in: int, channels: int) -> list[nn.Module]:
-            return [nn.Conv2d(channels_in, channels, kernel_size=3, stride=2, padding=1), act()]
+        def halve(channels_in: int, channels: int, *normalise: nn.Module) -> list[nn.Module]:
+            convolution = nn.Conv2d(channels_in, channels, kernel_size=3, stride=2, padding=1)
+            return [convolution, *normalise, act()]
 
-        def pool() -> nn.Module:
+        def shrink() -> nn.Module:
             return nn.MaxPool2d(2, ceil_mode=True)  # never to nothing, however small the image
 
+        def stage(channels_in: int, channels: int) -> list[nn.Module]:
+            first, second = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
+            if norm == "before":
+                return [*halve(channels_in, channels, first), shrink(), _Residual(channels, act, second)]
+            return [*halve(channels_in, channels), shrink(), first, _Residual(channels, act), second]
+
         self.features = nn.Sequential(
-            *halve(1, 16), pool(), nn.BatchNorm2d(16), _Residual(16, act),
-            nn.BatchNorm2d(16), *halve(16, 32), pool(), nn.BatchNorm2d(32), _Residual(32, act),
-            nn.BatchNorm2d(32), *halve(32, 64), pool(), nn.BatchNorm2d(64), _Residual(64, act),
-            nn.BatchNorm2d(64), *halve(64, 128), pool(), *halve(128, 256),
-        )  # fmt: skip
-        self.pool = nn.AdaptiveAvgPool2d(1)
+            *stage(1, 16), *stage(16, 32), *stage(32, 64), *halve(64, 128), shrink(), *halve(128, 256)
+        )
+        self.pool = make_pool(pool, channels=256)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(256, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """B 1 H W to B num_classes logits."""
-        logits: Tensor = self.classifier(self.dropout(self.pool(self.features(images)).flatten(1)))
+        logits: Tensor = self.classifier(self.dropout(self.pool(self.features(images))))
         return logits
+
+    def get_classifier(self) -> nn.Module:
+        """The linear layer, under timm's name."""
+        return self.classifier
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Layers from the input on, in timm's format; what they leave unmatched comes last.
+
+        Fine, a layer is a convolution or residual block and what follows it; coarse, it is a stage (the
+        first without its convolution, which is the stem), the two last convolutions being one more.
+        """
+        starts = [
+            index for index, module in enumerate(self.features) if isinstance(module, nn.Conv2d | _Residual)
+        ]
+        if coarse:
+            starts = [starts[layer] for layer in (0, 1, 2, 4, 6)]
+        ends = [*starts[1:], len(self.features)]
+        stem, *blocks = (
+            rf"^features\.(?:{'|'.join(map(str, range(start, end)))})\."
+            for start, end in zip(starts, ends, strict=True)
+        )
+        return {"stem": stem, "blocks": [(block, (number,)) for number, block in enumerate(blocks)]}

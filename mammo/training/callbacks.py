@@ -1,4 +1,4 @@
-"""What is written down while a network trains."""
+"""What is written down, checked and switched while a network trains."""
 
 import csv
 import sys
@@ -6,12 +6,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 import yaml
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from mammo.data.datamodule import Batch, datamodule_of
+from mammo.errors import DataError
+from mammo.models.layers import layer_of_parameters
 from mammo.training.module import MammogramModule
+from mammo.training.optim import first_trained_layer
 
 
 class EpochRecord(pl.Callback):
@@ -31,12 +38,29 @@ class EpochRecord(pl.Callback):
         self.config = config
         self.writers: dict[str, SummaryWriter] = {}
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.writers = {stage: SummaryWriter(self.tensorboard / stage) for stage in ("train", "val")}
-        text = yaml.safe_dump(self.config, sort_keys=False).replace("\n", "\n    ")
-        self.writers["train"].add_text("config", f"    {text}")
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        done = trainer.current_epoch
+        self._forget_after(done)
+        self.writers = {
+            stage: SummaryWriter(self.tensorboard / stage, purge_step=done + 1 if done else None)
+            for stage in ("train", "val")
+        }
+        if done == 0:
+            text = yaml.safe_dump(self.config, sort_keys=False).replace("\n", "\n    ")
+            self.writers["train"].add_text("config", f"    {text}")
+        self._start_epoch()  # for Lightning does not begin an epoch anew that was interrupted
+
+    def _forget_after(self, epoch: int) -> None:
+        """Takes out of the CSV what a resumed training will write again."""
+        if self.metrics.exists():
+            head, *rows = self.metrics.read_text().splitlines(keepends=True)
+            # the last may be cut short, but then its epoch has no checkpoint
+            self.metrics.write_text(head + "".join(rows[:epoch]))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_epoch()
+
+    def _start_epoch(self) -> None:
         self.started = self.waiting_since = time.perf_counter()
         self.waited = self.trained = 0.0
         self.images = 0
@@ -59,8 +83,9 @@ class EpochRecord(pl.Callback):
         sides = {"train": pl_module.train_scores.compute(), "val": pl_module.val_scores.compute()}
         values = {f"{side}/{name}": float(v) for side, scores in sides.items() for name, v in scores.items()}
         values["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-        values["train/images_per_second"] = self.images / self.trained
-        values["train/waiting_for_data"] = self.waited / self.trained
+        if self.trained:
+            values["train/images_per_second"] = self.images / self.trained
+            values["train/waiting_for_data"] = self.waited / self.trained
         epoch = trainer.current_epoch + 1
         for name, value in values.items():
             stage, _, tag = name.partition("/")
@@ -90,3 +115,112 @@ class EpochRecord(pl.Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         for writer in self.writers.values():
             writer.close()
+
+
+class BatchSeed(pl.Callback):
+    """Seeds the draws of dropout and drop path by seed, rank and number of the batch.
+
+    What a batch draws depends on nothing before it, so that a resumed run draws the same.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        place = [self.seed, trainer.global_rank, trainer.fit_loop.total_batch_idx, 1]  # 0: of augmentation
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
+
+class FiniteLoss(pl.Callback):
+    """Stops a training whose loss is no number any more, before its weights reach a checkpoint.
+
+    A GPU's losses are looked at some batches later, so that it need not be waited for at each.
+
+    Raises:
+        DataError: naming epoch, batch and images.
+    """
+
+    _LATER = 20
+
+    def __init__(self) -> None:
+        self.pending: list[tuple[str, Tensor, Tensor]] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self._watch(trainer, f"batch {batch_idx + 1}", outputs["unweighted"], batch)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._watch(trainer, f"validation batch {batch_idx + 1}", outputs.detach(), batch)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._look(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._look(trainer)
+        for name, values in checkpoint["state_dict"].items():
+            if values.is_floating_point() and not values.isfinite().all():
+                raise DataError(f"{name} is not finite in epoch {trainer.current_epoch + 1}, after {_REMEDY}")
+
+    def _watch(self, trainer: pl.Trainer, place: str, loss: Tensor, batch: Batch) -> None:
+        self.pending.append((f"epoch {trainer.current_epoch + 1}, {place}", loss, batch["row"]))
+        if not loss.is_cuda or len(self.pending) >= self._LATER:
+            self._look(trainer)
+
+    def _look(self, trainer: pl.Trainer) -> None:
+        pending, self.pending = self.pending, []
+        for place, loss, rows in pending:
+            if not loss.isfinite():
+                ids = ", ".join(datamodule_of(trainer).image_ids(rows.cpu().numpy()))
+                raise DataError(f"the loss is {loss.item()} in {place} ({ids}): {_REMEDY}")
+
+
+_REMEDY = (
+    "look at these images, lower optim.lr or give trainer.precision=float32; the last good checkpoint is kept"
+)
+
+
+class Unfreezing(pl.Callback):
+    """Trains the classifier alone at first, then the layers below it, as `first_trained_layer` says.
+
+    Batch normalisation in a frozen layer keeps its statistics too.
+    """
+
+    def __init__(self, *, freeze_epochs: int, unfreeze_every: int | None) -> None:
+        self.freeze_epochs = freeze_epochs
+        self.unfreeze_every = unfreeze_every
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._apply(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._apply(trainer, pl_module)
+
+    def _apply(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        network = pl_module.network
+        assert isinstance(network, nn.Module)
+        layers = layer_of_parameters(network, coarse=True)
+        first = first_trained_layer(
+            epoch=trainer.current_epoch,
+            head=max(layers.values()),
+            freeze_epochs=self.freeze_epochs,
+            unfreeze_every=self.unfreeze_every,
+        )
+        for prefix, module in network.named_modules():
+            own = [f"{prefix}.{name}".lstrip(".") for name, _ in module.named_parameters(recurse=False)]
+            for name, parameter in zip(own, module.parameters(recurse=False), strict=True):
+                parameter.requires_grad = layers[name] >= first
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and own:
+                module.train(layers[own[0]] >= first)

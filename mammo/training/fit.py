@@ -8,14 +8,16 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, TQDMProgressBar
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mammo.config import arguments_for
 from mammo.data.augment import BatchAugment
@@ -23,12 +25,19 @@ from mammo.data.datamodule import MammogramDataModule
 from mammo.data.sources import read_catalog
 from mammo.data.splits import Split, make_split
 from mammo.data.store import Store, prepare
+from mammo.data.tasks import CLASSES
 from mammo.errors import ConfigError, DataError
-from mammo.metrics import Estimate, clustered_auc
 from mammo.models.backbones import build_model, input_statistics
 from mammo.runs import RunFolder
-from mammo.training.callbacks import EpochRecord
+from mammo.training.callbacks import BatchSeed, EpochRecord, FiniteLoss, Unfreezing
+from mammo.training.checkpoints import Checkpoints, newest_whole
+from mammo.training.hparams import write_hparams
+from mammo.training.losses import build_loss
+from mammo.training.memory import largest_batch, memory_told
 from mammo.training.module import MammogramModule
+from mammo.training.optim import build_optimizer, learning_rate_factor
+from mammo.training.precision import choose_precision
+from mammo.training.scoring import score_best
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
@@ -37,7 +46,7 @@ def fit(cfg: DictConfig, *, run_dir: Path, overrides: list[str]) -> RunFolder:
     """Prepares the data where needed, trains, and scores the best epoch on the validation images.
 
     Args:
-        cfg: the checked config.
+        cfg: the checked config; with `resume`, that of the run in `run_dir`, which goes on.
         run_dir: folder of the run, made here.
         overrides: what the user chose, for `run.json`.
 
@@ -49,26 +58,76 @@ def fit(cfg: DictConfig, *, run_dir: Path, overrides: list[str]) -> RunFolder:
     """
     _quieten()
     accelerator = _accelerator(cfg.trainer.accelerator)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    network = _network(cfg)  # first, for wrong weights are told sooner than data are prepared
     store = prepare(read_catalog(**arguments_for(read_catalog, cfg.data)), **arguments_for(prepare, cfg.data))
     split = make_split(store.table, **arguments_for(make_split, cfg.data))
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)  # type: ignore[assignment]
-    run = RunFolder.create(run_dir, config=config, overrides=overrides)
+    _refuse_empty(split, cfg.data.split)
+    if cfg.data.batch_size is None:
+        size = (cfg.data.height, cfg.data.width)
+        most = len(split.train)
+        cfg.data.batch_size = largest_batch(network, size=size, accelerator=accelerator, most=most)
+        _say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits the memory")
+    run = _run(cfg, run_dir, store=store, split=split, overrides=overrides)
     started = time.perf_counter()
     with _status(run):
-        _write_split(split, run.path / "split")
-        pl.seed_everything(cfg.seed, workers=True, verbose=False)
         datamodule = _datamodule(cfg, store=store, split=split, on_gpu=accelerator == "gpu")
-        module = _module(cfg, datamodule)
-        trainer = _trainer(cfg, run=run, datamodule=datamodule, config=config, accelerator=accelerator)
-        trainer.fit(module, datamodule)
-        score = _score(trainer, module, datamodule)
+        monitor = _monitor(datamodule)
+        module = _module(cfg, network, datamodule, monitor)
+        options = _trainer_options(cfg, network, accelerator)
+        trainer = pl.Trainer(**options, **_training_options(cfg, run=run, monitor=monitor))
+        _say(f"{len(datamodule.train)} training and {len(datamodule.val)} validation images")
+        with memory_told(cfg.data, cfg.trainer.accumulate):
+            checkpoint = _checkpoint(run) if cfg.resume else None
+            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+        score = score_best(
+            pl.Trainer(**options, enable_checkpointing=False),
+            module,
+            datamodule,
+            checkpoint=run.checkpoints / "best.ckpt",
+            predictions=run.evaluation / "val" / "predictions.csv",
+            fold=cfg.data.fold if cfg.data.split == "kfold" else None,
+        )
+        seconds = round(run.facts().get("seconds", 0.0) + time.perf_counter() - started, 1)
+        write_hparams(run.tensorboard, config=run.config(), score=score, seconds=seconds)
         run.record(
             score={"name": "val/auc"} | {k: None if math.isnan(v) else v for k, v in asdict(score).items()},
-            seconds=round(time.perf_counter() - started, 1),
+            seconds=seconds,
             epochs=trainer.current_epoch,
-            store=str(store.directory.absolute()),
         )
     return run
+
+
+def _run(cfg: DictConfig, run_dir: Path, *, store: Store, split: Split, overrides: list[str]) -> RunFolder:
+    """The new run's folder, or that of the run which goes on."""
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)  # type: ignore[assignment]
+    config |= {"resume": None}
+    if not cfg.resume:
+        run = RunFolder.create(run_dir, config=config, overrides=overrides)
+        _write_split(split, run.path / "split")
+        run.record(store=str(store.directory.absolute()))
+        return run
+    run = RunFolder(run_dir)
+    if newest_whole(run.checkpoints)[0] is not None and _read_split(run.path / "split") != split:
+        raise DataError(
+            f"resume={cfg.resume}: the run began with other images; bring them back, or start a new run"
+        )
+    _write_split(split, run.path / "split")
+    run.write_config(config)
+    run.record(status="running", error=None, resumed=run.facts().get("resumed", 0) + 1)
+    return run
+
+
+def _checkpoint(run: RunFolder) -> Path | None:
+    """Where a run goes on; None at its beginning."""
+    checkpoint, damaged = newest_whole(run.checkpoints)
+    for file in damaged:
+        _say(f"{file} is damaged: the run goes on from the one before")
+    if checkpoint is None:
+        _say(f"{run.path} has no checkpoint yet: the run starts at its beginning")
+    else:
+        _say(f"goes on from {checkpoint}")
+    return checkpoint
 
 
 def _accelerator(wanted: str) -> str:
@@ -79,12 +138,13 @@ def _accelerator(wanted: str) -> str:
     return "gpu" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _datamodule(cfg: DictConfig, *, store: Store, split: Split, on_gpu: bool) -> MammogramDataModule:
+def _refuse_empty(split: Split, name: str) -> None:
     if not split.train or not split.val:
         side = "val" if split.train else "train"
-        raise DataError(
-            f"data.split={cfg.data.split}: no {side} images; change data.val_fraction or the split"
-        )
+        raise DataError(f"data.split={name}: no {side} images; change data.val_fraction or the split")
+
+
+def _datamodule(cfg: DictConfig, *, store: Store, split: Split, on_gpu: bool) -> MammogramDataModule:
     arguments = arguments_for(MammogramDataModule, cfg.data)
     if arguments["loader_workers"] is None:
         arguments["loader_workers"] = 2 if on_gpu else 0
@@ -95,109 +155,132 @@ def _datamodule(cfg: DictConfig, *, store: Store, split: Split, on_gpu: bool) ->
         "seed": cfg.seed,
         "task": cfg.task.name,
         "augment": BatchAugment(**arguments_for(BatchAugment, cfg.augment)),
+        "mixup": cfg.augment.mixup,
+        "accumulate": cfg.trainer.accumulate,
     }
     return MammogramDataModule(**arguments)
 
 
-def _module(cfg: DictConfig, datamodule: MammogramDataModule) -> MammogramModule:
+def _network(cfg: DictConfig) -> nn.Module:
     options: dict[str, Any] = OmegaConf.to_container(cfg.model, resolve=True)  # type: ignore[assignment]
-    network: nn.Module = build_model(num_classes=len(datamodule.classes), **options)
-    by_weights = cfg.data.normalisation == "weights"
-    mean, std = input_statistics(network) if by_weights else datamodule.statistics()
-    return MammogramModule(
-        network=network,
-        mean=mean,
-        std=std,
-        class_weights=datamodule.class_weights(),
-        **arguments_for(MammogramModule, cfg.loss),
-        **arguments_for(MammogramModule, cfg.optim),
-        **arguments_for(MammogramModule, cfg.schedule),
+    return build_model(
+        num_classes=len(CLASSES[cfg.task.name]), image_size=(cfg.data.height, cfg.data.width), **options
     )
 
 
-def _trainer(
-    cfg: DictConfig,
-    *,
-    run: RunFolder,
-    datamodule: MammogramDataModule,
-    config: dict[str, Any],
-    accelerator: str,
-) -> pl.Trainer:
-    both = len(set(datamodule.val.labels)) > 1
-    if not both:
-        _say("validation images are of one class: their AUC is undefined, the best epoch goes by val/loss")
+def _monitor(datamodule: MammogramDataModule) -> str:
+    """The score by which the best epoch is chosen."""
     if len(set(datamodule.train.labels)) == 1:
         _say("training images are of one class: there is nothing to tell apart")
-    monitor, mode = ("val/auc", "max") if both else ("val/loss", "min")
-    best = ModelCheckpoint(
-        run.checkpoints,
-        filename="best",
+    if len(set(datamodule.val.labels)) > 1:
+        return "val/auc"
+    _say("validation images are of one class: their AUC is undefined, the best epoch goes by val/loss")
+    return "val/loss"
+
+
+def _mode(monitor: str) -> Literal["max", "min"]:
+    return "min" if monitor == "val/loss" else "max"
+
+
+def _module(
+    cfg: DictConfig, network: nn.Module, datamodule: MammogramDataModule, monitor: str
+) -> MammogramModule:
+    if cfg.data.normalisation == "none":
+        mean, std = 0.0, 1.0
+    else:
+        by_weights = cfg.data.normalisation == "weights"
+        mean, std = input_statistics(network) if by_weights else datamodule.statistics()
+    plateau = None
+    if cfg.schedule.name == "plateau":
+        options = {"factor": cfg.schedule.factor, "patience": cfg.schedule.patience}
+        plateau = partial(ReduceLROnPlateau, mode=_mode(monitor), threshold=0.0, **options)
+    if cfg.trainer.compile:
+        network.compile()
+    return MammogramModule(
+        network=network,
+        num_classes=len(datamodule.classes),
+        mean=mean,
+        std=std,
+        loss=build_loss(class_weights=datamodule.class_weights(), **arguments_for(build_loss, cfg.loss)),
+        optimizer=partial(build_optimizer, **arguments_for(build_optimizer, cfg.optim)),
+        schedule=partial(learning_rate_factor, **arguments_for(learning_rate_factor, cfg.schedule)),
+        plateau=plateau,
         monitor=monitor,
-        mode=mode,
-        save_last=True,
-        enable_version_counter=False,
     )
+
+
+def _callbacks(cfg: DictConfig, *, run: RunFolder, monitor: str) -> list[Callback]:
+    mode = _mode(monitor)
     callbacks: list[Callback] = [
-        EpochRecord(tensorboard=run.tensorboard, metrics=run.metrics, config=config),
-        best,
+        BatchSeed(cfg.seed),
+        FiniteLoss(),
+        Unfreezing(**arguments_for(Unfreezing, cfg.optim)),
     ]
+    if cfg.trainer.ema_decay is not None:
+        callbacks.append(EMAWeightAveraging(decay=cfg.trainer.ema_decay))
+    callbacks.append(EpochRecord(tensorboard=run.tensorboard, metrics=run.metrics, config=run.config()))
     if cfg.trainer.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=cfg.trainer.patience))
+    run.checkpoints.mkdir(exist_ok=True)
+    callbacks.append(
+        Checkpoints(
+            folder=run.checkpoints,
+            monitor=monitor,
+            mode=mode,
+            minutes=cfg.trainer.checkpoint_minutes,
+            steps=cfg.trainer.checkpoint_steps,
+        )
+    )
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar(leave=False))
-    precision = _precision(cfg.trainer.precision, accelerator)
+    return callbacks
+
+
+def _training_options(cfg: DictConfig, *, run: RunFolder, monitor: str) -> dict[str, Any]:
+    return {
+        "max_epochs": cfg.trainer.max_epochs,
+        "accumulate_grad_batches": cfg.trainer.accumulate,
+        "gradient_clip_val": cfg.trainer.gradient_clip,
+        "limit_train_batches": 1 if cfg.trainer.fast_dev_run else None,
+        "callbacks": _callbacks(cfg, run=run, monitor=monitor),
+    }
+
+
+def _trainer_options(cfg: DictConfig, network: nn.Module, accelerator: str) -> dict[str, Any]:
+    """Of training and scoring alike."""
+    precision = choose_precision(
+        cfg.trainer.precision,
+        accelerator=accelerator,
+        network=network,
+        size=(cfg.data.height, cfg.data.width),
+    )
     device = (
         torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
     )
-    counts = f"{len(datamodule.train)} training and {len(datamodule.val)} validation images"
-    _say(f"{counts}, {device}, {precision}, channels-last")
-    return pl.Trainer(
-        max_epochs=cfg.trainer.max_epochs,
-        accelerator=accelerator,
-        devices=cfg.trainer.devices,
-        precision=_PRECISION[precision],  # type: ignore[arg-type]
-        gradient_clip_val=cfg.trainer.gradient_clip,
+    _say(f"{device}, {precision}, channels-last")
+    return {
+        "accelerator": accelerator,
+        "devices": cfg.trainer.devices,
+        "precision": _PRECISION[precision],
         # warns, rather than fails, where the device has no such kernel
-        deterministic="warn" if cfg.trainer.deterministic else False,
-        limit_train_batches=1 if cfg.trainer.fast_dev_run else None,
-        limit_val_batches=1 if cfg.trainer.fast_dev_run else None,
-        callbacks=callbacks,
-        logger=False,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
-    )
-
-
-def _precision(wanted: str, accelerator: str) -> str:
-    """What `auto` means: bfloat16 only where the processor computes in it, for elsewhere it is emulated."""
-    if wanted != "auto":
-        return wanted
-    if accelerator == "gpu":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    return (
-        "bfloat16"
-        if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        else "float32"
-    )
-
-
-def _score(trainer: pl.Trainer, module: MammogramModule, datamodule: MammogramDataModule) -> Estimate:
-    """AUC of the best epoch's weights on the validation images, its interval by patient."""
-    checkpoint = trainer.checkpoint_callback
-    assert isinstance(checkpoint, ModelCheckpoint)
-    trainer.validate(
-        module, datamodule, ckpt_path=checkpoint.best_model_path, verbose=False, weights_only=True
-    )
-    probability, label, row = module.val_scores.gathered()
-    patients = datamodule.store.table.set_index("row")["patient_id"]
-    return clustered_auc(probability, label, patients.loc[row.tolist()].to_numpy(dtype=str))
+        "deterministic": "warn" if cfg.trainer.deterministic else False,
+        "limit_val_batches": 1 if cfg.trainer.fast_dev_run else None,
+        "logger": False,
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "enable_progress_bar": sys.stderr.isatty(),
+    }
 
 
 def _write_split(split: Split, folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for side, image_ids in asdict(split).items():
         (folder / f"{side}.txt").write_text("".join(f"{image_id}\n" for image_id in image_ids))
+
+
+def _read_split(folder: Path) -> Split:
+    sides = ("train", "val", "test")
+    return Split(**{side: (folder / f"{side}.txt").read_text().splitlines() for side in sides})
 
 
 @contextlib.contextmanager
@@ -219,6 +302,8 @@ def _quieten() -> None:
         ".*number of training batches.*",
         ".*exists and is not empty.*",
         ".*LeafSpec.* is deprecated.*",
+        # the sampler goes on where it was
+        ".*your dataloader is not resumable.*",
     ):
         warnings.filterwarnings("ignore", message)
 

@@ -1,15 +1,17 @@
 """The Lightning module: a network, its loss, its optimiser and an epoch's scores."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from mammo.data.datamodule import Batch
+from mammo.data.datamodule import Batch, datamodule_of
 from mammo.metrics import EpochScores
-from mammo.training.optim import adamw, warmup_cosine
 
 
 class MammogramModule(pl.LightningModule):
@@ -19,14 +21,14 @@ class MammogramModule(pl.LightningModule):
 
     Args:
         network: B 1 H W, normalised, to B C logits.
+        num_classes: C.
         mean: of the training pixels, in [0, 1].
         std: their deviation.
-        class_weights: C, of the loss; None for equal ones.
-        label_smoothing: of the loss.
-        lr: greatest learning rate.
-        weight_decay: of weights, not of norms and biases.
-        warmup_epochs: of the learning rate.
-        final_lr_fraction: where the learning rate ends.
+        loss: of B C logits and B classes.
+        optimizer: makes the optimiser of the network.
+        schedule: of `steps_per_epoch` and `epochs`, gives the learning rate's factor at each optimiser step.
+        plateau: of the optimiser, gives what lowers the learning rate by the validation score; None for none.
+        monitor: that score.
     """
 
     mean: Tensor
@@ -36,26 +38,28 @@ class MammogramModule(pl.LightningModule):
         self,
         *,
         network: nn.Module,
+        num_classes: int,
         mean: float,
         std: float,
-        class_weights: Tensor | None,
-        label_smoothing: float,
-        lr: float,
-        weight_decay: float,
-        warmup_epochs: float,
-        final_lr_fraction: float,
+        loss: nn.Module,
+        optimizer: Callable[[nn.Module], Optimizer],
+        schedule: Callable[..., Callable[[int], float]],
+        plateau: Callable[[Optimizer], ReduceLROnPlateau] | None = None,
+        monitor: str = "val/auc",
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
-        self.loss = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=label_smoothing)
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.warmup_epochs = warmup_epochs
-        self.final_lr_fraction = final_lr_fraction
-        self.train_scores = EpochScores()
-        self.val_scores = EpochScores()
+        self.loss = loss
+        self.build_optimizer = optimizer
+        self.build_schedule = schedule
+        self.build_plateau = plateau
+        self.plateau: ReduceLROnPlateau | None = None
+        self.plateau_state: dict[str, Any] | None = None
+        self.monitor = monitor
+        self.train_scores = EpochScores(num_classes)
+        self.val_scores = EpochScores(num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """B 1 H W in [0, 1] to B C logits, float32."""
@@ -66,35 +70,56 @@ class MammogramModule(pl.LightningModule):
     def _step(self, batch: Batch, scores: EpochScores) -> Tensor:
         logits = self(batch["image"])
         loss: Tensor = self.loss(logits, batch["label"])
-        scores.update(loss, logits.softmax(dim=1)[:, 1], batch["label"], batch["row"])
+        if "partner" in batch:
+            share = batch["share"]
+            loss = share * loss + (1 - share) * self.loss(logits, batch["partner"])
+        scores.update(loss, logits.softmax(dim=1), batch["label"], batch["row"])
         return loss
 
     def on_train_epoch_start(self) -> None:
         self.train_scores.reset()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         loss = self._step(batch, self.train_scores)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
-        return loss
+        # the mean over the images of an optimiser step, however many batches they come in
+        return {"loss": loss * batch["weight"], "unweighted": loss.detach()}
 
     def on_validation_epoch_start(self) -> None:
         self.val_scores.reset()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._step(batch, self.val_scores)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self._step(batch, self.val_scores)
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict({f"val/{name}": value for name, value in self.val_scores.compute().items()})
 
+    def on_train_epoch_end(self) -> None:
+        if self.plateau is not None:
+            self.plateau.step(float(self.trainer.callback_metrics[self.monitor]))
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = adamw(self.network, lr=self.lr, weight_decay=self.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        per_epoch = steps / max(1, self.trainer.max_epochs or 1)
-        schedule = warmup_cosine(
-            optimizer,
-            steps=steps,
-            warmup_steps=round(self.warmup_epochs * per_epoch),
-            final_lr_fraction=self.final_lr_fraction,
-        )
-        scheduler: dict[str, Any] = {"scheduler": schedule, "interval": "step"}
+        optimizer = self.build_optimizer(self.network)
+        if self.build_plateau is not None:
+            # Lightning would step it after the epoch's checkpoint is written
+            self.plateau = self.build_plateau(optimizer)
+            return optimizer
+        steps_per_epoch = datamodule_of(self.trainer).steps_per_epoch
+        factor = self.build_schedule(steps_per_epoch=steps_per_epoch, epochs=self.trainer.max_epochs or 1)
+        scheduler: dict[str, Any] = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # of an epoch that is interrupted in its middle
+        checkpoint["train_scores"] = self.train_scores.snapshot()
+        if self.plateau is not None:
+            checkpoint["plateau"] = self.plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.train_scores.restore(checkpoint["train_scores"])
+        self.plateau_state = checkpoint.get("plateau")
+
+    def on_train_start(self) -> None:
+        # the optimiser it belongs to is made after the checkpoint is read
+        if self.plateau is not None and self.plateau_state is not None:
+            self.plateau.load_state_dict(self.plateau_state)

@@ -1,12 +1,17 @@
 import math
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammo.data.augment import BatchAugment
+from mammo.data.augment import BatchAugment, mixup
+from mammo.data.datamodule import MammogramDataModule
+from mammo.data.splits import Split
+from mammo.data.store import Store
 
 HEIGHT, WIDTH = 96, 64
 
@@ -89,3 +94,62 @@ def test_brightness_scales_each_image_within_its_bound() -> None:
     assert changed.max() <= 0.6 + 1e-6
     assert changed.amax(dim=(1, 2, 3)).unique().numel() == 64
     assert float(changed.mean()) == pytest.approx(0.5, abs=0.03)
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 10**6), count=st.integers(2, 9), alpha=st.floats(1e-3, 10))
+def test_mixup_mixes_image_and_label_of_one_partner(seed: int, count: int, alpha: float) -> None:
+    images = torch.eye(count)[:, None, None]  # B 1 1 B: pixel i of image i is 1
+    mixed, partner, share = mixup(images, torch.arange(count), alpha=alpha, generator=seeded(seed))
+    assert 0.5 <= share <= 1
+    assert sorted(partner.tolist()) == list(range(count))
+    torch.testing.assert_close(mixed, share * images + (1 - share) * images[partner])
+
+
+def test_mixup_draws_its_share_from_beta() -> None:
+    """For alpha 1 the share is uniform, here on its upper half; a small alpha mixes next to nothing."""
+    images, labels = torch.zeros(2, 1, 1, 1), torch.arange(2)
+
+    def shares(alpha: float) -> list[float]:
+        return [mixup(images, labels, alpha=alpha, generator=seeded(s))[2] for s in range(2000)]
+
+    quartiles = np.quantile(shares(1.0), [0.25, 0.5, 0.75])
+    assert quartiles == pytest.approx([0.625, 0.75, 0.875], abs=0.02)
+    assert np.median(shares(1e-3)) > 0.99
+    assert np.mean(shares(0.2)) == pytest.approx(0.8988, abs=0.01)  # of max(l, 1 - l), by integration
+
+
+@pytest.mark.parametrize(("count", "alpha"), [(1, 1.0), (3, 0.0)])
+def test_unmixed(count: int, alpha: float) -> None:
+    images, labels = torch.rand(count, 1, 4, 4), torch.arange(count)
+    same, partner, share = mixup(images, labels, alpha=alpha, generator=seeded(0))
+    assert torch.equal(same, images)
+    assert torch.equal(partner, labels)
+    assert share == 1
+
+
+def test_training_batches_alone_are_mixed(grey_store: Store) -> None:
+    ids = grey_store.table["image_id"].tolist()
+    module = MammogramDataModule(
+        store=grey_store,
+        split=Split(train=ids[:6], val=ids[6:], test=[]),
+        task="pathology",
+        batch_size=4,
+        loader_workers=0,
+        balance="none",
+        augment=None,
+        seed=0,
+        mixup=1.0,
+    )
+    batch = next(iter(module.train_dataloader()))
+    loop = SimpleNamespace(total_batch_idx=0)
+    module.trainer = SimpleNamespace(training=False, global_rank=0, fit_loop=loop)  # type: ignore[assignment]
+    plain = module.on_after_batch_transfer(batch, 0)
+    assert "partner" not in plain
+    module.trainer.training = True  # type: ignore[union-attr, misc]
+    mixed, again = (module.on_after_batch_transfer(batch, 0) for _ in range(2))
+    assert torch.equal(mixed["image"], again["image"])
+    assert not torch.equal(mixed["image"], plain["image"])
+    assert torch.equal(mixed["label"], plain["label"])
+    assert mixed["partner"].shape == (4,)
+    assert 0.5 <= mixed["share"] <= 1

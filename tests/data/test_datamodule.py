@@ -80,7 +80,7 @@ def test_scaled_to_one_and_augmented_in_training_only(make: Make) -> None:
 
     module = make(augment=BatchAugment(brightness=0.5))
     batch = next(iter(module.val_dataloader()))
-    loop = SimpleNamespace(total_batch_idx=0)
+    loop = SimpleNamespace(total_batch_idx=0, batch_idx=-1)
     module.trainer = SimpleNamespace(training=False, global_rank=0, fit_loop=loop)  # type: ignore[assignment]
     plain = module.on_after_batch_transfer(batch, 0)["image"]
     torch.testing.assert_close(plain[:, 0, 20, 16], 1000 * (batch["row"] + 1) / 65535)

@@ -1,14 +1,17 @@
+from functools import partial
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from mammo.data.datamodule import MammogramDataModule
 from mammo.data.splits import Split
 from mammo.data.store import Store
 from mammo.models.backbones import build_model
 from mammo.training.module import MammogramModule
+from mammo.training.optim import build_optimizer, learning_rate_factor
 
 
 class Rows(pl.Callback):
@@ -41,18 +44,16 @@ def datamodule(grey_store: Store) -> MammogramDataModule:
     )
 
 
-def module(datamodule: MammogramDataModule, **changes: Any) -> MammogramModule:
+def module(datamodule: MammogramDataModule, *, lr: float = 1e-3, **changes: Any) -> MammogramModule:
     mean, std = datamodule.statistics()
-    arguments = {
+    arguments: dict[str, Any] = {
         "network": build_model(name="custom_cnn", num_classes=2),
+        "num_classes": 2,
         "mean": mean,
         "std": std,
-        "class_weights": None,
-        "label_smoothing": 0.0,
-        "lr": 1e-3,
-        "weight_decay": 0.0,
-        "warmup_epochs": 0.0,
-        "final_lr_fraction": 0.1,
+        "loss": nn.CrossEntropyLoss(),
+        "optimizer": partial(build_optimizer, name="adamw", lr=lr),
+        "schedule": partial(learning_rate_factor, name="constant"),
     }
     return MammogramModule(**(arguments | changes))
 

@@ -1,0 +1,322 @@
+"""The schema of every key: its name, its type and its choices.
+
+Values, and what each key does, stand in `conf/`. A choice is a `StrEnum`, so that a wrong key, type or choice
+is refused when the configuration is composed, before anything slow is imported.
+"""
+
+import dataclasses
+from enum import StrEnum
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+class Source(StrEnum):
+    phantom = "phantom"
+    cbis_ddsm = "cbis_ddsm"
+    csv = "csv"
+
+
+class Abnormality(StrEnum):
+    mass = "mass"
+    calc = "calc"
+    all = "all"
+
+
+class Crop(StrEnum):
+    breast = "breast"
+    none = "none"
+
+
+class Aspect(StrEnum):
+    keep = "keep"
+    stretch = "stretch"
+
+
+class SplitName(StrEnum):
+    official = "official"
+    clean = "clean"
+    random = "random"
+    kfold = "kfold"
+    file = "file"
+
+
+class Balance(StrEnum):
+    none = "none"
+    weights = "weights"
+    sampling = "sampling"
+
+
+class Normalisation(StrEnum):
+    train = "train"
+    weights = "weights"
+    none = "none"
+
+
+class TaskName(StrEnum):
+    pathology = "pathology"
+    lesion_type_pathology = "lesion_type_pathology"
+
+
+class Pool(StrEnum):
+    avg = "avg"
+    max = "max"
+    gem = "gem"
+    attention = "attention"
+
+
+class Activation(StrEnum):
+    relu = "relu"
+    prelu = "prelu"
+    elu = "elu"
+    leaky_relu = "leaky_relu"
+
+
+class Norm(StrEnum):
+    before = "before"
+    after = "after"
+
+
+class LossName(StrEnum):
+    cross_entropy = "cross_entropy"
+    focal = "focal"
+
+
+class OptimName(StrEnum):
+    adam = "adam"
+    adamw = "adamw"
+    sgd = "sgd"
+    rmsprop = "rmsprop"
+
+
+class ScheduleName(StrEnum):
+    constant = "constant"
+    step = "step"
+    cosine = "cosine"
+    onecycle = "onecycle"
+    plateau = "plateau"
+
+
+class Accelerator(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+@dataclasses.dataclass
+class DataConfig:
+    source: Source = MISSING
+    root: str = MISSING
+    seed: int = MISSING
+    store: str = MISSING
+    height: int = MISSING
+    width: int = MISSING
+    crop: Crop = MISSING
+    aspect: Aspect = MISSING
+    masks: bool = MISSING
+    max_rejected: float = MISSING
+    workers: int = MISSING
+    split: SplitName = MISSING
+    fold: int = MISSING
+    folds: int = MISSING
+    val_fraction: float = MISSING
+    sample: list[int] | None = MISSING
+    split_file: str | None = MISSING
+    batch_size: int | None = MISSING
+    loader_workers: int | None = MISSING
+    balance: Balance = MISSING
+    normalisation: Normalisation = MISSING
+
+
+@dataclasses.dataclass
+class PhantomConfig(DataConfig):
+    patients: int = MISSING
+    difficulty: float = MISSING
+    film_scale: int = MISSING
+
+
+@dataclasses.dataclass
+class CbisDdsmConfig(DataConfig):
+    cases: str | None = MISSING
+    abnormality: Abnormality = MISSING
+
+
+@dataclasses.dataclass
+class CsvConfig(DataConfig):
+    table: str = MISSING
+    lesions: str | None = MISSING
+
+
+@dataclasses.dataclass
+class TaskConfig:
+    name: TaskName = MISSING
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    name: str = MISSING
+    weights: str | None = MISSING
+    pool: Pool = MISSING
+    dropout: float = MISSING
+
+
+@dataclasses.dataclass
+class BackboneConfig(ModelConfig):
+    pretrained: bool = MISSING
+    channels: int = MISSING
+    drop_path: float = MISSING
+
+
+@dataclasses.dataclass
+class CustomCnnConfig(ModelConfig):
+    activation: Activation = MISSING
+    norm: Norm = MISSING
+
+
+@dataclasses.dataclass
+class AugmentConfig:
+    flip_horizontal: float = MISSING
+    flip_vertical: float = MISSING
+    rotation_deg: float = MISSING
+    shear_deg: float = MISSING
+    zoom: float = MISSING
+    brightness: float = MISSING
+    contrast: float = MISSING
+    mixup: float = MISSING
+
+
+@dataclasses.dataclass
+class OptimConfig:
+    name: OptimName = MISSING
+    lr: float = MISSING
+    head_lr: float | None = MISSING
+    layer_decay: float = MISSING
+    weight_decay: float = MISSING
+    freeze_epochs: int = MISSING
+    unfreeze_every: int | None = MISSING
+
+
+@dataclasses.dataclass
+class AdamConfig(OptimConfig):
+    beta1: float = MISSING
+    beta2: float = MISSING
+
+
+@dataclasses.dataclass
+class MomentumConfig(OptimConfig):
+    momentum: float = MISSING
+
+
+@dataclasses.dataclass
+class ScheduleConfig:
+    name: ScheduleName = MISSING
+    warmup_epochs: float = MISSING
+
+
+@dataclasses.dataclass
+class StepConfig(ScheduleConfig):
+    step_epochs: int = MISSING
+    factor: float = MISSING
+
+
+@dataclasses.dataclass
+class CosineConfig(ScheduleConfig):
+    final_lr_fraction: float = MISSING
+
+
+@dataclasses.dataclass
+class OneCycleConfig(CosineConfig):
+    initial_lr_fraction: float = MISSING
+
+
+@dataclasses.dataclass
+class PlateauConfig(ScheduleConfig):
+    factor: float = MISSING
+    patience: int = MISSING
+
+
+@dataclasses.dataclass
+class LossConfig:
+    name: LossName = MISSING
+    label_smoothing: float = MISSING
+
+
+@dataclasses.dataclass
+class FocalConfig(LossConfig):
+    gamma: float = MISSING
+
+
+@dataclasses.dataclass
+class TrainerConfig:
+    max_epochs: int = MISSING
+    patience: int | None = MISSING
+    accelerator: Accelerator = MISSING
+    devices: int = MISSING
+    precision: Precision = MISSING
+    compile: bool = MISSING
+    accumulate: int = MISSING
+    gradient_clip: float | None = MISSING
+    ema_decay: float | None = MISSING
+    deterministic: bool = MISSING
+    checkpoint_minutes: float | None = MISSING
+    checkpoint_steps: int | None = MISSING
+    fast_dev_run: bool = MISSING
+
+
+@dataclasses.dataclass
+class TrainConfig:
+    name: str = MISSING
+    run_dir: str | None = MISSING
+    resume: str | None = MISSING
+    seed: int = MISSING
+    data: DataConfig = MISSING
+    task: TaskConfig = MISSING
+    model: ModelConfig = MISSING
+    augment: AugmentConfig = MISSING
+    optim: OptimConfig = MISSING
+    schedule: ScheduleConfig = MISSING
+    loss: LossConfig = MISSING
+    trainer: TrainerConfig = MISSING
+
+
+@dataclasses.dataclass
+class AuditConfig:
+    data: DataConfig = MISSING
+    output: str | None = MISSING
+
+
+@dataclasses.dataclass
+class PrepareConfig:
+    data: DataConfig = MISSING
+
+
+def _register() -> None:
+    store = ConfigStore.instance()
+    for name, root in {"train": TrainConfig, "audit": AuditConfig, "prepare": PrepareConfig}.items():
+        store.store(group="schema", name=name, node=root)
+    nodes: dict[str, dict[str, type]] = {
+        "data": {"phantom": PhantomConfig, "cbis_ddsm": CbisDdsmConfig, "csv": CsvConfig},
+        "model": {"backbone": BackboneConfig, "custom_cnn": CustomCnnConfig},
+        "optim": {"adam": AdamConfig, "momentum": MomentumConfig},
+        "schedule": {
+            "constant": ScheduleConfig,
+            "step": StepConfig,
+            "cosine": CosineConfig,
+            "onecycle": OneCycleConfig,
+            "plateau": PlateauConfig,
+        },
+        "loss": {"cross_entropy": LossConfig, "focal": FocalConfig},
+    }
+    for group, choices in nodes.items():
+        for name, node in choices.items():
+            store.store(group=f"schema/{group}", name=name, node=node)
+
+
+_register()
