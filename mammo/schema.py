@@ -110,6 +110,13 @@ class Precision(StrEnum):
     float16 = "float16"
 
 
+class BenchStage(StrEnum):
+    all = "all"
+    loader = "loader"
+    prepare = "prepare"
+    train = "train"
+
+
 @dataclasses.dataclass
 class DataConfig:
     source: Source = MISSING
@@ -297,9 +304,33 @@ class PrepareConfig:
     data: DataConfig = MISSING
 
 
+@dataclasses.dataclass
+class BenchConfig:
+    stage: BenchStage = MISSING
+    output: str | None = MISSING
+    repeats: int = MISSING
+    seed: int = MISSING
+    batches: int = MISSING
+    steps: int = MISSING
+    warmup: int = MISSING
+    films: int = MISSING
+    film_height: int = MISSING
+    film_width: int = MISSING
+    film_root: str = MISSING
+    data: DataConfig = MISSING
+    task: TaskConfig = MISSING
+    model: ModelConfig = MISSING
+    augment: AugmentConfig = MISSING
+    optim: OptimConfig = MISSING
+    schedule: ScheduleConfig = MISSING
+    loss: LossConfig = MISSING
+    trainer: TrainerConfig = MISSING
+
+
 def _register() -> None:
     store = ConfigStore.instance()
-    for name, root in {"train": TrainConfig, "audit": AuditConfig, "prepare": PrepareConfig}.items():
+    doors = {"train": TrainConfig, "audit": AuditConfig, "prepare": PrepareConfig, "bench": BenchConfig}
+    for name, root in doors.items():
         store.store(group="schema", name=name, node=root)
     nodes: dict[str, dict[str, type]] = {
         "data": {"phantom": PhantomConfig, "cbis_ddsm": CbisDdsmConfig, "csv": CsvConfig},

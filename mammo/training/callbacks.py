@@ -52,10 +52,11 @@ class EpochRecord(pl.Callback):
 
     def _forget_after(self, epoch: int) -> None:
         """Takes out of the CSV what a resumed training will write again."""
-        if self.metrics.exists():
-            head, *rows = self.metrics.read_text().splitlines(keepends=True)
-            # the last may be cut short, but then its epoch has no checkpoint
-            self.metrics.write_text(head + "".join(rows[:epoch]))
+        if epoch == 0:
+            self.metrics.unlink(missing_ok=True)
+        else:
+            lines = self.metrics.read_text().splitlines(keepends=True)
+            self.metrics.write_text("".join(lines[: 1 + epoch]))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start_epoch()

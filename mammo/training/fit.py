@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +42,18 @@ from mammo.training.scoring import score_best
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
+@dataclass(frozen=True)
+class Training:
+    """A training that is ready to begin."""
+
+    store: Store
+    split: Split
+    datamodule: MammogramDataModule
+    module: MammogramModule
+    monitor: str  # the score by which the best epoch is chosen
+    options: dict[str, Any]  # of `pl.Trainer`, in training and scoring alike
+
+
 def fit(cfg: DictConfig, *, run_dir: Path, overrides: list[str]) -> RunFolder:
     """Prepares the data where needed, trains, and scores the best epoch on the validation images.
 
@@ -56,26 +68,12 @@ def fit(cfg: DictConfig, *, run_dir: Path, overrides: list[str]) -> RunFolder:
     Raises:
         MammoError: one sentence for the user; the run folder says `failed`.
     """
-    _quieten()
-    accelerator = _accelerator(cfg.trainer.accelerator)
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    network = _network(cfg)  # first, for wrong weights are told sooner than data are prepared
-    store = prepare(read_catalog(**arguments_for(read_catalog, cfg.data)), **arguments_for(prepare, cfg.data))
-    split = make_split(store.table, **arguments_for(make_split, cfg.data))
-    _refuse_empty(split, cfg.data.split)
-    if cfg.data.batch_size is None:
-        size = (cfg.data.height, cfg.data.width)
-        most = len(split.train)
-        cfg.data.batch_size = largest_batch(network, size=size, accelerator=accelerator, most=most)
-        _say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits the memory")
-    run = _run(cfg, run_dir, store=store, split=split, overrides=overrides)
+    training = set_up(cfg)
+    datamodule, module, options = training.datamodule, training.module, training.options
+    run = _run(cfg, run_dir, store=training.store, split=training.split, overrides=overrides)
     started = time.perf_counter()
     with _status(run):
-        datamodule = _datamodule(cfg, store=store, split=split, on_gpu=accelerator == "gpu")
-        monitor = _monitor(datamodule)
-        module = _module(cfg, network, datamodule, monitor)
-        options = _trainer_options(cfg, network, accelerator)
-        trainer = pl.Trainer(**options, **_training_options(cfg, run=run, monitor=monitor))
+        trainer = pl.Trainer(**options, **training_options(cfg, run=run, monitor=training.monitor))
         _say(f"{len(datamodule.train)} training and {len(datamodule.val)} validation images")
         with memory_told(cfg.data, cfg.trainer.accumulate):
             checkpoint = _checkpoint(run) if cfg.resume else None
@@ -96,6 +94,38 @@ def fit(cfg: DictConfig, *, run_dir: Path, overrides: list[str]) -> RunFolder:
             epochs=trainer.current_epoch,
         )
     return run
+
+
+def set_up(cfg: DictConfig) -> Training:
+    """Prepares the data where needed, and makes of the config what a training needs but its run folder.
+
+    Fills in `cfg.data.batch_size` where it is null.
+
+    Raises:
+        MammoError: one sentence for the user.
+    """
+    _quieten()
+    accelerator = _accelerator(cfg.trainer.accelerator)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    network = _network(cfg)  # first, for wrong weights are told sooner than data are prepared
+    store = prepare(read_catalog(**arguments_for(read_catalog, cfg.data)), **arguments_for(prepare, cfg.data))
+    split = make_split(store.table, **arguments_for(make_split, cfg.data))
+    _refuse_empty(split, cfg.data.split)
+    if cfg.data.batch_size is None:
+        size = (cfg.data.height, cfg.data.width)
+        most = len(split.train)
+        cfg.data.batch_size = largest_batch(network, size=size, accelerator=accelerator, most=most)
+        _say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits the memory")
+    datamodule = _datamodule(cfg, store=store, split=split, on_gpu=accelerator == "gpu")
+    monitor = _monitor(datamodule)
+    return Training(
+        store=store,
+        split=split,
+        datamodule=datamodule,
+        module=_module(cfg, network, datamodule, monitor),
+        monitor=monitor,
+        options=_trainer_options(cfg, network, accelerator),
+    )
 
 
 def _run(cfg: DictConfig, run_dir: Path, *, store: Store, split: Split, overrides: list[str]) -> RunFolder:
@@ -236,7 +266,8 @@ def _callbacks(cfg: DictConfig, *, run: RunFolder, monitor: str) -> list[Callbac
     return callbacks
 
 
-def _training_options(cfg: DictConfig, *, run: RunFolder, monitor: str) -> dict[str, Any]:
+def training_options(cfg: DictConfig, *, run: RunFolder, monitor: str) -> dict[str, Any]:
+    """Of `pl.Trainer` in training alone, with the callbacks, which write to the run's folder."""
     return {
         "max_epochs": cfg.trainer.max_epochs,
         "accumulate_grad_batches": cfg.trainer.accumulate,

@@ -1,0 +1,249 @@
+"""What is checked, switched and written while a network trains."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from small import module, train
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+
+from mammo.data.datamodule import MammogramDataModule
+from mammo.errors import DataError
+from mammo.metrics import Estimate
+from mammo.models.layers import layer_of_parameters
+from mammo.training.callbacks import BatchSeed, FiniteLoss, Unfreezing
+from mammo.training.checkpoints import Checkpoints
+from mammo.training.hparams import write_hparams
+from mammo.training.module import MammogramModule
+from mammo.training.optim import build_optimizer
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Spoiled(nn.Module):
+    """Gives no number for images of a row from some batch on."""
+
+    def __init__(self, network: nn.Module, *, after: int) -> None:
+        super().__init__()
+        self.network = network
+        self.batches = 0
+        self.after = after
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches += self.training
+        logits: Tensor = self.network(images)
+        return logits * (float("nan") if self.batches > self.after else 1.0)
+
+    def get_classifier(self) -> nn.Module:
+        return self.network.get_classifier()  # type: ignore[operator, no-any-return]
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        return {"stem": r"^network\.", "blocks": []}
+
+
+def checkpoints(folder: Path, **options: Any) -> Checkpoints:
+    return Checkpoints(folder=folder, monitor="val/auc", mode="max", minutes=None, steps=None, **options)
+
+
+def test_loss_that_is_no_number_names_its_images_and_keeps_the_last_checkpoint(
+    datamodule: MammogramDataModule,
+    tmp_path: Path,
+) -> None:
+    spoiled = module(datamodule)
+    spoiled.network = Spoiled(spoiled.network, after=3)
+    with pytest.raises(DataError, match=r"the loss is nan in epoch 2, batch 2 \(i\d, i\d, i\d, i\d\)"):
+        train(
+            spoiled,
+            datamodule,
+            epochs=3,
+            callbacks=(
+                FiniteLoss(),
+                checkpoints(tmp_path),
+            ),
+        )
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert kept["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 1
+    assert all(weights.isfinite().all() for weights in kept["state_dict"].values())
+
+
+def test_weights_that_are_no_numbers_reach_no_checkpoint(
+    datamodule: MammogramDataModule,
+    tmp_path: Path,
+) -> None:
+    """The validation would show it, were it not switched off here."""
+
+    class Poison(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            pl_module.get_parameter("network.classifier.bias").data.fill_(float("inf"))
+
+    poisoned = module(datamodule)
+    with pytest.raises(DataError, match=r"network\.classifier\.bias is not finite in epoch 1"):
+        train(
+            poisoned,
+            datamodule,
+            epochs=1,
+            callbacks=(
+                FiniteLoss(),
+                Poison(),
+                checkpoints(tmp_path),
+            ),
+        )
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_too_great_a_learning_rate_is_told_by_the_command(tmp_path: Path) -> None:
+    line = [
+        sys.executable,
+        str(REPOSITORY / "train.py"),
+        "data.patients=20",
+        "data.height=64",
+        "data.width=48",
+    ]
+    line += ["model=custom_cnn", "optim=sgd", "optim.lr=1e30", "trainer.gradient_clip=null", "run_dir=r"]
+    result = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: the loss is ")
+    assert " in epoch 1, " in last
+    assert "P_0" in last
+    assert "lower optim.lr" in last
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["status"] == "failed"
+
+
+def test_layers_thaw_in_turn_with_the_statistics_of_their_norms(
+    datamodule: MammogramDataModule,
+) -> None:
+    class Trained(pl.Callback):
+        """Layers whose weights or statistics changed, for each epoch."""
+
+        def __init__(self) -> None:
+            self.epochs: list[set[int]] = []
+
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            self.before = {name: value.clone() for name, value in pl_module.network.state_dict().items()}
+
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            after = pl_module.network.state_dict()
+            layers = layer_of_parameters(pl_module.network, coarse=True)
+            owner = {name.rpartition(".")[0]: layer for name, layer in layers.items()}
+            self.epochs.append(
+                {owner[n.rpartition(".")[0]] for n in after if not torch.equal(after[n], self.before[n])}
+            )
+
+    trained = Trained()
+    model = module(datamodule)
+    head = max(layer_of_parameters(model.network, coarse=True).values())
+    train(
+        model,
+        datamodule,
+        epochs=4,
+        callbacks=(
+            Unfreezing(freeze_epochs=2, unfreeze_every=1),
+            trained,
+        ),
+    )
+    assert trained.epochs == [{head}, {head}, {head, head - 1}, {head, head - 1, head - 2}]
+
+
+def test_draws_of_a_batch_depend_on_seed_and_number_alone(
+    datamodule: MammogramDataModule,
+) -> None:
+    class Draws(pl.Callback):
+        def __init__(self) -> None:
+            self.drawn: list[float] = []
+
+        def on_train_batch_start(
+            self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        ) -> None:
+            self.drawn.append(float(torch.rand(())))
+
+    drawn = []
+    for global_seed, seed in ((0, 5), (1, 5), (0, 6)):
+        torch.manual_seed(global_seed)
+        draws = Draws()
+        train(
+            module(datamodule),
+            datamodule,
+            epochs=2,
+            callbacks=(
+                BatchSeed(seed),
+                draws,
+            ),
+        )
+        drawn.append(draws.drawn)
+    assert drawn[0] == drawn[1]
+    assert len({*drawn[0], *drawn[2]}) == 8
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_parts_of_a_batch_make_the_same_step_as_the_whole(
+    datamodule: MammogramDataModule,
+    accumulate: int,
+) -> None:
+    """Without batch normalisation, whose statistics are of a part; the last batch is a smaller one."""
+
+    datamodule.train.rows = datamodule.train.rows[:6]
+    datamodule.train.labels = datamodule.train.labels[:6]
+
+    def weights(parts: int) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        # Adam would blow up the rounding of gradients that are almost zero
+        model = module(datamodule, optimizer=partial(build_optimizer, name="sgd", lr=0.1))
+        for layer in model.network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
+        datamodule.accumulate = parts
+        train(model, datamodule, epochs=2, accumulate_grad_batches=parts)
+        return model.network.state_dict()
+
+    whole, parts = weights(1), weights(accumulate)
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_hparams_hold_settings_and_final_score(tmp_path: Path) -> None:
+    config = {
+        "seed": 3,
+        "model": {"name": "resnet18", "dropout": 0.1},
+        "data": {"root": "x", "sample": [1, 2]},
+    }
+    for value in (0.5, 0.75):  # a run that was let grow writes them again
+        score = Estimate(value, 0.4, 0.9, 0.05)
+        write_hparams(tmp_path, config=config, score=score, seconds=9.0)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.value for event in events.Scalars("score/auc")] == [0.75]
+    metadata = events.summary_metadata["_hparams_/session_start_info"]
+    for word in (b"model.name", b"resnet18", b"data.sample", b"[1, 2]", b"seed"):
+        assert word in metadata.plugin_data.content
+    assert b"data.root" not in metadata.plugin_data.content
+
+
+def test_best_checkpoint_is_of_the_best_epoch(
+    datamodule: MammogramDataModule,
+    tmp_path: Path,
+) -> None:
+    class Scores(pl.Callback):
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            trainer.callback_metrics["val/auc"] = torch.tensor([0.3, 0.8, 0.8, 0.1][trainer.current_epoch])
+
+    kept = checkpoints(tmp_path)
+    model: MammogramModule = module(datamodule)
+    train(
+        model,
+        datamodule,
+        epochs=4,
+        callbacks=(
+            Scores(),
+            kept,
+        ),
+    )
+    assert (kept.best, kept.best_epoch) == (pytest.approx(0.8), 2)
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 1
+    assert {file.name for file in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}

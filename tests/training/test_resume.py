@@ -1,0 +1,259 @@
+"""Runs that are killed and go on: they end as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mammo.config import CONF
+from mammo.errors import ConfigError, DataError
+from mammo.resume import reopen
+from mammo.runs import RunFolder
+from mammo.training.checkpoints import Checkpoints
+from mammo.training.fit import fit
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = [
+    "data.patients=20", "data.height=64", "data.width=48", "data.batch_size=4", "model=custom_cnn",
+    "model.dropout=0.3", "augment=strong", "trainer=cpu", "trainer.precision=float32", "trainer.max_epochs=3",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which phantom and store are made once."""
+    return tmp_path_factory.mktemp("work")
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing that is written at a run's end is written."""
+
+
+def composed(place: Path, *overrides: str) -> DictConfig:
+    paths = [f"data.root={place}/phantom", f"data.store={place}/store", "name=x"]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("train", overrides=[*SMALL, *paths, *overrides])
+
+
+@pytest.fixture
+def start(place: Path) -> Callable[..., bool]:
+    def start(run: Path, *overrides: str, kill_at: Callable[[int, Checkpoints], bool] | None = None) -> bool:
+        """Trains until the end, or until `kill_at` says so of the number of a checkpoint."""
+        saved = 0
+
+        def save(self: Checkpoints, *arguments: Any, **options: Any) -> None:
+            nonlocal saved
+            write(self, *arguments, **options)
+            saved += 1
+            if kill_at is not None and kill_at(saved, self):
+                raise Killed
+
+        write = Checkpoints._save
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Checkpoints, "_save", save)
+            try:
+                fit(composed(place, *overrides), run_dir=run, overrides=list(overrides))
+            except Killed:
+                return False
+        return True
+
+    return start
+
+
+def go_on(place: Path, run: Path, *overrides: str) -> RunFolder:
+    folder, cfg = reopen(composed(place, f"resume={run}", *overrides), overrides=list(overrides))
+    return fit(cfg, run_dir=folder.path, overrides=list(overrides))
+
+
+def differences(first: Any, second: Any, place: str = "") -> Iterator[str]:
+    """Where two checkpoints are not bit for bit the same."""
+    if isinstance(first, dict):
+        for key in first.keys() | second.keys():
+            if key not in first or key not in second:
+                yield f"{place}/{key}"
+            else:
+                yield from differences(first[key], second[key], f"{place}/{key}")
+    elif isinstance(first, list | tuple):
+        if len(first) != len(second):
+            yield place
+        for number, pair in enumerate(zip(first, second, strict=False)):
+            yield from differences(*pair, f"{place}/{number}")
+    elif isinstance(first, torch.Tensor):
+        if not torch.equal(first, second):
+            yield place
+    elif first != second:
+        yield place
+
+
+def assert_same_end(run: Path, reference: Path) -> None:
+    for name in ("last", "best"):
+        ends = (
+            torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+            for folder in (run, reference)
+        )
+        assert not list(differences(*ends))
+    curves = (
+        [line.split(",")[:7] for line in (folder / "metrics.csv").read_text().splitlines()]
+        for folder in (run, reference)
+    )
+    assert next(curves) == next(curves)
+    for name in ("evaluation/val/predictions.csv", "split/train.txt"):
+        assert (run / name).read_bytes() == (reference / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ["optim=adamw"],
+        ["schedule=plateau", "schedule.patience=0", "optim=rmsprop"],
+        ["trainer.ema_decay=0.9", "schedule=step", "schedule.step_epochs=1"],
+        ["trainer.accumulate=2", "schedule=onecycle"],
+        ["optim=sgd", "optim.freeze_epochs=1", "optim.unfreeze_every=1", "optim.layer_decay=0.8"],
+        ["data.loader_workers=2", "data.balance=sampling", "augment.mixup=0.4", "optim=adam"],
+        ["trainer.patience=1", "loss=focal"],
+    ],
+    ids=" ".join,
+)
+def test_killed_after_any_checkpoint_ends_the_same(
+    choices: list[str], start: Callable[..., bool], place: Path, tmp_path: Path
+) -> None:
+    """Both within epochs and at their ends, with every state there is."""
+    choices = [*choices, "trainer.checkpoint_steps=2"]
+    assert start(tmp_path / "reference", *choices)
+    number = 0
+    while True:
+        number += 1
+        run = tmp_path / str(number)
+        if start(run, *choices, kill_at=lambda saved, _, n=number: saved == n):
+            break
+        assert go_on(place, run).facts()["resumed"] == 1
+        assert_same_end(run, tmp_path / "reference")
+    assert number > 4
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, str(REPOSITORY / "train.py"), *arguments]
+
+
+def test_kill_9_at_random_moments_ends_the_same(place: Path) -> None:
+    """Of the real command, three times."""
+    choices = [*SMALL, "data.root=phantom", "data.store=store", "trainer.max_epochs=20"]
+    choices.append("trainer.checkpoint_steps=1")
+    began = time.monotonic()
+    subprocess.run(command(*choices, "run_dir=runs/whole"), cwd=place, check=True)
+    seconds = json.loads((place / "runs" / "whole" / "run.json").read_text())["seconds"]
+    assert seconds < time.monotonic() - began
+    rng = random.Random(0)
+    arguments = [*choices, "run_dir=runs/killed"]
+    for _ in range(3):
+        with subprocess.Popen(command(*arguments), cwd=place, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            while "validation images" not in process.stderr.readline():
+                assert process.poll() is None
+            time.sleep(rng.uniform(0, seconds / 4))
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+        arguments = ["resume=runs/killed"]
+    subprocess.run(command("resume=latest"), cwd=place, check=True)
+    assert_same_end(place / "runs" / "killed", place / "runs" / "whole")
+    for side in ("train", "val"):
+        events = EventAccumulator(str(place / "runs" / "killed" / "tensorboard" / side)).Reload()
+        assert [event.step for event in events.Scalars("auc")] == list(range(1, 21))
+
+
+def test_killed_before_the_first_checkpoint_starts_again(
+    start: Callable[..., bool], place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(tmp_path / "a", kill_at=lambda saved, _: saved == 1)
+    for file in (tmp_path / "a" / "checkpoints").iterdir():
+        file.unlink()
+    go_on(place, tmp_path / "a")
+    assert "has no checkpoint yet: the run starts at its beginning" in capsys.readouterr().err
+    start(tmp_path / "b")
+    assert_same_end(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("damage", ["cut short", "a byte changed", "missing"])
+def test_damaged_checkpoint_falls_back_to_the_one_before(
+    damage: str, start: Callable[..., bool], place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(tmp_path / "whole")
+    start(tmp_path / "a", kill_at=lambda saved, _: saved == 2)
+    last = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    if damage == "missing":
+        last.unlink()
+    elif damage == "cut short":
+        last.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 0xFF
+        last.write_bytes(content)
+    go_on(place, tmp_path / "a")
+    told = capsys.readouterr().err
+    assert ("last.ckpt is damaged: the run goes on from the one before" in told) == (damage != "missing")
+    assert "goes on from" in told
+    assert "previous.ckpt" in told
+    assert_same_end(tmp_path / "a", tmp_path / "whole")
+
+
+def test_changed_setting_is_refused_with_the_difference(
+    start: Callable[..., bool], place: Path, tmp_path: Path
+) -> None:
+    start(tmp_path / "a", kill_at=lambda saved, _: saved == 1)
+    before = (tmp_path / "a" / "config.yaml").read_bytes()
+    for change, sentence in (
+        ("optim.lr=0.5", "the run has optim.lr=0.001, not 0.5; start a new run for it"),
+        ("trainer.max_epochs=2", "the run has trainer.max_epochs=3, not 2; may only grow"),
+        ("augment=none", "the run has augment.flip_horizontal=0.5, not 0.0"),
+        ("model.activation=elu", "the run has model.activation=relu, not elu"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            go_on(place, tmp_path / "a", change)
+    assert (tmp_path / "a" / "config.yaml").read_bytes() == before
+    go_on(place, tmp_path / "a", "optim.lr=0.001", "trainer.checkpoint_steps=3", "augment=strong")
+
+
+def test_other_images_are_refused(start: Callable[..., bool], place: Path, tmp_path: Path) -> None:
+    start(tmp_path / "a", kill_at=lambda saved, _: saved == 1)
+    names = tmp_path / "a" / "split" / "train.txt"
+    names.write_text("".join(names.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(DataError, match="the run began with other images"):
+        go_on(place, tmp_path / "a")
+
+
+def test_finished_run_grows_or_says_that_it_is_finished(place: Path) -> None:
+    def run(*arguments: str) -> str:
+        line = command(*arguments)
+        return subprocess.run(line, cwd=place, check=True, capture_output=True, text=True).stdout
+
+    paths = ["data.root=phantom", "data.store=store", "trainer.max_epochs=1", "schedule=constant"]
+    run(*SMALL, *paths, "run_dir=runs/grown")
+    folder = place / "runs" / "grown"
+    times = {file: os.stat(file).st_mtime_ns for file in folder.rglob("*")}
+    told = run("resume=runs/grown")
+    assert told.startswith("finished before, nothing to do\nvalidation AUC ")
+    assert {file: os.stat(file).st_mtime_ns for file in folder.rglob("*")} == times
+    run("resume=runs/grown", "trainer.max_epochs=2")
+    run(*SMALL, *paths[:2], "trainer.max_epochs=2", "schedule=constant", "run_dir=runs/whole2")
+    assert_same_end(folder, place / "runs" / "whole2")
+    facts = json.loads((folder / "run.json").read_text())
+    assert (facts["epochs"], facts["status"], facts["resumed"]) == (2, "finished", 1)
+
+
+def test_latest_is_the_run_that_started_last(tmp_path: Path) -> None:
+    for name, started in (("b", "2026-01-02"), ("a", "2026-01-03"), ("many/0", "2026-01-01")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text(json.dumps({"started": started}))
+    assert RunFolder.find("latest", parent=tmp_path).path.name == "a"
