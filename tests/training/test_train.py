@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -42,6 +43,9 @@ def trained(place: Path) -> Path:
 def test_run_folder_holds_what_the_design_names(trained: Path) -> None:
     facts = json.loads((trained / "run.json").read_text())
     assert facts["status"] == "finished"
+    predictions = pd.read_csv(trained / "evaluation" / "val" / "predictions.csv")
+    area = roc_auc_score(predictions["label"] == "MALIGNANT", predictions["score_MALIGNANT"])
+    assert area == pytest.approx(facts["score"]["value"])
     assert facts["score"]["name"] == "val/auc"
     assert set(facts["score"]) == {"name", "value", "low", "high", "standard_error"}
     assert facts["versions"]["torch"] == torch.__version__.partition("+")[0]
@@ -108,7 +112,24 @@ def test_every_choice_of_every_group_runs(place: Path) -> None:
         ["model=resnet50", "augment=strong", "data.balance=weights", "trainer.patience=1"],
         ["model=custom_cnn", "model.activation=prelu", "data.balance=sampling", "data.split=clean"],
         ["model=resnet18", "data.split=kfold", "data.fold=1", "data.folds=3", "trainer.precision=bfloat16"],
-        ["data.split=random", "data.sample=[8,4,2]", "model.pool=max", "model.dropout=0.1"],
+        ["data.split=random", "data.sample=[8,4,2]", "model.pool=max", "model.dropout=0.1", "optim=adam"],
+        [
+            "model=timm",
+            "model.name=convnext_atto",
+            "model.pool=gem",
+            "model.drop_path=0.1",
+            "schedule=onecycle",
+        ],
+        ["task=lesion_type_pathology", "loss=focal", "optim=sgd", "schedule=step", "data.batch_size=null"],
+        [
+            "model=custom_cnn",
+            "model.pool=attention",
+            "model.norm=before",
+            "optim=rmsprop",
+            "schedule=plateau",
+        ],
+        ["augment=light", "augment.mixup=0.2", "trainer.ema_decay=0.99", "trainer.accumulate=4"],
+        ["model.channels=3", "schedule=constant", "data.normalisation=none"],
     ]
     for number, choices in enumerate(runs):
         folder = f"runs/choice{number}"
@@ -126,6 +147,26 @@ def test_multirun_gives_a_folder_each(place: Path) -> None:
     assert names == ["0-phantom-resnet18", "1-phantom-custom_cnn"]
     for name in names:
         assert json.loads((place / "runs" / "m" / name / "run.json").read_text())["status"] == "finished"
+
+
+def test_folds_put_together_score_every_image_once(place: Path) -> None:
+    """Each by a network that was not trained on its patient."""
+    jobs = ["-m", "data.split=kfold", "data.folds=3", "data.fold=0,1,2", "hydra.sweep.dir=runs/folds"]
+    result = command("train", *jobs, *SMALL, "model=custom_cnn", folder=place)
+    assert result.returncode == 0, result.stderr
+    runs = sorted((place / "runs" / "folds").glob("*-phantom-custom_cnn"))
+    tables = [pd.read_csv(run / "evaluation" / "val" / "predictions.csv") for run in runs]
+    for fold, (run, table) in enumerate(zip(runs, tables, strict=True)):
+        assert (table["fold"] == fold).all()
+        trained = (run / "split" / "train.txt").read_text().split()
+        patients = {image.rsplit("_", 2)[0] for image in trained}
+        assert not patients & set(table["patient_id"])
+    together = pd.concat(tables)
+    everything = set(together["image_id"])
+    assert len(together) == len(everything)
+    for run in runs:
+        names = {(run / "split" / f"{side}.txt").read_text() for side in ("train", "val")}
+        assert everything == set("".join(names).split())
 
 
 def test_existing_run_is_not_overwritten(trained: Path, place: Path) -> None:

@@ -1,0 +1,108 @@
+"""The command: config in, table and JSON out; what is measured stands in `stages` and `loops`."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from mammo.command import hydra_main
+from mammo.errors import ConfigError
+from mammo.runs import git_commit
+
+if TYPE_CHECKING:
+    from mammo.bench.stages import Result
+
+_LEAST = {"repeats": 1, "batches": 1, "steps": 1, "warmup": 1, "films": 1, "film_height": 128}
+_PACKAGES = ("torch", "pytorch-lightning", "numpy", "opencv-python-headless", "pydicom")
+
+
+@hydra_main("bench")
+def main(cfg: DictConfig) -> None:
+    _check(cfg)
+    overrides = list(HydraConfig.get().overrides.task)
+
+    # they import PyTorch, which takes seconds: an error in the config is told before
+    from mammo.bench.stages import STAGES, Bench
+    from mammo.training.memory import memory_told
+
+    bench = Bench(cfg)
+    with memory_told(cfg.data, cfg.trainer.accumulate):
+        results = [measure(bench) for name, measure in STAGES.items() if cfg.stage in ("all", name)]
+    machine = _machine()
+    print(_table(results))
+    print("\n".join(result.sentence for result in results))
+    print(f"on {machine['gpu'] or machine['cpu']}, cores: {machine['cores']}, threads: {machine['threads']}")
+    if cfg.output is not None:
+        numbers = {result.stage: result.numbers() for result in results}
+        _write(numbers | {"machine": machine | {"overrides": overrides}}, Path(cfg.output))
+
+
+def _check(cfg: DictConfig) -> None:
+    for key, least in _LEAST.items():
+        if cfg[key] < least:
+            raise ConfigError(f"{key}={cfg[key]}: must be at least {least}")
+    if not cfg.film_height <= 2 * cfg.film_width <= 2 * cfg.film_height:
+        raise ConfigError(
+            f"film_width={cfg.film_width}: must be between half and all of film_height={cfg.film_height}"
+        )
+    if cfg.trainer.devices > 1:
+        raise ConfigError(f"trainer.devices={cfg.trainer.devices}: the bench is for one device; leave it out")
+    if cfg.optim.freeze_epochs:
+        raise ConfigError(
+            f"optim.freeze_epochs={cfg.optim.freeze_epochs}: the bench trains all layers; leave it out"
+        )
+    if cfg.output is not None and not Path(cfg.output).absolute().parent.is_dir():
+        raise ConfigError(f"output={cfg.output}: its folder does not exist; make it or choose another")
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    cpu = platform.processor()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "commit": git_commit(),
+    }
+
+
+def _table(results: "list[Result]") -> str:
+    """Medians, with the lowest and the highest of the repeats."""
+    rows = [("stage", "images/s", "limit", "images/s", "ratio")]
+    rows += [
+        (result.stage, _span(result.speeds), result.limit, _span(result.limits), f"{result.ratio:.3f}")
+        for result in results
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _span(speeds: list[float]) -> str:
+    return f"{median(speeds):.1f} ({min(speeds):.1f} to {max(speeds):.1f})"
+
+
+def _write(numbers: dict[str, Any], output: Path) -> None:
+    try:
+        output.write_text(json.dumps(numbers, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"output={output}: cannot be written: {error.strerror}") from error
+    print(f"written to {output}")
+
+
+if __name__ == "__main__":
+    main()

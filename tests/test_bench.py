@@ -1,0 +1,87 @@
+"""`python -m mammo.bench` run for real at a tiny size; what the figures are is not for a test."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = [
+    "repeats=2",
+    "batches=4",
+    "steps=2",
+    "warmup=1",
+    "films=5",
+    "film_height=160",
+    "film_width=120",
+    "data.patients=20",
+    "data.height=64",
+    "data.width=48",
+    "data.film_scale=2",
+    "data.batch_size=4",
+]
+LIMITS = {"loader": "bare loop", "prepare": "one worker", "train": "bare loop"}
+
+
+def bench(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mammo.bench", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def test_all_stages_are_measured_and_told(tmp_path: Path) -> None:
+    # all that a step may hold: two parts, mixed images, a running average
+    steps = ["trainer.accumulate=2", "augment=light", "augment.mixup=0.2", "trainer.ema_decay=0.99"]
+    result = bench(*TINY, *steps, "output=bench.json", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    numbers = json.loads((tmp_path / "bench.json").read_text())
+    machine = numbers.pop("machine")
+    assert machine["cores"] >= 1
+    assert machine["threads"] >= 1
+    assert machine["overrides"][: len(TINY)] == TINY
+    assert {"torch", "pytorch-lightning"} <= set(machine["versions"])
+    assert list(numbers) == ["loader", "prepare", "train"]
+    lines = result.stdout.splitlines()
+    for line, (stage, told) in zip(lines[1:4], numbers.items(), strict=True):
+        assert line.startswith(stage)
+        assert line.endswith(f" {told['ratio']:.3f}")
+        assert told["ratio"] == told["images_per_second"] / told["limit"]
+        for name in ("images_per_second", "limit"):
+            low, high = told[f"{name}_range"]
+            assert 0 < low <= told[name] <= high
+        times = 2 if stage == "prepare" else 1
+        assert told["limit"] == times * told["rivals"][LIMITS[stage]]
+        assert told["sentence"] in lines
+        assert told["sentence"].endswith(" is the bottleneck")
+    assert not list((tmp_path / "cache").glob("bench-*"))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (
+            ["stage=lodaer"],
+            "stage=lodaer: Invalid value 'lodaer', expected one of [all, loader, prepare, train]",
+        ),
+        (["repeats=0"], "repeats=0: must be at least 1"),
+        (["film_width=20"], "film_width=20: must be between half and all of film_height=4800"),
+        (["trainer.devices=2"], "trainer.devices=2: the bench is for one device"),
+        (["optim.freeze_epochs=1"], "optim.freeze_epochs=1: the bench trains all layers"),
+        (["output=nowhere/bench.json"], "output=nowhere/bench.json: its folder does not exist"),
+        ([*TINY, "stage=loader", "steps=50"], "steps=50: with warmup=1 and data.batch_size=4 this takes 204"),
+    ],
+)
+def test_mistake_is_told_in_one_sentence(mistake: list[str], sentence: str, tmp_path: Path) -> None:
+    result = bench(*mistake, folder=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(f"error: {sentence}")
+    assert "Traceback" not in result.stderr
+
+
+def test_mistake_is_told_before_slow_imports(tmp_path: Path) -> None:
+    code = "import sys; sys.argv = ['bench', 'repeats=0']; import runpy\n"
+    code += "try: runpy.run_module('mammo.bench', run_name='__main__')\n"
+    code += "except SystemExit: print(sorted({'torch', 'pandas', 'cv2'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr

@@ -1,0 +1,92 @@
+"""Every experiment of `conf/experiment`, on small phantoms."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+EXPERIMENTS = sorted(
+    file.stem for file in (REPOSITORY / "conf" / "experiment").glob("*.yaml") if not file.name.startswith("_")
+)
+STUDY = {
+    f"study2019_{name}"
+    for name in (
+        "resnet18", "resnet34", "resnet50", "inception_resnet_v2", "custom_cnn", "custom_cnn_prelu",
+        "resnet18_4class", "custom_cnn_4class", "inception_resnet_v2_4class",
+    )
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each experiment, trained to its end in one multirun."""
+    place = tmp_path_factory.mktemp("experiments")
+    small = ["data=phantom", "data.patients=24", "data.film_scale=2", "data.height=128", "data.width=96"]
+    small += ["data.sample=[8,4,2]", "trainer.max_epochs=1"]
+    small += ["hydra.sweep.dir=runs", "hydra.sweep.subdir=${hydra.runtime.choices.experiment}"]
+    custom = [name for name in EXPERIMENTS if "custom" in name]
+    others = [name for name in EXPERIMENTS if "custom" not in name]
+    # there is no network to download weights from
+    for names, offline in ((custom, []), (others, ["model.pretrained=false"])):
+        command = [sys.executable, str(REPOSITORY / "train.py"), "-m", f"experiment={','.join(names)}"]
+        result = subprocess.run(
+            [*command, *small, *offline], cwd=place, capture_output=True, text=True, timeout=900
+        )
+        assert result.returncode == 0, result.stderr
+    return {name: place / "runs" / name for name in EXPERIMENTS}
+
+
+def test_the_studys_experiments_are_all_there() -> None:
+    assert set(EXPERIMENTS) >= STUDY
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_runs_to_its_end(name: str, runs: dict[str, Path]) -> None:
+    facts = json.loads((runs[name] / "run.json").read_text())
+    config = yaml.safe_load((runs[name] / "config.yaml").read_text())
+    assert facts["status"] == "finished"
+    assert facts["epochs"] == 1
+    assert config["name"] == name
+    predictions = pd.read_csv(runs[name] / "evaluation" / "val" / "predictions.csv")
+    scores = predictions.filter(like="score_")
+    assert len(predictions) == 4
+    assert scores.shape[1] == (4 if config["task"]["name"] == "lesion_type_pathology" else 2)
+    assert scores.sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-5)
+    curves = pd.read_csv(runs[name] / "metrics.csv")
+    assert ("val/auc_macro" in curves) == (scores.shape[1] == 4)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_opens_with_its_command(name: str) -> None:
+    first, second, *_ = (REPOSITORY / "conf" / "experiment" / f"{name}.yaml").read_text().splitlines()
+    assert first == "# @package _global_"
+    assert second.startswith(f"# python train.py experiment={name} ")
+
+
+@pytest.mark.parametrize("name", sorted(STUDY))
+def test_study_is_as_it_was_described(name: str) -> None:
+    """Model, task and what all of its trainings share."""
+    command = [
+        sys.executable,
+        str(REPOSITORY / "train.py"),
+        f"experiment={name}",
+        "data.root=x",
+        "--cfg",
+        "job",
+    ]
+    config = yaml.safe_load(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    four = "4class" in name or "prelu" in name
+    model = name.removeprefix("study2019_").removesuffix("_4class").removesuffix("_prelu")
+    assert config["model"]["name"] == model
+    assert config["task"]["name"] == ("lesion_type_pathology" if four else "pathology")
+    assert config["model"].get("pretrained", False) == (model != "custom_cnn")
+    assert (config["data"]["source"], config["data"]["split"], config["data"]["sample"]) == (
+        "cbis_ddsm", "random", None,
+    )  # fmt: skip
+    assert (config["optim"]["name"], config["schedule"]["name"]) == ("adam", "step")
+    assert (config["data"]["normalisation"], config["data"]["crop"]) == ("none", "none")

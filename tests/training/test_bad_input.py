@@ -1,0 +1,109 @@
+"""A user's mistakes that only show once networks, files or memory are touched."""
+
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mammo.errors import ConfigError
+from mammo.models.backbones import build_model
+from mammo.training.memory import is_out_of_memory, largest_batch
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def told(folder: Path, *arguments: str, memory: int | None = None, **environment: str) -> str:
+    """The last line of a command that must fail in one sentence."""
+
+    def limit() -> None:
+        if memory is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+    result = subprocess.run(
+        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
+        cwd=folder, capture_output=True, text=True, env=os.environ | environment, preexec_fn=limit,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    return last
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.file,)
+
+
+def test_weights_of_another_network(tmp_path: Path) -> None:
+    torch.save(build_model(name="resnet34", num_classes=2).state_dict(), tmp_path / "w.pt")
+    last = told(tmp_path, "model=resnet18", "model.weights=w.pt")
+    assert "model.weights=w.pt: weights of another network" in last
+    assert not (tmp_path / "cache").exists()  # told before anything is prepared
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("kind", ["text", "payload"])
+def test_file_that_holds_no_plain_weights(kind: str, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    if kind == "text":
+        (tmp_path / "w.pt").write_text("no weights")
+    else:
+        (tmp_path / "w.pt").write_bytes(pickle.dumps({"fc.weight": Payload(trap)}))
+    assert "model.weights=w.pt: " in told(tmp_path, "model.weights=w.pt")
+    assert not trap.exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_pretrained_without_a_network(tmp_path: Path) -> None:
+    closed = "http://127.0.0.1:9"
+    last = told(tmp_path, "model.pretrained=true", HF_ENDPOINT=closed, HF_HOME=str(tmp_path / "hub"))
+    assert "model.pretrained=true: the weights of resnet18 cannot be downloaded" in last
+    assert "model.weights=FILE" in last
+
+
+def test_unknown_network_of_timm(tmp_path: Path) -> None:
+    last = told(tmp_path, "model=timm", "model.name=convnext_tinny")
+    assert "model.name=convnext_tinny: " in last
+    assert "convnext_tiny" in last
+
+
+def test_batch_that_does_not_fit_the_memory(tmp_path: Path) -> None:
+    """Of the process here; a GPU's error is of another kind, see below."""
+    arguments = ["data.patients=40", "data.film_scale=1", "data.height=1024", "data.width=1024"]
+    arguments += ["data.batch_size=64", "data.masks=false", "model=resnet50", "run_dir=r", "data.workers=1"]
+    last = told(tmp_path, *arguments, memory=9 * 2**30, OMP_NUM_THREADS="1")
+    assert "data.batch_size=64, trainer.accumulate=1: 64 images of 1024 x 1024 at once do not fit" in last
+    assert "raise trainer.accumulate" in last
+
+
+def test_what_out_of_memory_looks_like() -> None:
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_largest_batch_is_a_power_of_two_within_memory_and_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_model(name="custom_cnn", num_classes=2)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert largest_batch(network, size=(64, 48), accelerator="cpu", most=23) == 16
+    after = network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    import mammo.training.memory as memory
+
+    monkeypatch.setattr(memory, "_memory_of_step", lambda network, batch, size, device: batch * 1000)
+    monkeypatch.setattr(memory, "_free_memory", lambda device: 50_000)
+    assert largest_batch(network, size=(64, 48), accelerator="cpu", most=10_000) == 32
+    monkeypatch.setattr(memory, "_free_memory", lambda device: 500)
+    with pytest.raises(ConfigError, match="not even one image fits"):
+        largest_batch(network, size=(64, 48), accelerator="cpu", most=10_000)
