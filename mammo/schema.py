@@ -313,10 +313,7 @@ class BenchConfig:
     batches: int = MISSING
     steps: int = MISSING
     warmup: int = MISSING
-    films: int = MISSING
-    film_height: int = MISSING
-    film_width: int = MISSING
-    film_root: str = MISSING
+    images: int = MISSING
     data: DataConfig = MISSING
     task: TaskConfig = MISSING
     model: ModelConfig = MISSING

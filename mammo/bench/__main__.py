@@ -19,7 +19,7 @@ from mammo.runs import git_commit
 if TYPE_CHECKING:
     from mammo.bench.stages import Result
 
-_LEAST = {"repeats": 1, "batches": 1, "steps": 1, "warmup": 1, "films": 1, "film_height": 128}
+_LEAST = {"repeats": 1, "batches": 1, "steps": 1, "warmup": 1, "images": 1}
 _PACKAGES = ("torch", "pytorch-lightning", "numpy", "opencv-python-headless", "pydicom")
 
 
@@ -48,10 +48,6 @@ def _check(cfg: DictConfig) -> None:
     for key, least in _LEAST.items():
         if cfg[key] < least:
             raise ConfigError(f"{key}={cfg[key]}: must be at least {least}")
-    if not cfg.film_height <= 2 * cfg.film_width <= 2 * cfg.film_height:
-        raise ConfigError(
-            f"film_width={cfg.film_width}: must be between half and all of film_height={cfg.film_height}"
-        )
     if cfg.trainer.devices > 1:
         raise ConfigError(f"trainer.devices={cfg.trainer.devices}: the bench is for one device; leave it out")
     if cfg.optim.freeze_epochs:

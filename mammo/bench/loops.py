@@ -13,7 +13,8 @@ from pytorch_lightning.callbacks import LambdaCallback
 from mammo.data.augment import mixup
 from mammo.data.datamodule import Batch
 from mammo.runs import RunFolder
-from mammo.training.fit import Training, training_options
+from mammo.training.fit import training_options
+from mammo.training.setup import Training
 
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -84,6 +85,8 @@ def bare_speed(cfg: DictConfig, training: Training, loader: Iterable[Batch]) -> 
             loss = module.loss(logits, label)
             if data.mixup:
                 loss = share * loss + (1 - share) * module.loss(logits, partner)
+        if clock.done % data.accumulate == 0:
+            optimizer.zero_grad()
         scaler.scale(loss / data.accumulate).backward()
         if (clock.done + 1) % data.accumulate == 0:
             scaler.unscale_(optimizer)
@@ -91,6 +94,5 @@ def bare_speed(cfg: DictConfig, training: Training, loader: Iterable[Batch]) -> 
                 torch.nn.utils.clip_grad_norm_(module.network.parameters(), cfg.trainer.gradient_clip)
             scaler.step(optimizer)
             scaler.update()
-            optimizer.zero_grad()
         clock.batch_done()
     return clock.images_per_second()

@@ -24,7 +24,7 @@ from mammo.data.sources import read_catalog
 from mammo.data.store import prepare
 from mammo.errors import ConfigError
 from mammo.runs import RunFolder
-from mammo.training.fit import Training, set_up
+from mammo.training.setup import Training, set_up
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ def measure_loader(bench: Bench) -> Result:
 
 
 def measure_prepare(bench: Bench) -> Result:
-    films = _films(bench.cfg)
+    catalog = _first_images(bench.cfg)
     rivals = {
-        "one worker": lambda: _prepare_anew(bench.cfg, films, workers=1),
-        "two workers": lambda: _prepare_anew(bench.cfg, films, workers=2),
+        "one worker": lambda: _prepare_anew(bench.cfg, catalog, workers=1),
+        "two workers": lambda: _prepare_anew(bench.cfg, catalog, workers=2),
     }
     speeds = _in_turn(rivals, repeats=bench.cfg.repeats)
     own, one = speeds["two workers"], speeds["one worker"]
@@ -154,33 +154,23 @@ def _read(cfg: DictConfig, loader: Iterable[Batch]) -> float:
     return images / (time.perf_counter() - started)
 
 
-def _films(cfg: DictConfig) -> Catalog:
-    """Full-size synthetic films, made where they are not there yet; afterwards their files are cached."""
-    settings: dict[str, Any] = {
-        "root": Path(cfg.film_root),
-        "patients": max(20, cfg.films),  # 20 are the fewest that can be made
-        "height": cfg.film_height,
-        "width": cfg.film_width,
-    }
-    started = time.perf_counter()
-    everything = read_catalog(source="phantom", workers=cfg.data.workers, **settings)
-    seconds = time.perf_counter() - started
-    text = f"films of {cfg.film_height} x {cfg.film_width} in {cfg.film_root}"
-    print(f"prepare: {text}, made or found in {seconds:.1f} s", file=sys.stderr, flush=True)
-    images = everything.images.head(cfg.films)
+def _first_images(cfg: DictConfig) -> Catalog:
+    """The first images of the data; afterwards their files are cached."""
+    everything = read_catalog(**arguments_for(read_catalog, cfg.data))
+    images = everything.images.dropna(subset="path").head(cfg.images)
     lesions = everything.lesions[everything.lesions["image_id"].isin(images["image_id"])]
-    for paths in (*images["path"], *lesions["mask_paths"]):
-        for path in paths.split(os.pathsep):
+    for paths in (*images["path"], *lesions["mask_paths"].dropna()):
+        for path in filter(None, paths.split(os.pathsep)):
             Path(path).read_bytes()
     return Catalog(images=images, lesions=lesions)
 
 
-def _prepare_anew(cfg: DictConfig, films: Catalog, *, workers: int) -> float:
+def _prepare_anew(cfg: DictConfig, catalog: Catalog, *, workers: int) -> float:
     """Images per second, into an empty folder on the disk of the stores."""
     beside = Path(cfg.data.store).parent
     beside.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=beside) as folder:
         arguments = arguments_for(prepare, cfg.data) | {"store": Path(folder), "workers": workers}
         started = time.perf_counter()
-        prepare(films, **arguments)
-        return len(films.images) / (time.perf_counter() - started)
+        prepare(catalog, **arguments)
+        return len(catalog.images) / (time.perf_counter() - started)

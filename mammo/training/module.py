@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -12,9 +11,10 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from mammo.data.datamodule import Batch, datamodule_of
 from mammo.metrics import EpochScores
+from mammo.models.classifier import Classifier
 
 
-class MammogramModule(pl.LightningModule):
+class MammogramModule(Classifier, pl.LightningModule):
     """Classifies images, and gathers loss, AUC and accuracy of each epoch; logs those of the validation.
 
     The checkpoint holds the normalisation with the weights, so that a prediction needs nothing else.
@@ -31,9 +31,6 @@ class MammogramModule(pl.LightningModule):
         monitor: that score.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self,
         *,
@@ -47,10 +44,7 @@ class MammogramModule(pl.LightningModule):
         plateau: Callable[[Optimizer], ReduceLROnPlateau] | None = None,
         monitor: str = "val/auc",
     ) -> None:
-        super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        super().__init__(network=network, mean=mean, std=std)
         self.loss = loss
         self.build_optimizer = optimizer
         self.build_schedule = schedule
@@ -60,12 +54,6 @@ class MammogramModule(pl.LightningModule):
         self.monitor = monitor
         self.train_scores = EpochScores(num_classes)
         self.val_scores = EpochScores(num_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """B 1 H W in [0, 1] to B C logits, float32."""
-        normalised = (images - self.mean) / self.std
-        logits: Tensor = self.network(normalised.contiguous(memory_format=torch.channels_last))
-        return logits.float()
 
     def _step(self, batch: Batch, scores: EpochScores) -> Tensor:
         logits = self(batch["image"])

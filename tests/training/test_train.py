@@ -129,6 +129,7 @@ def test_every_choice_of_every_group_runs(place: Path) -> None:
             "schedule=plateau",
         ],
         ["augment=light", "augment.mixup=0.2", "trainer.ema_decay=0.99", "trainer.accumulate=4"],
+        ["model=custom_cnn", "trainer.compile=true", "trainer.precision=float32"],
         ["model.channels=3", "schedule=constant", "data.normalisation=none"],
     ]
     for number, choices in enumerate(runs):

@@ -1,0 +1,198 @@
+"""What a training needs, made of the composed config: data, network, module, and the trainer's options."""
+
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from mammo.config import arguments_for
+from mammo.data.augment import BatchAugment
+from mammo.data.datamodule import MammogramDataModule
+from mammo.data.sources import read_catalog
+from mammo.data.splits import Split, make_split
+from mammo.data.store import Store, prepare
+from mammo.data.tasks import CLASSES
+from mammo.errors import ConfigError, DataError
+from mammo.models.backbones import build_model, input_statistics
+from mammo.training.losses import build_loss
+from mammo.training.memory import largest_batch
+from mammo.training.module import MammogramModule
+from mammo.training.optim import build_optimizer, learning_rate_factor
+from mammo.training.precision import choose_precision
+
+_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that is ready to begin."""
+
+    store: Store
+    split: Split
+    datamodule: MammogramDataModule
+    module: MammogramModule
+    monitor: str  # the score by which the best epoch is chosen
+    options: dict[str, Any]  # of `pl.Trainer`, in training and scoring alike
+
+
+def set_up(cfg: DictConfig) -> Training:
+    """Prepares the data where needed, and makes of the config what a training needs but its run folder.
+
+    Fills in `cfg.data.batch_size` where it is null.
+
+    Raises:
+        MammoError: one sentence for the user.
+    """
+    _quieten()
+    accelerator = _accelerator(cfg.trainer.accelerator)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    network = _network(cfg)  # first, for wrong weights are told sooner than data are prepared
+    store = prepare(read_catalog(**arguments_for(read_catalog, cfg.data)), **arguments_for(prepare, cfg.data))
+    split = make_split(store.table, **arguments_for(make_split, cfg.data))
+    _refuse_empty(split, cfg.data.split)
+    if cfg.data.batch_size is None:
+        size = (cfg.data.height, cfg.data.width)
+        most = len(split.train)
+        cfg.data.batch_size = largest_batch(network, size=size, accelerator=accelerator, most=most)
+        say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits the memory")
+    datamodule = _datamodule(cfg, store=store, split=split, on_gpu=accelerator == "gpu")
+    monitor = _monitor(datamodule)
+    return Training(
+        store=store,
+        split=split,
+        datamodule=datamodule,
+        module=_module(cfg, network, datamodule, monitor),
+        monitor=monitor,
+        options=_trainer_options(cfg, network, accelerator),
+    )
+
+
+def _accelerator(wanted: str) -> str:
+    if wanted == "gpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.accelerator=gpu: PyTorch finds no GPU here; give trainer=cpu or trainer=auto"
+        )
+    return "gpu" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _refuse_empty(split: Split, name: str) -> None:
+    if not split.train or not split.val:
+        side = "val" if split.train else "train"
+        raise DataError(f"data.split={name}: no {side} images; change data.val_fraction or the split")
+
+
+def _datamodule(cfg: DictConfig, *, store: Store, split: Split, on_gpu: bool) -> MammogramDataModule:
+    arguments = arguments_for(MammogramDataModule, cfg.data)
+    if arguments["loader_workers"] is None:
+        arguments["loader_workers"] = 2 if on_gpu else 0
+    arguments |= {
+        # in place of the folder, the name and the seed of the split
+        "store": store,
+        "split": split,
+        "seed": cfg.seed,
+        "task": cfg.task.name,
+        "augment": BatchAugment(**arguments_for(BatchAugment, cfg.augment)),
+        "mixup": cfg.augment.mixup,
+        "accumulate": cfg.trainer.accumulate,
+    }
+    return MammogramDataModule(**arguments)
+
+
+def _network(cfg: DictConfig) -> nn.Module:
+    options: dict[str, Any] = OmegaConf.to_container(cfg.model, resolve=True)  # type: ignore[assignment]
+    return build_model(
+        num_classes=len(CLASSES[cfg.task.name]), image_size=(cfg.data.height, cfg.data.width), **options
+    )
+
+
+def _monitor(datamodule: MammogramDataModule) -> str:
+    """The score by which the best epoch is chosen."""
+    if len(set(datamodule.train.labels)) == 1:
+        say("training images are of one class: there is nothing to tell apart")
+    if len(set(datamodule.val.labels)) > 1:
+        return "val/auc"
+    say("validation images are of one class: their AUC is undefined, the best epoch goes by val/loss")
+    return "val/loss"
+
+
+def mode_of(monitor: str) -> Literal["max", "min"]:
+    return "min" if monitor == "val/loss" else "max"
+
+
+def _module(
+    cfg: DictConfig, network: nn.Module, datamodule: MammogramDataModule, monitor: str
+) -> MammogramModule:
+    if cfg.data.normalisation == "none":
+        mean, std = 0.0, 1.0
+    else:
+        by_weights = cfg.data.normalisation == "weights"
+        mean, std = input_statistics(network) if by_weights else datamodule.statistics()
+    plateau = None
+    if cfg.schedule.name == "plateau":
+        options = {"factor": cfg.schedule.factor, "patience": cfg.schedule.patience}
+        plateau = partial(ReduceLROnPlateau, mode=mode_of(monitor), threshold=0.0, **options)
+    if cfg.trainer.compile:
+        network.compile()
+    return MammogramModule(
+        network=network,
+        num_classes=len(datamodule.classes),
+        mean=mean,
+        std=std,
+        loss=build_loss(class_weights=datamodule.class_weights(), **arguments_for(build_loss, cfg.loss)),
+        optimizer=partial(build_optimizer, **arguments_for(build_optimizer, cfg.optim)),
+        schedule=partial(learning_rate_factor, **arguments_for(learning_rate_factor, cfg.schedule)),
+        plateau=plateau,
+        monitor=monitor,
+    )
+
+
+def _trainer_options(cfg: DictConfig, network: nn.Module, accelerator: str) -> dict[str, Any]:
+    """Of training and scoring alike."""
+    precision = choose_precision(
+        cfg.trainer.precision,
+        accelerator=accelerator,
+        network=network,
+        size=(cfg.data.height, cfg.data.width),
+    )
+    device = (
+        torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
+    )
+    say(f"{device}, {precision}, channels-last")
+    return {
+        "accelerator": accelerator,
+        "devices": cfg.trainer.devices,
+        "precision": _PRECISION[precision],
+        # warns, rather than fails, where the device has no such kernel
+        "deterministic": "warn" if cfg.trainer.deterministic else False,
+        "limit_val_batches": 1 if cfg.trainer.fast_dev_run else None,
+        "logger": False,
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "enable_progress_bar": sys.stderr.isatty(),
+    }
+
+
+def _quieten() -> None:
+    """Silences Lightning's advertisements and its advice against what is chosen here on purpose."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*number of training batches.*",
+        ".*exists and is not empty.*",
+        ".*LeafSpec.* is deprecated.*",
+        # the sampler goes on where it was
+        ".*your dataloader is not resumable.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
