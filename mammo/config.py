@@ -87,7 +87,8 @@ def check(cfg: DictConfig) -> None:
         if value is not None and (value < low or (high is not None and value > high)):
             allowed = f"at least {low}" if high is None else f"between {low} and {high}"
             raise ConfigError(f"{key}={value}: must be {allowed}")
-    _check_data(cfg.data)
+    if cfg.get("data") is not None:
+        _check_data(cfg.data)
     if "model" in cfg:
         _check_training(cfg)
 

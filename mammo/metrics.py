@@ -62,13 +62,51 @@ def clustered_auc(
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     value = auc(scores, labels)
-    error = _clustered_error(scores, labels, np.asarray(clusters), value)
+    error = float(np.sqrt(np.maximum(0, clustered_covariance(scores[:, None], labels, clusters)[0, 0])))
     if not 0 < value < 1 or math.isnan(error):
         return Estimate(value, math.nan, math.nan, error)
     logit = math.log(value / (1 - value))
     reach = NormalDist().inv_cdf((1 + level) / 2) * error / (value * (1 - value))
     low, high = (1 / (1 + math.exp(-bound)) for bound in (logit - reach, logit + reach))
     return Estimate(value, low, high, error)
+
+
+def clustered_covariance(
+    scores: ArrayLike, labels: ArrayLike, clusters: ArrayLike
+) -> NDArray[np.float64]:  # K K
+    """Covariance of the AUCs of K models on the same images, see `clustered_auc`.
+
+    DeLong et al. (1988, Comparing the areas under two or more correlated receiver operating characteristic
+    curves, Biometrics 44:837) for clusters of one image, Obuchowski (1997) for larger ones.
+
+    Args:
+        scores: N K, higher for the positive class.
+        labels: N, 1 for positive and 0 for negative.
+        clusters: N, the patient of each image.
+
+    Returns:
+        NaN where a class stands in one patient only.
+    """
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    models = scores.shape[1]
+    _, cluster = np.unique(np.asarray(clusters), return_inverse=True)
+    count = int(cluster.max()) + 1 if cluster.size else 0
+    positives, negatives = cluster[labels == 1], cluster[labels == 0]
+    with_positive, with_negative = np.unique(positives).size, np.unique(negatives).size
+    if with_positive < 2 or with_negative < 2:
+        return np.full((models, models), np.nan)
+    of_positives, of_negatives = np.empty((models, count)), np.empty((models, count))
+    for model in range(models):
+        above, below = _placements(scores[:, model], labels)
+        of_positives[model] = np.bincount(positives, above - above.mean(), minlength=count)
+        of_negatives[model] = np.bincount(negatives, below - above.mean(), minlength=count)
+    m, n = positives.size, negatives.size
+    between = of_positives @ of_negatives.T
+    return np.asarray(
+        with_positive / (with_positive - 1) * (of_positives @ of_positives.T) / m**2
+        + with_negative / (with_negative - 1) * (of_negatives @ of_negatives.T) / n**2
+        + count / (count - 1) * (between + between.T) / (m * n)
+    )
 
 
 def multiclass_auc(
@@ -132,27 +170,6 @@ def _placements(scores: NDArray[np.generic], labels: NDArray[np.generic]) -> tup
         return below / (2 * max(1, others.size))
 
     return share_below(positive, negative), 1 - share_below(negative, positive)
-
-
-def _clustered_error(
-    scores: NDArray[np.generic], labels: NDArray[np.generic], clusters: NDArray[np.generic], value: float
-) -> float:
-    above, below = _placements(scores, labels)
-    _, cluster = np.unique(clusters, return_inverse=True)
-    count = int(cluster.max()) + 1 if cluster.size else 0
-    positives, negatives = cluster[labels == 1], cluster[labels == 0]
-    with_positive, with_negative = np.unique(positives).size, np.unique(negatives).size
-    if with_positive < 2 or with_negative < 2:
-        return math.nan
-    of_positives = np.bincount(positives, above - value, minlength=count)
-    of_negatives = np.bincount(negatives, below - value, minlength=count)
-    m, n = positives.size, negatives.size
-    variance = (
-        with_positive / (with_positive - 1) * (of_positives**2).sum() / m**2
-        + with_negative / (with_negative - 1) * (of_negatives**2).sum() / n**2
-        + 2 * count / (count - 1) * (of_positives * of_negatives).sum() / (m * n)
-    )
-    return math.sqrt(max(0.0, variance))
 
 
 class EpochScores(Metric):

@@ -65,8 +65,13 @@ class RunFolder:
         return run
 
     @classmethod
-    def find(cls, name: str, *, parent: Path = Path("runs")) -> "RunFolder":
+    def find(cls, name: str, *, key: str = "resume", parent: Path = Path("runs")) -> "RunFolder":
         """The run in the folder `name`, or for `latest` that of `parent` which was started last.
+
+        Args:
+            name: the folder, or `latest`.
+            key: of the config, for messages.
+            parent: of the runs.
 
         Raises:
             ConfigError: there is none.
@@ -74,11 +79,11 @@ class RunFolder:
         if name != "latest":
             run = cls(Path(name))
             if not run.facts():
-                raise ConfigError(f"resume={name}: holds no run; give a folder with a run.json, or latest")
+                raise ConfigError(f"{key}={name}: holds no run; give a folder with a run.json, or latest")
             return run
         runs = [cls(file.parent) for file in (*parent.glob("*/run.json"), *parent.glob("*/*/run.json"))]
         if not runs:
-            raise ConfigError(f"resume=latest: there is no run in {parent.absolute()}; give its folder")
+            raise ConfigError(f"{key}=latest: there is no run in {parent.absolute()}; give its folder")
         return max(runs, key=lambda run: str(run.facts()["started"]))
 
     def config(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ is refused when the configuration is composed, before anything slow is imported.
 
 import dataclasses
 from enum import StrEnum
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -115,6 +116,38 @@ class BenchStage(StrEnum):
     loader = "loader"
     prepare = "prepare"
     train = "train"
+
+
+class EvaluatedSplit(StrEnum):
+    val = "val"
+    test = "test"
+    clean_test = "clean_test"
+    train = "train"
+    all = "all"
+
+
+class Tta(StrEnum):
+    none = "none"
+    flips = "flips"
+
+
+# by call, for a name with a plus
+Heatmap = StrEnum(
+    "Heatmap",
+    {
+        "gradcam": "gradcam",
+        "gradcam++": "gradcam++",
+        "layercam": "layercam",
+        "eigencam": "eigencam",
+        "occlusion": "occlusion",
+        "none": "none",
+    },
+)
+
+
+class Reduce(StrEnum):
+    mean = "mean"
+    max = "max"
 
 
 @dataclasses.dataclass
@@ -294,6 +327,21 @@ class TrainConfig:
 
 
 @dataclasses.dataclass
+class EvaluateConfig:
+    run: Any = MISSING  # a folder or a list of them
+    predictions: str | None = MISSING
+    data: DataConfig | None = None
+    split: EvaluatedSplit = MISSING
+    output: str | None = MISSING
+    tta: Tta = MISSING
+    heatmap: Heatmap = MISSING
+    reduce: Reduce = MISSING
+    resamples: int = MISSING
+    seed: int = MISSING
+    report: bool = MISSING
+
+
+@dataclasses.dataclass
 class AuditConfig:
     data: DataConfig = MISSING
     output: str | None = MISSING
@@ -326,7 +374,13 @@ class BenchConfig:
 
 def _register() -> None:
     store = ConfigStore.instance()
-    doors = {"train": TrainConfig, "audit": AuditConfig, "prepare": PrepareConfig, "bench": BenchConfig}
+    doors = {
+        "train": TrainConfig,
+        "audit": AuditConfig,
+        "prepare": PrepareConfig,
+        "bench": BenchConfig,
+        "evaluate": EvaluateConfig,
+    }
     for name, root in doors.items():
         store.store(group="schema", name=name, node=root)
     nodes: dict[str, dict[str, type]] = {

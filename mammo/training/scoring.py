@@ -1,9 +1,13 @@
 """The verdict of a training: its best epoch on the validation images, and the table of scores behind it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 
 from mammo.data.datamodule import MammogramDataModule
 from mammo.metrics import Estimate, clustered_auc, clustered_multiclass_auc
@@ -46,12 +50,31 @@ def score_best(
     trainer.validate(module, datamodule, verbose=False)
     probability, label, row = module.val_scores.gathered()
     images = datamodule.store.table.set_index("row").loc[row.tolist()]
-    table = images[list(_FACTS)].assign(label=[datamodule.classes[index] for index in label])
-    for index, name in enumerate(datamodule.classes):
-        table[f"score_{name}"] = probability[:, index].astype(float)
     predictions.parent.mkdir(parents=True, exist_ok=True)
+    table = predictions_table(images, label=label, probability=probability, classes=datamodule.classes)
     table.assign(fold=fold).to_csv(predictions, index=False)
     patients = images["patient_id"].to_numpy(dtype=str)
     if len(datamodule.classes) == 2:
         return clustered_auc(probability[:, 1], label, patients)
     return clustered_multiclass_auc(probability, label, patients)
+
+
+def predictions_table(
+    images: pd.DataFrame,
+    *,
+    label: NDArray[np.int64],
+    probability: NDArray[np.float32],
+    classes: Sequence[str],
+) -> pd.DataFrame:
+    """What is known of each image, its class, and a score for each class.
+
+    Args:
+        images: N rows of the images table.
+        label: N, index of the class.
+        probability: N C.
+        classes: C names.
+    """
+    table = images[list(_FACTS)].assign(label=[classes[index] for index in label])
+    for index, name in enumerate(classes):
+        table[f"score_{name}"] = probability[:, index].astype(float)
+    return table

@@ -1,0 +1,163 @@
+"""From a finished run to its verdict: the images of a split scored, judged, looked into and reported."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from mammo.config import arguments_for
+from mammo.data.sources import read_catalog
+from mammo.data.splits import Split, make_split
+from mammo.data.store import Store, prepare
+from mammo.data.tasks import CLASSES, labels
+from mammo.errors import ConfigError, DataError
+from mammo.evaluation.calibration import Calibration, fit_calibration
+from mammo.evaluation.inference import Scorer, Tta, open_classifier
+from mammo.evaluation.predictions import Predictions, ensemble, out_of_fold, read_predictions
+from mammo.runs import RunFolder
+from mammo.training.scoring import predictions_table
+
+SplitName = Literal["val", "test", "clean_test", "train", "all"]
+
+# A run keeps to its preprocessing on whichever data.
+_PREPROCESSING = ("height", "width", "crop", "aspect")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The images of a split with the scores of a run, as they come from the network."""
+
+    predictions: Predictions
+    store: Store
+
+
+def score_split(
+    run: RunFolder, split: SplitName, *, data: DictConfig | None = None, tta: Tta = "none"
+) -> Scored:
+    """Score the images of a split.
+
+    Args:
+        run: finished.
+        split: `val` and `train` are the run's; `clean_test` leaves out patients of the training set; `all` is
+            every image.
+        data: other data than the run's; they are prepared as the run's were.
+        tta: see `Scorer`.
+
+    Raises:
+        ConfigError: the run has no such checkpoint, or the data no such split.
+        DataError: there is no image in the split.
+    """
+    config: Any = OmegaConf.create(run.config())
+    settings = config.data if data is None else _as_prepared(data, config.data)
+    store = prepare(read_catalog(**arguments_for(read_catalog, settings)), **arguments_for(prepare, settings))
+    ids = _image_ids(run, split, store=store, data=settings, own=data is None)
+    table = store.table.set_index("image_id", drop=False)
+    missing = [image for image in ids if image not in table.index]
+    if missing:
+        raise DataError(
+            f"run={run.path}: {len(missing)} of the {len(ids)} {split} images are not in the store, first "
+            f"'{missing[0]}'; bring the run's data back"
+        )
+    if not ids:
+        raise DataError(f"split={split}: holds no image; choose another")
+    images = table.loc[ids]
+    task = config.task.name
+    scorer = Scorer(
+        open_classifier(run),
+        size=(config.data.height, config.data.width),
+        precision=config.trainer.precision,
+        batch_size=config.data.batch_size,
+        tta=tta,
+    )
+    probability = scorer.of_store(store, images["row"].tolist())
+    found = predictions_table(
+        images,
+        label=labels(images, store.lesions, task=task),
+        probability=probability,
+        classes=CLASSES[task],
+    ).reset_index(drop=True)
+    fold: Any = config.data.fold if data is None and config.data.split == "kfold" else pd.NA
+    source = f"{run.path} ({split})"
+    return Scored(Predictions(found.assign(fold=fold), CLASSES[task], source), store)
+
+
+def _as_prepared(data: DictConfig, own: DictConfig) -> DictConfig:
+    """Other data with the run's preprocessing."""
+    merged = data.copy()
+    merged.update({key: own[key] for key in _PREPROCESSING})
+    return merged
+
+
+def _image_ids(run: RunFolder, split: SplitName, *, store: Store, data: DictConfig, own: bool) -> list[str]:
+    if split == "all":
+        return sorted(store.table["image_id"])
+    if own and split != "clean_test":
+        return (run.path / "split" / f"{split}.txt").read_text().split()
+    wanted = arguments_for(make_split, data)
+    if split == "clean_test":
+        wanted |= {"split": "clean", "sample": None}
+    sides: dict[str, list[str]] = asdict(_made(store, wanted))
+    return sides["test" if split == "clean_test" else split]
+
+
+def _made(store: Store, wanted: dict[str, Any]) -> Split:
+    return make_split(store.table, **wanted)
+
+
+def calibration_of(run: RunFolder) -> Calibration | None:
+    """What was fixed on the run's validation images, fixed now where it was not; None where they do not do.
+
+    Raises:
+        ConfigError: the run has no scores of its validation images.
+    """
+    file = run.path / "calibration.json"
+    if file.exists():
+        return Calibration.from_dict(json.loads(file.read_text()))
+    try:
+        calibration = fit_calibration(validation_predictions(run))
+    except DataError:
+        return None  # of one class
+    draft = file.with_suffix(".partial")
+    draft.write_text(json.dumps(calibration.to_dict(), indent=2) + "\n")
+    draft.replace(file)
+    return calibration
+
+
+def validation_predictions(run: RunFolder) -> Predictions:
+    """The scores of the validation images that the training ended with.
+
+    Raises:
+        ConfigError: the run did not come to its end.
+    """
+    file = run.evaluation / "val" / "predictions.csv"
+    if not file.exists():
+        raise ConfigError(
+            f"run={run.path}: has no {file.name} of its validation images; finish it with resume"
+        )
+    return replace(read_predictions(file), source=f"{run.path} (val)")
+
+
+def put_together(scored: Sequence[Predictions], *, split: SplitName) -> Predictions:
+    """Several runs' scores: folds out of fold where their images differ on `val`, else their mean."""
+    first = set(scored[0].images)
+    if split == "val" and any(set(run.images) != first for run in scored[1:]):
+        return out_of_fold(scored)
+    return ensemble(scored)
+
+
+def write_verdict(folder: Path, *, predictions: Predictions, found: dict[str, Any]) -> None:
+    """Write `predictions.csv` and `metrics.json`.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        predictions.write(folder / "predictions.csv")
+        (folder / "metrics.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,334 @@
+"""Scores of a classifier for many weightings of the same images at once, as resampling asks for.
+
+A weighting is a row of integers, how often each image counts; the images are sorted once for all rows.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Lowest specificity of the partial AUC.
+PARTIAL_SPECIFICITY = 0.8
+OPERATING_TARGETS = (0.8, 0.9)
+ECE_BINS = 15
+# A float32 probability is not known any nearer to 0 or 1.
+_SMALLEST = 1e-7
+_NEWTON_STEPS = 50
+
+
+def logit(probability: Floats) -> Floats:
+    """Log odds of probabilities, which are held within 1e-7 and 1 - 1e-7."""
+    held = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
+    return np.asarray(np.log(held) - np.log1p(-held))
+
+
+def expit(log_odds: Floats) -> Floats:
+    """The probability of log odds."""
+    return np.asarray(0.5 * (1 + np.tanh(log_odds / 2)))
+
+
+class Ranking:
+    """Points of the ROC curve, one for each distinct score and the origin, for each weighting.
+
+    Args:
+        scores: N.
+        labels: N, 1 for positive and 0 for negative.
+    """
+
+    def __init__(self, scores: Floats, labels: NDArray[np.int64]) -> None:
+        self._order = np.argsort(-scores, kind="stable")
+        ranked = scores[self._order]
+        self._positive = labels[self._order].astype(np.float64)
+        self._ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+
+    def points(self, weights: Floats) -> tuple[Floats, Floats]:
+        """True and false positives at or above each score, R (1 + distinct), both growing to the right.
+
+        Args:
+            weights: R N.
+        """
+        ranked = weights[:, self._order]
+        hits = ranked * self._positive
+        ranked -= hits  # what remains are the negatives
+        origin = np.zeros((len(weights), 1))
+        true, false = (
+            np.concatenate([origin, np.cumsum(part, axis=1)[:, self._ends]], axis=1)
+            for part in (hits, ranked)
+        )
+        return true, false
+
+
+def auc(true: Floats, false: Floats) -> Floats:
+    """R areas under the ROC curve, ties counted half; NaN where a class has no weight."""
+    doubled = np.einsum("rk,rk->r", np.diff(false), true[:, 1:] + true[:, :-1])
+    return np.asarray(doubled / (2 * true[:, -1] * false[:, -1]))
+
+
+def partial_auc(true: Floats, false: Floats, *, specificity: float = PARTIAL_SPECIFICITY) -> Floats:
+    """R areas under the ROC curve at no less than a specificity, on the scale of the AUC.
+
+    McClish's standardisation (1989, Analyzing a portion of the ROC curve, Medical Decision Making 9:190):
+    0.5 for chance and 1 for a perfect ranking, as `max_fpr` of scikit-learn and torchmetrics has it.
+    """
+    reach = 1 - specificity
+    widths = np.diff(false) / false[:, -1:]
+    left = false[:, :-1] / false[:, -1:]
+    low, rise = true[:, :-1] / true[:, -1:], np.diff(true) / true[:, -1:]
+    inside = np.clip(reach - left, 0, widths)  # of each step's width
+    share = np.divide(inside, widths, out=np.zeros_like(inside), where=widths > 0)
+    area = np.einsum("rk,rk->r", inside, low + rise * share / 2)
+    chance = reach**2 / 2
+    return np.asarray(0.5 * (1 + (area - chance) / (reach - chance)))
+
+
+def average_precision(true: Floats, false: Floats) -> Floats:
+    """R areas under the precision-recall curve, as the sum of precision times gain in recall."""
+    called = true[:, 1:] + false[:, 1:]
+    precision = np.divide(true[:, 1:], called, out=np.zeros_like(called), where=called > 0)
+    return np.asarray(np.einsum("rk,rk->r", np.diff(true), precision) / true[:, -1])
+
+
+def sensitivity_at(true: Floats, false: Floats, *, specificity: float) -> Floats:
+    """R highest sensitivities of an observed threshold with at least that specificity."""
+    allowed = false <= (1 - specificity) * false[:, -1:] + 1e-9
+    return np.asarray(_at(true, allowed.sum(axis=1) - 1) / true[:, -1])
+
+
+def specificity_at(true: Floats, false: Floats, *, sensitivity: float) -> Floats:
+    """R highest specificities of an observed threshold with at least that sensitivity."""
+    missing = true < sensitivity * true[:, -1:] - 1e-9
+    return np.asarray(1 - _at(false, missing.sum(axis=1)) / false[:, -1])
+
+
+def _at(values: Floats, column: NDArray[np.int64]) -> Floats:
+    return np.asarray(np.take_along_axis(values, column[:, None], axis=1)[:, 0])
+
+
+def at_threshold(called: NDArray[np.bool_], labels: NDArray[np.int64], weights: Floats) -> dict[str, Floats]:
+    """R accuracies, balanced accuracies, sensitivities, specificities and F1 scores of a decision.
+
+    Args:
+        called: N, whether the image is called positive.
+        labels: N, 1 for positive and 0 for negative.
+        weights: R N.
+    """
+    counted = np.stack([called & (labels == 1), ~called & (labels == 0), labels == 1, labels == 0, called])
+    hits, rejections, positives, negatives, calls = (weights @ counted.T.astype(np.float64)).T
+    sensitivity, specificity = hits / positives, rejections / negatives
+    return {
+        "accuracy": (hits + rejections) / (positives + negatives),
+        "balanced_accuracy": (sensitivity + specificity) / 2,
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "f1": 2 * hits / (positives + calls),
+    }
+
+
+def brier(probability: Floats, labels: NDArray[np.int64], weights: Floats) -> Floats:
+    """R mean squared distances of probability and label."""
+    return np.asarray(weights @ (probability - labels) ** 2 / weights.sum(axis=1))
+
+
+def expected_calibration_error(probability: Floats, labels: NDArray[np.int64], weights: Floats) -> Floats:
+    """R distances of a bin's share of positives from its mean probability, by the bins' weight.
+
+    Naeini et al. (2015, Obtaining well calibrated probabilities using Bayesian binning, AAAI), in 15 bins of
+    equal width; a bin holds its lower edge, the last one 1 too.
+    """
+    bins = np.minimum(np.searchsorted(np.linspace(0, 1, ECE_BINS + 1), probability, "right"), ECE_BINS) - 1
+    gap = np.zeros((len(probability), ECE_BINS))
+    gap[np.arange(len(probability)), bins] = probability - labels
+    return np.asarray(np.abs(weights @ gap).sum(axis=1) / weights.sum(axis=1))
+
+
+def logistic_fit(
+    predictor: Floats, target: Floats, weights: Floats, *, start: tuple[float, float] | None = None
+) -> tuple[Floats, Floats]:
+    """R slopes and intercepts of a logistic regression on one predictor, by Newton's method.
+
+    Of the logit of a score they are the calibration slope and intercept, 1 and 0 where the score is a
+    probability (Cox 1958, Two further applications of a model for binary regression, Biometrika 45:562).
+
+    Args:
+        predictor: N.
+        target: N, from 0 to 1.
+        weights: R N.
+        start: slope and intercept near the solutions, which saves steps.
+
+    Returns:
+        NaN where there is no finite solution, for a predictor is constant or separates the classes.
+    """
+    found = np.full((len(weights), 2), np.nan)
+    centre, scale = float(predictor.mean()), float(predictor.std())
+    if not scale > 1e-12 * (1 + abs(centre)):
+        return found[:, 0], found[:, 1]
+    x = (predictor - centre) / scale
+    powers = np.stack([np.ones_like(x), x, x * x], axis=1)  # N 3
+    slope, intercept = start or (0.0, 0.0)
+    at = np.tile([intercept + slope * centre, slope * scale], (len(weights), 1))  # R 2, constant first
+    active = np.arange(len(weights))
+    for _ in range(_NEWTON_STEPS):
+        fitted = expit(at[active] @ powers[:, :2].T)
+        held = weights[active]
+        gradient = (held * (target - fitted)) @ powers[:, :2]
+        flat, mixed, curved = ((held * fitted * (1 - fitted)) @ powers).T
+        determinant = flat * curved - mixed**2
+        # a class without weight, or without weight between the two: no finite solution
+        solvable = determinant > 1e-12 * (1 + flat * curved)
+        step = np.stack(
+            [
+                curved * gradient[:, 0] - mixed * gradient[:, 1],
+                flat * gradient[:, 1] - mixed * gradient[:, 0],
+            ],
+            axis=1,
+        )
+        step = step[solvable] / determinant[solvable, None]
+        active = active[solvable]
+        at[active] += np.clip(step, -1, 1)
+        done = (np.abs(step) < 1e-7).all(axis=1)  # the error is its square
+        found[active[done]] = at[active[done]]
+        active = active[~done]
+        if not active.size:
+            break
+    slopes = found[:, 1] / scale
+    return slopes, found[:, 0] - slopes * centre
+
+
+class BinaryMetrics:
+    """All scores of a classifier of two classes, by name, for each weighting.
+
+    What ranks (`RANKS`) and what decides at the threshold use the scores as they are; `brier`, `ece`,
+    `calibration_slope` and `calibration_intercept` take them for probabilities, and again under the names
+    with `_calibrated` where calibrated ones are given.
+
+    Args:
+        scores: N, from 0 to 1.
+        labels: N, 1 for positive and 0 for negative.
+        threshold: at or above which an image is called positive; NaN for none, which leaves the decisions
+            undefined.
+        calibrated: N, the scores after calibration.
+    """
+
+    def __init__(
+        self,
+        scores: Floats,
+        labels: NDArray[np.int64],
+        *,
+        threshold: float = math.nan,
+        calibrated: Floats | None = None,
+    ) -> None:
+        self._labels = labels
+        self._ranking = Ranking(scores, labels)
+        self._called = None if math.isnan(threshold) else scores >= threshold
+        self._probabilities = {"": scores} if calibrated is None else {"": scores, "_calibrated": calibrated}
+        everything = np.ones((1, len(scores)))
+        self._starts = {
+            suffix: tuple(
+                float(part[0]) for part in logistic_fit(logit(given), labels.astype(np.float64), everything)
+            )
+            for suffix, given in self._probabilities.items()
+        }
+
+    def __call__(self, weights: Floats) -> dict[str, Floats]:
+        """R values of each score, NaN where undefined.
+
+        Args:
+            weights: R N.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                **rank_metrics(*self._ranking.points(weights)),
+                **self._decisions(weights),
+                **self._calibration(weights),
+            }
+
+    def _decisions(self, weights: Floats) -> dict[str, Floats]:
+        called = np.zeros(len(self._labels), bool) if self._called is None else self._called
+        values = at_threshold(called, self._labels, weights)
+        if self._called is None:
+            return {name: np.full(len(weights), np.nan) for name in values}
+        return values
+
+    def _calibration(self, weights: Floats) -> dict[str, Floats]:
+        values: dict[str, Floats] = {}
+        for suffix, probability in self._probabilities.items():
+            values[f"brier{suffix}"] = brier(probability, self._labels, weights)
+            values[f"ece{suffix}"] = expected_calibration_error(probability, self._labels, weights)
+            slope, intercept = self._starts[suffix]
+            if math.isnan(slope):  # what the whole set cannot tell, no resample can
+                slopes = intercepts = np.full(len(weights), np.nan)
+            else:
+                slopes, intercepts = logistic_fit(
+                    logit(probability), self._labels.astype(np.float64), weights, start=(slope, intercept)
+                )
+            values[f"calibration_slope{suffix}"] = slopes
+            values[f"calibration_intercept{suffix}"] = intercepts
+        return values
+
+
+def rank_metrics(true: Floats, false: Floats) -> dict[str, Floats]:
+    """R values of each score that the order of the images alone decides, from the points of a `Ranking`."""
+    values = {
+        "auc": auc(true, false),
+        "partial_auc": partial_auc(true, false),
+        "average_precision": average_precision(true, false),
+    }
+    for target in OPERATING_TARGETS:
+        name = f"sensitivity_at_{target * 100:.0f}_specificity"
+        values[name] = sensitivity_at(true, false, specificity=target)
+    for target in OPERATING_TARGETS:
+        name = f"specificity_at_{target * 100:.0f}_sensitivity"
+        values[name] = specificity_at(true, false, sensitivity=target)
+    undefined = (true[:, -1] == 0) | (false[:, -1] == 0)
+    return {name: np.where(undefined, np.nan, value) for name, value in values.items()}
+
+
+class AucOnly:
+    """The AUC alone, of one or of several models on the same images.
+
+    Args:
+        scores: by name, N each.
+        labels: N, 1 for positive and 0 for negative.
+    """
+
+    def __init__(self, scores: dict[str, Floats], labels: NDArray[np.int64]) -> None:
+        self._rankings = {name: Ranking(given, labels) for name, given in scores.items()}
+
+    def __call__(self, weights: Floats) -> dict[str, Floats]:
+        """R values for each name, NaN where undefined."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {name: auc(*ranking.points(weights)) for name, ranking in self._rankings.items()}
+
+
+class MulticlassMetrics:
+    """`auc_micro`, `auc_macro`, `accuracy` and `auc_<CLASS>` of each class against the rest.
+
+    Micro pools all pairs of image and class, macro is the mean over the classes that are there.
+
+    Args:
+        scores: N C.
+        labels: N, index of the class.
+        classes: C names.
+    """
+
+    def __init__(self, scores: Floats, labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+        hits = (labels[:, None] == np.arange(len(classes))).astype(np.int64)
+        self._pooled = Ranking(scores.ravel(), hits.ravel())
+        self._single = {name: Ranking(scores[:, index], hits[:, index]) for index, name in enumerate(classes)}
+        self._right = (scores.argmax(axis=1) == labels).astype(np.float64)
+
+    def __call__(self, weights: Floats) -> dict[str, Floats]:
+        """R values of each score, NaN where undefined."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            single = {f"auc_{name}": auc(*ranking.points(weights)) for name, ranking in self._single.items()}
+            areas = np.stack(list(single.values()), axis=1)  # R C
+            there = ~np.isnan(areas)
+            return {
+                "auc_micro": auc(*self._pooled.points(np.repeat(weights, areas.shape[1], axis=1))),
+                "auc_macro": np.where(there, areas, 0).sum(axis=1) / there.sum(axis=1),
+                "accuracy": weights @ self._right / weights.sum(axis=1),
+                **single,
+            }
