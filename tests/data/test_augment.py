@@ -142,7 +142,7 @@ def test_training_batches_alone_are_mixed(grey_store: Store) -> None:
         mixup=1.0,
     )
     batch = next(iter(module.train_dataloader()))
-    loop = SimpleNamespace(total_batch_idx=0)
+    loop = SimpleNamespace(total_batch_idx=0, batch_idx=-1)
     module.trainer = SimpleNamespace(training=False, global_rank=0, fit_loop=loop)  # type: ignore[assignment]
     plain = module.on_after_batch_transfer(batch, 0)
     assert "partner" not in plain

@@ -105,41 +105,6 @@ def test_same_seed_same_weights_other_seed_other(trained: Path, place: Path) -> 
     assert not torch.equal(first["network.conv1.weight"], other["network.conv1.weight"])
 
 
-def test_every_choice_of_every_group_runs(place: Path) -> None:
-    """One batch each; multirun also makes a folder for each job."""
-    runs = [
-        ["model=resnet34", "augment=none", "trainer=cpu"],
-        ["model=resnet50", "augment=strong", "data.balance=weights", "trainer.patience=1"],
-        ["model=custom_cnn", "model.activation=prelu", "data.balance=sampling", "data.split=clean"],
-        ["model=resnet18", "data.split=kfold", "data.fold=1", "data.folds=3", "trainer.precision=bfloat16"],
-        ["data.split=random", "data.sample=[8,4,2]", "model.pool=max", "model.dropout=0.1", "optim=adam"],
-        [
-            "model=timm",
-            "model.name=convnext_atto",
-            "model.pool=gem",
-            "model.drop_path=0.1",
-            "schedule=onecycle",
-        ],
-        ["task=lesion_type_pathology", "loss=focal", "optim=sgd", "schedule=step", "data.batch_size=null"],
-        [
-            "model=custom_cnn",
-            "model.pool=attention",
-            "model.norm=before",
-            "optim=rmsprop",
-            "schedule=plateau",
-        ],
-        ["augment=light", "augment.mixup=0.2", "trainer.ema_decay=0.99", "trainer.accumulate=4"],
-        ["model=custom_cnn", "trainer.compile=true", "trainer.precision=float32"],
-        ["model.channels=3", "schedule=constant", "data.normalisation=none"],
-    ]
-    for number, choices in enumerate(runs):
-        folder = f"runs/choice{number}"
-        result = command(
-            "train", *SMALL, "trainer.fast_dev_run=true", f"run_dir={folder}", *choices, folder=place
-        )
-        assert result.returncode == 0, result.stderr
-
-
 def test_multirun_gives_a_folder_each(place: Path) -> None:
     jobs = ["-m", "model=resnet18,custom_cnn", "hydra.sweep.dir=runs/m"]
     result = command("train", *jobs, *SMALL, "trainer.fast_dev_run=true", folder=place)
