@@ -4,17 +4,23 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test clean
+.PHONY: train test browser clean
 
 train: .venv/installed
 	$(BIN)/python train.py
 
-test: .venv/installed-dev
+test: .venv/installed-dev browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# for the tests of the HTML pages, which skip without it
+browser:
+	@command -v chromium > /dev/null || (apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium > /dev/null) || \
+	  echo "no chromium, and it cannot be installed: the tests of the pages skip"
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

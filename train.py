@@ -24,13 +24,14 @@ def main(cfg: DictConfig) -> float | None:
             print(f"finished before, nothing to do\n{run.summary()}")
             return run.score
     run_dir = Path(job.runtime.output_dir if many else cfg.run_dir or dated(cfg.name))
-
     # PyTorch and Lightning take seconds to import: an error in the config is told before
-    from mammo.evaluation.plots import draw_curves
+    from mammo.evaluation.pictures import ValidationPictures
+    from mammo.evaluation.reviewing import conclude
     from mammo.training.fit import fit
 
-    run = fit(cfg, run_dir=run_dir, overrides=overrides)
-    draw_curves(run)
+    pictures = ValidationPictures(folder=run_dir / "tensorboard" / "val", every=cfg.trainer.picture_epochs)
+    run = fit(cfg, run_dir=run_dir, overrides=overrides, callbacks=[pictures])
+    conclude(run, report=cfg.report and not cfg.trainer.fast_dev_run)
     print(run.summary())
     return run.score
 

@@ -61,6 +61,7 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
     "schedule.patience": (0, None),
     "loss.label_smoothing": (0, 1),
     "loss.gamma": (0, None),
+    "loss.box_weight": (0, None),
     "trainer.max_epochs": (1, None),
     "trainer.patience": (1, None),
     "trainer.devices": (1, None),
@@ -69,6 +70,7 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
     "trainer.ema_decay": (0, 0.999999),
     "trainer.checkpoint_minutes": (0, None),
     "trainer.checkpoint_steps": (1, None),
+    "trainer.picture_epochs": (1, None),
 }
 
 
@@ -103,6 +105,8 @@ def _check_training(cfg: DictConfig) -> None:
         )
     if weights is not None and not Path(weights).is_file():
         raise ConfigError(f"model.weights={weights}: no such file")
+    if OmegaConf.select(cfg, "model.box_head") and cfg.trainer.compile:
+        raise ConfigError("model.box_head=true and trainer.compile=true exclude each other: give one of them")
     channels = OmegaConf.select(cfg, "model.channels")
     if channels not in (None, 1, 3):
         raise ConfigError(f"model.channels={channels}: must be 1 (grey) or 3 (the grey image three times)")

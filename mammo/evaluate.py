@@ -25,20 +25,30 @@ def main(cfg: DictConfig) -> None:
     from mammo.evaluation.evaluating import write_verdict
     from mammo.evaluation.verdict import verdict, verdict_table
 
-    if cfg.predictions is not None:
-        from mammo.evaluation.predictions import read_predictions
+    settings = {"resamples": cfg.resamples, "seed": cfg.seed, "reduce": cfg.reduce.value}
+    folder = Path(cfg.output) if cfg.output is not None else _folder(cfg, runs)
+    if len(runs) == 1 and folder is not None:
+        from mammo.evaluation.reviewing import review
 
-        predictions, calibration = read_predictions(Path(cfg.predictions)), None
-        folder = Path(cfg.output) if cfg.output is not None else None
+        choices = {key: cfg[key].value for key in ("split", "tta", "heatmap")}
+        print(
+            review(
+                runs[0],
+                folder=folder,
+                data=cfg.data,
+                report=cfg.report,
+                name=_name(cfg),
+                **choices,
+                **settings,
+            )
+        )
     else:
-        predictions, calibration = _scored(cfg, runs)
-        folder = Path(cfg.output) if cfg.output is not None else _folder(cfg, runs)
-    found = verdict(
-        predictions, calibration=calibration, resamples=cfg.resamples, seed=cfg.seed, reduce=cfg.reduce
-    )
-    print(verdict_table(found))
+        predictions, calibration = _ensemble(cfg, runs) if runs else (_read(cfg), None)
+        found = verdict(predictions, calibration=calibration, **settings)
+        print(verdict_table(found))
+        if folder is not None:
+            write_verdict(folder, predictions=predictions, found=found)
     if folder is not None:
-        write_verdict(folder, predictions=predictions, found=found)
         print(f"written to {folder}")
 
 
@@ -49,15 +59,29 @@ def _names(run: Any) -> list[str]:
     return [str(name) for name in run] if OmegaConf.is_list(run) else [str(run)]
 
 
-def _folder(cfg: DictConfig, runs: list[RunFolder]) -> Path:
+def _folder(cfg: DictConfig, runs: list[RunFolder]) -> Path | None:
+    if not runs:
+        return None  # a table alone is judged and not written again
     if len(runs) > 1:
-        return dated("ensemble") / "evaluation" / str(cfg.split)
-    # other data beside the run's own, not over them
+        return dated("ensemble") / "evaluation" / _name(cfg)
+    return runs[0].evaluation / _name(cfg)
+
+
+def _name(cfg: DictConfig) -> str:
+    """Of what is evaluated: other data and flips stand beside the run's own plain images, not over them."""
     other = "" if cfg.data is None else f"-{cfg.data.source}"
-    return runs[0].evaluation / f"{cfg.split}{other}"
+    flips = "" if cfg.tta == "none" else f"-{cfg.tta}"
+    return f"{cfg.split}{other}{flips}"
 
 
-def _scored(cfg: DictConfig, runs: list[RunFolder]) -> "tuple[Predictions, Calibration | None]":
+def _read(cfg: DictConfig) -> "Predictions":
+    from mammo.evaluation.predictions import read_predictions
+
+    return read_predictions(Path(cfg.predictions))
+
+
+def _ensemble(cfg: DictConfig, runs: list[RunFolder]) -> "tuple[Predictions, Calibration]":
+    """Scores of several runs, and what their validation images fix for them together."""
     from mammo.evaluation.calibration import fit_calibration
     from mammo.evaluation.evaluating import (
         calibration_of,
@@ -66,17 +90,13 @@ def _scored(cfg: DictConfig, runs: list[RunFolder]) -> "tuple[Predictions, Calib
         validation_predictions,
     )
 
-    calibrations = [calibration_of(run) for run in runs]
-    scored = [score_split(run, cfg.split, data=cfg.data, tta=cfg.tta).predictions for run in runs]
-    if len(runs) == 1:
-        return scored[0], calibrations[0]
-    if None in calibrations:
-        raise ConfigError(
-            "run=[...]: a run without calibration cannot be put together with others; leave it"
-        )
-    pairs = list(zip(calibrations, scored, runs, strict=True))
-    together = put_together([fixed.apply(found) for fixed, found, _ in pairs if fixed], split=cfg.split)
-    held_out = [fixed.apply(validation_predictions(run)) for fixed, _, run in pairs if fixed]
+    fixed = [found for found in map(calibration_of, runs) if found is not None]
+    if len(fixed) < len(runs):
+        raise ConfigError("run=[...]: a run without calibration cannot be put together with others; leave it")
+    scored = [score_split(run, cfg.split.value, data=cfg.data, tta=cfg.tta.value).predictions for run in runs]
+    both = zip(fixed, scored, strict=True)
+    together = put_together([map_.apply(one) for map_, one in both], split=cfg.split.value)
+    held_out = [map_.apply(validation_predictions(run)) for map_, run in zip(fixed, runs, strict=True)]
     return together, fit_calibration(put_together(held_out, split="val"))
 
 

@@ -16,8 +16,9 @@ _FREE = (
     "data.loader_workers",
     "trainer.checkpoint_minutes",
     "trainer.checkpoint_steps",
+    "trainer.picture_epochs",
 )
-_NO_SETTING = ("resume", "run_dir", "name")
+_NO_SETTING = ("resume", "run_dir", "name", "report")
 
 
 def reopen(cfg: DictConfig, *, overrides: list[str]) -> tuple[RunFolder, DictConfig]:

@@ -118,6 +118,18 @@ class BenchStage(StrEnum):
     train = "train"
 
 
+class Unit(StrEnum):
+    image = "image"
+    breast = "breast"
+    patient = "patient"
+
+
+class ExportFormat(StrEnum):
+    onnx = "onnx"
+    torchscript = "torchscript"
+    safetensors = "safetensors"
+
+
 class EvaluatedSplit(StrEnum):
     val = "val"
     test = "test"
@@ -205,6 +217,7 @@ class ModelConfig:
     weights: str | None = MISSING
     pool: Pool = MISSING
     dropout: float = MISSING
+    box_head: bool = MISSING
 
 
 @dataclasses.dataclass
@@ -286,6 +299,7 @@ class PlateauConfig(ScheduleConfig):
 class LossConfig:
     name: LossName = MISSING
     label_smoothing: float = MISSING
+    box_weight: float = MISSING
 
 
 @dataclasses.dataclass
@@ -307,6 +321,7 @@ class TrainerConfig:
     deterministic: bool = MISSING
     checkpoint_minutes: float | None = MISSING
     checkpoint_steps: int | None = MISSING
+    picture_epochs: int | None = MISSING
     fast_dev_run: bool = MISSING
 
 
@@ -315,6 +330,7 @@ class TrainConfig:
     name: str = MISSING
     run_dir: str | None = MISSING
     resume: str | None = MISSING
+    report: bool = MISSING
     seed: int = MISSING
     data: DataConfig = MISSING
     task: TaskConfig = MISSING
@@ -339,6 +355,34 @@ class EvaluateConfig:
     resamples: int = MISSING
     seed: int = MISSING
     report: bool = MISSING
+
+
+@dataclasses.dataclass
+class CompareConfig:
+    runs: list[str] = MISSING
+    split: EvaluatedSplit = MISSING
+    unit: Unit = MISSING
+    reduce: Reduce = MISSING
+    resamples: int = MISSING
+    seed: int = MISSING
+    output: str = MISSING
+
+
+@dataclasses.dataclass
+class PredictConfig:
+    run: str = MISSING
+    input: str = MISSING
+    output: str = MISSING
+    heatmaps: str | None = MISSING
+    workers: int = MISSING
+    batch_size: int = MISSING
+
+
+@dataclasses.dataclass
+class ExportConfig:
+    run: str = MISSING
+    format: ExportFormat = MISSING
+    output: str = MISSING
 
 
 @dataclasses.dataclass
@@ -380,6 +424,9 @@ def _register() -> None:
         "prepare": PrepareConfig,
         "bench": BenchConfig,
         "evaluate": EvaluateConfig,
+        "compare": CompareConfig,
+        "predict": PredictConfig,
+        "export": ExportConfig,
     }
     for name, root in doors.items():
         store.store(group="schema", name=name, node=root)

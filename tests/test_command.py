@@ -45,6 +45,11 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
         (["model=timm"], "model.name has no value: give model.name=..."),
         (["model.weights=w.pt"], "model.weights=w.pt: no such file"),
         (["model.pretrained=true", "model.weights=w.pt"], "exclude each other"),
+        (
+            ["model.box_head=true", "trainer.compile=true"],
+            "model.box_head=true and trainer.compile=true exclude",
+        ),
+        (["loss.box_weight=-1"], "loss.box_weight=-1.0: must be at least 0"),
         (["model.channels=2"], "model.channels=2: must be 1 (grey) or 3"),
         (
             ["trainer.accumulate=3"],

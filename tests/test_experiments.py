@@ -27,7 +27,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Each experiment, trained to its end in one multirun."""
     place = tmp_path_factory.mktemp("experiments")
     small = ["data=phantom", "data.patients=24", "data.film_scale=2", "data.height=128", "data.width=96"]
-    small += ["data.sample=[8,4,2]", "trainer.max_epochs=1"]
+    small += ["data.sample=[8,4,2]", "trainer.max_epochs=1", "report=false"]
     small += ["hydra.sweep.dir=runs", "hydra.sweep.subdir=${hydra.runtime.choices.experiment}"]
     custom = [name for name in EXPERIMENTS if "custom" in name]
     others = [name for name in EXPERIMENTS if "custom" not in name]

@@ -44,7 +44,7 @@ class StoreDataset(Dataset[Batch]):
         self.store = store
         self.rows = table["row"].to_numpy(dtype=np.int64)
         self.labels = labels(table, store.lesions, task=task)
-        self.boxes = _boxes(store.lesions, table["image_id"])
+        self.boxes = lesion_boxes(store.lesions, table["image_id"])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,7 +59,7 @@ class StoreDataset(Dataset[Batch]):
         )
 
 
-def _boxes(lesions: pd.DataFrame, image_ids: pd.Series) -> NDArray[np.float32]:
+def lesion_boxes(lesions: pd.DataFrame, image_ids: pd.Series) -> NDArray[np.float32]:
     """N K 4 boxes of the images' lesions, K the most that one image has, NaN elsewhere."""
     known = lesions.dropna(subset=BOX_COLUMNS)
     known = known[known["image_id"].isin(image_ids)]

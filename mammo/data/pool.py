@@ -59,12 +59,12 @@ def in_own_process(call: partial[T]) -> T:
 
 
 @contextmanager
-def progress(*, total: int, done: int) -> Iterator[Callable[[int], object]]:
+def progress(*, total: int, done: int, what: str = "preparing") -> Iterator[Callable[[int], object]]:
     """A bar at a terminal, elsewhere a line for every tenth; yields what to call with a count of images."""
     from tqdm import tqdm
 
     if sys.stderr.isatty():
-        with tqdm(total=total, initial=done, desc="preparing", unit="image") as bar:
+        with tqdm(total=total, initial=done, desc=what, unit="image") as bar:
             yield bar.update
         return
     begun, ready = time.monotonic(), done
@@ -74,7 +74,7 @@ def progress(*, total: int, done: int) -> Iterator[Callable[[int], object]]:
         ready += count
         if ready * 10 // total > (ready - count) * 10 // total:
             left = (time.monotonic() - begun) / (ready - done) * (total - ready)
-            print(f"preparing: {ready:,} of {total:,} images, {left / 60:.1f} min left", file=sys.stderr)
+            print(f"{what}: {ready:,} of {total:,} images, {left / 60:.1f} min left", file=sys.stderr)
 
     yield advance
 

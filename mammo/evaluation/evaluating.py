@@ -29,10 +29,19 @@ _PREPROCESSING = ("height", "width", "crop", "aspect")
 
 @dataclass(frozen=True)
 class Scored:
-    """The images of a split with the scores of a run, as they come from the network."""
+    """The images of a split with the scores of a run, as they come from the network.
+
+    Attributes:
+        predictions: N images.
+        rows: N, theirs in the store.
+        store: of the images.
+        scorer: that gave the scores.
+    """
 
     predictions: Predictions
+    rows: list[int]
     store: Store
+    scorer: Scorer
 
 
 def score_split(
@@ -73,7 +82,8 @@ def score_split(
         batch_size=config.data.batch_size,
         tta=tta,
     )
-    probability = scorer.of_store(store, images["row"].tolist())
+    rows = images["row"].tolist()
+    probability = scorer.of_store(store, rows)
     found = predictions_table(
         images,
         label=labels(images, store.lesions, task=task),
@@ -82,7 +92,7 @@ def score_split(
     ).reset_index(drop=True)
     fold: Any = config.data.fold if data is None and config.data.split == "kfold" else pd.NA
     source = f"{run.path} ({split})"
-    return Scored(Predictions(found.assign(fold=fold), CLASSES[task], source), store)
+    return Scored(Predictions(found.assign(fold=fold), CLASSES[task], source), rows, store, scorer)
 
 
 def _as_prepared(data: DictConfig, own: DictConfig) -> DictConfig:
@@ -139,6 +149,12 @@ def validation_predictions(run: RunFolder) -> Predictions:
             f"run={run.path}: has no {file.name} of its validation images; finish it with resume"
         )
     return replace(read_predictions(file), source=f"{run.path} (val)")
+
+
+def predictions_of(run: RunFolder, split: SplitName) -> Predictions:
+    """The scores of a run's split, those of an earlier evaluation where there is one."""
+    file = run.evaluation / split / "predictions.csv"
+    return read_predictions(file) if file.exists() else score_split(run, split).predictions
 
 
 def put_together(scored: Sequence[Predictions], *, split: SplitName) -> Predictions:

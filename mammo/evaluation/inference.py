@@ -12,6 +12,7 @@ from mammo.data.store import Store
 from mammo.data.tasks import CLASSES
 from mammo.errors import ConfigError
 from mammo.models.backbones import build_model
+from mammo.models.box_head import pixel_boxes
 from mammo.models.classifier import Classifier
 from mammo.runs import RunFolder
 from mammo.training.checkpoints import is_whole
@@ -86,12 +87,21 @@ class Scorer:
         """B 1 H W in [0, 1] to B C probabilities, float32."""
         flips: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3)) if self.tta == "flips" else ((),)
         images = images.to(self.device)
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None),
-        ):
+        with torch.inference_mode(), self._number_format():
             parts = [self.classifier(images.flip(axes)).softmax(dim=1) for axes in flips]
         return torch.stack(parts).mean(dim=0).cpu()
+
+    def boxes(self, images: Tensor) -> Tensor:
+        """B 1 H W in [0, 1] to B 4, x_min, y_min, x_max, y_max in pixels, of the plain images without flips.
+
+        Where the network has a box head: `classifier.has_boxes`.
+        """
+        with torch.inference_mode(), self._number_format():
+            _, fractions = self.classifier.with_boxes(images.to(self.device))
+        return pixel_boxes(fractions, (images.shape[2], images.shape[3])).cpu()
+
+    def _number_format(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
 
     def of_store(self, store: Store, rows: Sequence[int]) -> NDArray[np.float32]:
         """N C probabilities of rows of a store, a batch in memory at a time."""

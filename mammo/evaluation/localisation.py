@@ -84,6 +84,44 @@ def mark_heat(
     )
 
 
+def mark_box(
+    box: NDArray[np.floating[Any]],
+    boxes: NDArray[np.floating[Any]],
+    shape: tuple[int, ...],
+    mask: NDArray[np.uint8] | None = None,
+    *,
+    tolerance: float = 0.0,
+) -> Marks:
+    """Hold the box that a network tells against the lesions of its image.
+
+    It is the one candidate of the image, and its centre the point. As heat it is the same on every pixel that
+    it touches, whence the share inside is of its area, and that of the baseline `random` what a box around
+    the whole breast would have.
+
+    Args:
+        box: 4, in pixels.
+        boxes: K 4 in pixels, rows of NaN for no lesion.
+        shape: H and W.
+        mask: H W, 0 outside lesions.
+        tolerance: see `hits`.
+    """
+    told = _cut(np.asarray(box, np.float64)[None], shape)
+    centre = (told[:, :2] + told[:, 2:]) / 2
+    lesions = boxes_there(boxes)
+    if not len(lesions):
+        return Marks(math.nan, math.nan, math.nan, np.ones(1), np.zeros((1, 0), bool))
+    regions = lesion_regions(lesions, shape, mask)
+    # a centre on the far edge belongs to the last pixel
+    column, row = np.minimum(centre[0], [shape[1] - 1, shape[0] - 1]).astype(int).tolist()
+    return Marks(
+        hit=float(hits((row, column), regions, tolerance=tolerance)),
+        iou=best_iou(told, np.ones(1), _cut(lesions, shape)),
+        heat_inside=heat_inside(lesion_regions(told, shape)[0].astype(np.float32), regions),
+        scores=np.ones(1),
+        found=_centres_within(centre, lesions),
+    )
+
+
 def mark_baselines(
     pixels: Pixels,
     boxes: NDArray[np.floating[Any]],
@@ -178,6 +216,24 @@ def localise(
         for group, wanted in groups.items()
     }
     return result
+
+
+def localisation_table(found: Mapping[str, Any]) -> str:
+    """What `localise` found as a table to print, `-` for what is undefined."""
+
+    def cell(estimate: Mapping[str, float | None]) -> str:
+        value, low, high = (estimate[name] for name in ("value", "low", "high"))
+        if value is None:
+            return "-"
+        return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+    rows = [["lesions", "method", "pointing game", "IoU", "heat inside", "found at 1 false mark"]]
+    for group in ("malignant", "all"):
+        for method, given in found[group].items():
+            cells = [cell(given[name]) for name in ("pointing", "iou", "heat_inside")]
+            rows.append([group, method, *cells, cell(given["froc"]["1"])])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def boxes_there(boxes: NDArray[np.floating[Any]]) -> Floats:

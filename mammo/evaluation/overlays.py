@@ -13,6 +13,7 @@ RGB = NDArray[np.uint8]  # H W 3
 
 TRUE_COLOUR = (255, 40, 40)
 PREDICTED_COLOUR = (90, 220, 255)
+BOX_HEAD_COLOUR = (255, 110, 255)
 # Of the hottest pixel; what lies below still shows through.
 _OPACITY = 0.55
 _FONT_HEIGHT = 0.045  # of the picture's width
@@ -28,11 +29,13 @@ def draw_overlay(
     caption: str,
     *,
     width: int | None = None,
+    box_head: NDArray[np.floating[Any]] | None = None,
 ) -> RGB:
     """A mammogram in grey under its heat, with boxes and a caption below.
 
     The heat is in viridis, which is perceptually uniform and told apart by the colour-blind, and the more
-    opaque the hotter; true boxes are red lines, predicted ones dashed and pale blue.
+    opaque the hotter; true boxes are red lines, predicted ones dashed and pale blue,
+    that of the box head dashed and magenta.
 
     Args:
         image: H W, uint8 or uint16 of full scale.
@@ -41,6 +44,7 @@ def draw_overlay(
         predicted_boxes: M 4 in pixels.
         caption: wrapped to the width; what is not ASCII becomes a question mark.
         width: of the picture; None for W.
+        box_head: 4 in pixels, the box that the network tells; None where it tells none.
 
     Returns:
         The picture: `width` columns, and below the image rows for the caption.
@@ -61,6 +65,7 @@ def draw_overlay(
     for boxes, colour, dashed in (
         (true_boxes, TRUE_COLOUR, False),
         (predicted_boxes, PREDICTED_COLOUR, True),
+        (np.zeros((0, 4)) if box_head is None else box_head[None], BOX_HEAD_COLOUR, True),
     ):
         for box in boxes[~np.isnan(boxes).any(axis=1)]:
             _draw_box(picture, np.asarray(box, np.float64) * scale, colour, thickness, dashed=dashed)

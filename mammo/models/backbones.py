@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mammo.errors import ConfigError
+from mammo.models.box_head import add_box_head
 from mammo.models.custom_cnn import CustomCNN
 from mammo.models.pooling import Pool, replace_pool
 from mammo.models.pretrained import pretrained_source, unavailable
@@ -32,6 +33,7 @@ def build_model(
     num_classes: int,
     image_size: tuple[int, int] | None = None,
     weights: Path | str | None = None,
+    box_head: bool = False,
     **options: Any,
 ) -> nn.Module:
     """The network `name` for one-channel images: B 1 H W to B num_classes logits.
@@ -41,6 +43,7 @@ def build_model(
         num_classes: of the task.
         image_size: H and W, which some networks are built for; None for those of its own weights.
         weights: a file for `load_weights`; what of it was used is told on standard error.
+        box_head: gives it a second head, see `Classifier.with_boxes`; the logits stay as they are.
         options: `pool`, `dropout`; for `custom_cnn` `activation`, `norm`; for timm's `channels`,
             `pretrained`, `drop_path`.
 
@@ -53,6 +56,9 @@ def build_model(
         model: nn.Module = CustomCNN(num_classes=num_classes, **options)
     else:
         model = _timm_model(name=name, num_classes=num_classes, image_size=image_size, **options)
+    if box_head:
+        size = image_size or _own_size(name)
+        add_box_head(model, name=name, dry_run=lambda: _dry_run(model, size))
     if weights is not None:
         print(load_weights(model, Path(weights)).summary(), file=sys.stderr)
     return model
@@ -89,7 +95,7 @@ def _timm_model(
 ) -> nn.Module:
     _check_name(name)
     config = timm.get_pretrained_cfg(name)
-    size = image_size or (config.input_size[1:] if config else (224, 224))
+    size = image_size or _own_size(name)
     keywords: dict[str, Any] = {
         "in_chans": channels,
         "num_classes": num_classes,
@@ -107,6 +113,11 @@ def _timm_model(
     if pool in ("gem", "attention"):
         replace_pool(model, pool, name=name, dry_run=lambda: _dry_run(model, size))
     return model
+
+
+def _own_size(name: str) -> tuple[int, int]:
+    config = timm.get_pretrained_cfg(name)
+    return config.input_size[1:] if config else (224, 224)
 
 
 def _check_name(name: str) -> None:

@@ -7,6 +7,9 @@ from torch import nn
 
 from mammo.models.pooling import POOLS
 
+# name of the module that a two-headed network has beside its classifier
+BOX_HEAD = "box_head"
+
 
 def layer_of_parameters(model: nn.Module, *, coarse: bool) -> dict[str, int]:
     """The layer of every parameter: 0 at the input, rising by one to the classifier's and the pool's.
@@ -27,14 +30,14 @@ def layer_of_parameters(model: nn.Module, *, coarse: bool) -> dict[str, int]:
 
 
 def head_modules(model: nn.Module) -> tuple[str, ...]:
-    """Names of the modules that turn the feature map into logits: the classifier and the pool."""
+    """Names of the modules above the feature map: the classifier, the pool, and the box head."""
     network: Any = model
     classifier = network.get_classifier()
     heads = classifier if isinstance(classifier, tuple) else (classifier,)  # two where one is distilled
     return tuple(
         name
         for name, module in model.named_modules()
-        if isinstance(module, POOLS) or any(module is head for head in heads)
+        if name == BOX_HEAD or isinstance(module, POOLS) or any(module is head for head in heads)
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mammo.errors import ConfigError
 from mammo.models.efficientnet_port import from_port
-from mammo.models.layers import head_modules, within
+from mammo.models.layers import BOX_HEAD, head_modules, within
 
 # Least share of tensors that match, without the head and the pool. A ResNet-18 finds all of its own in
 # the file of a ResNet-34, whence the share is of whichever holds more.
@@ -89,7 +89,7 @@ def load_weights(model: nn.Module, file: Path) -> LoadedWeights:
     fitted = {name: _fitted(tensors[name], own[name]) for name in own if name in tensors}
     matched = {name: tensor for name, tensor in fitted.items() if tensor is not None}
 
-    top = head_modules(model)
+    top = (*head_modules(model), BOX_HEAD)  # which the file may have alone
     found, wanted, held = (sum(not within(name, top) for name in names) for names in (matched, own, tensors))
     if found < _LEAST_SHARE * max(wanted, held):
         raise ConfigError(

@@ -4,7 +4,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,16 @@ from mammo.training.scoring import score_best
 from mammo.training.setup import mode_of, say, set_up
 
 
-def fit(cfg: DictConfig, *, run_dir: Path, overrides: list[str]) -> RunFolder:
+def fit(
+    cfg: DictConfig, *, run_dir: Path, overrides: list[str], callbacks: Sequence[Callback] = ()
+) -> RunFolder:
     """Prepares the data where needed, trains, and scores the best epoch on the validation images.
 
     Args:
         cfg: the checked config; with `resume`, that of the run in `run_dir`, which goes on.
         run_dir: folder of the run, made here.
         overrides: what the user chose, for `run.json`.
+        callbacks: besides those of every training.
 
     Returns:
         The finished run's folder.
@@ -43,9 +46,12 @@ def fit(cfg: DictConfig, *, run_dir: Path, overrides: list[str]) -> RunFolder:
     training = set_up(cfg)
     datamodule, module, options = training.datamodule, training.module, training.options
     run = _run(cfg, run_dir, store=training.store, split=training.split, overrides=overrides)
+    run.record(device=training.device)
     started = time.perf_counter()
     with _status(run):
-        trainer = pl.Trainer(**options, **training_options(cfg, run=run, monitor=training.monitor))
+        trainer = pl.Trainer(
+            **options, **training_options(cfg, run=run, monitor=training.monitor, more=callbacks)
+        )
         say(f"{len(datamodule.train)} training and {len(datamodule.val)} validation images")
         with memory_told(cfg.data, cfg.trainer.accumulate):
             checkpoint = _checkpoint(run) if cfg.resume else None
@@ -127,14 +133,16 @@ def _callbacks(cfg: DictConfig, *, run: RunFolder, monitor: str) -> list[Callbac
     return callbacks
 
 
-def training_options(cfg: DictConfig, *, run: RunFolder, monitor: str) -> dict[str, Any]:
+def training_options(
+    cfg: DictConfig, *, run: RunFolder, monitor: str, more: Sequence[Callback] = ()
+) -> dict[str, Any]:
     """Of `pl.Trainer` in training alone, with the callbacks, which write to the run's folder."""
     return {
         "max_epochs": cfg.trainer.max_epochs,
         "accumulate_grad_batches": cfg.trainer.accumulate,
         "gradient_clip_val": cfg.trainer.gradient_clip,
         "limit_train_batches": 1 if cfg.trainer.fast_dev_run else None,
-        "callbacks": _callbacks(cfg, run=run, monitor=monitor),
+        "callbacks": [*more, *_callbacks(cfg, run=run, monitor=monitor)],
     }
 
 

@@ -1,4 +1,4 @@
-"""Losses of a classifier: cross-entropy, and the focal loss that dwells on what is still wrong."""
+"""Losses: cross-entropy, the focal loss that dwells on what is still wrong, and that of a lesion's box."""
 
 from typing import Literal
 
@@ -58,3 +58,40 @@ class FocalLoss(nn.Module):
         of_label = terms.gather(1, labels[:, None]).squeeze(1)
         losses = (1 - self.label_smoothing) * of_label + self.label_smoothing * terms.mean(dim=1)
         return losses.mean() if self.weight is None else losses.sum() / self.weight[labels].sum()
+
+
+def box_loss(predicted: Tensor, boxes: Tensor, *, size: tuple[int, int]) -> Tensor:
+    """Squared error of predicted boxes, the mean over their four numbers and the images that have a lesion.
+
+    Of an image with several lesions it is the largest by area that counts, of what lies in the image.
+
+    Args:
+        predicted: B 4, x_min, x_max, y_min, y_max as fractions of the image.
+        boxes: B K 4, x_min, y_min, x_max, y_max in pixels, NaN where there are fewer than K lesions.
+        size: H, W of the images.
+
+    Returns:
+        0, with a gradient of 0, where no image has a lesion.
+    """
+    target, there = largest_lesion(boxes.to(predicted), size=size)
+    error = (predicted - target).square().mean(dim=1)
+    return torch.where(there, error, 0.0).sum() / there.sum().clamp(min=1)
+
+
+def largest_lesion(boxes: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The box of the largest lesion by area, of several as large the first.
+
+    Args:
+        boxes: B K 4, x_min, y_min, x_max, y_max in pixels, rows of NaN for no lesion.
+        size: H, W, to which they are cut.
+
+    Returns:
+        target: B 4, x_min, x_max, y_min, y_max as fractions of the image, 0 where there is no lesion.
+        there: B, whether there is one.
+    """
+    height, width = size
+    sides = boxes.new_tensor([width, width, height, height])
+    inside = boxes[:, :, [0, 2, 1, 3]].clamp(min=0).minimum(sides).nan_to_num()
+    x_min, x_max, y_min, y_max = inside.unbind(-1)
+    area, which = ((x_max - x_min) * (y_max - y_min)).max(dim=1)
+    return inside[torch.arange(len(boxes), device=boxes.device), which] / sides, area > 0

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from mammo.data.datamodule import Batch, datamodule_of
 from mammo.metrics import EpochScores
 from mammo.models.classifier import Classifier
+from mammo.training.losses import box_loss
 
 
 class MammogramModule(Classifier, pl.LightningModule):
@@ -25,6 +26,7 @@ class MammogramModule(Classifier, pl.LightningModule):
         mean: of the training pixels, in [0, 1].
         std: their deviation.
         loss: of B C logits and B classes.
+        box_weight: of the box's squared error in the loss of a two-headed network.
         optimizer: makes the optimiser of the network.
         schedule: of `steps_per_epoch` and `epochs`, gives the learning rate's factor at each optimiser step.
         plateau: of the optimiser, gives what lowers the learning rate by the validation score; None for none.
@@ -39,6 +41,7 @@ class MammogramModule(Classifier, pl.LightningModule):
         mean: float,
         std: float,
         loss: nn.Module,
+        box_weight: float = 1.0,
         optimizer: Callable[[nn.Module], Optimizer],
         schedule: Callable[..., Callable[[int], float]],
         plateau: Callable[[Optimizer], ReduceLROnPlateau] | None = None,
@@ -46,6 +49,7 @@ class MammogramModule(Classifier, pl.LightningModule):
     ) -> None:
         super().__init__(network=network, mean=mean, std=std)
         self.loss = loss
+        self.box_weight = box_weight
         self.build_optimizer = optimizer
         self.build_schedule = schedule
         self.build_plateau = plateau
@@ -56,11 +60,16 @@ class MammogramModule(Classifier, pl.LightningModule):
         self.val_scores = EpochScores(num_classes)
 
     def _step(self, batch: Batch, scores: EpochScores) -> Tensor:
-        logits = self(batch["image"])
+        images = batch["image"]
+        logits, boxes = self.with_boxes(images) if self.has_boxes else (self(images), None)
         loss: Tensor = self.loss(logits, batch["label"])
         if "partner" in batch:
             share = batch["share"]
             loss = share * loss + (1 - share) * self.loss(logits, batch["partner"])
+        if boxes is not None:
+            # a mixed image keeps to its own lesion
+            size = (images.shape[2], images.shape[3])
+            loss = loss + self.box_weight * box_loss(boxes, batch["boxes"], size=size)
         scores.update(loss, logits.softmax(dim=1), batch["label"], batch["row"])
         return loss
 

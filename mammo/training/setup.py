@@ -41,6 +41,7 @@ class Training:
     module: MammogramModule
     monitor: str  # the score by which the best epoch is chosen
     options: dict[str, Any]  # of `pl.Trainer`, in training and scoring alike
+    device: str  # and the number format, in words
 
 
 def set_up(cfg: DictConfig) -> Training:
@@ -65,13 +66,19 @@ def set_up(cfg: DictConfig) -> Training:
         say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits the memory")
     datamodule = _datamodule(cfg, store=store, split=split, on_gpu=accelerator == "gpu")
     monitor = _monitor(datamodule)
+    size = (cfg.data.height, cfg.data.width)
+    precision = choose_precision(cfg.trainer.precision, accelerator=accelerator, network=network, size=size)
+    threads = f"CPU, {torch.get_num_threads()} threads"
+    device = f"{torch.cuda.get_device_name() if accelerator == 'gpu' else threads}, {precision}"
+    say(f"{device}, channels-last")
     return Training(
         store=store,
         split=split,
         datamodule=datamodule,
         module=_module(cfg, network, datamodule, monitor),
         monitor=monitor,
-        options=_trainer_options(cfg, network, accelerator),
+        options=_trainer_options(cfg, accelerator, precision),
+        device=device,
     )
 
 
@@ -147,6 +154,8 @@ def _module(
         mean=mean,
         std=std,
         loss=build_loss(class_weights=datamodule.class_weights(), **arguments_for(build_loss, cfg.loss)),
+        # of a run from before there was a box head, without the key
+        box_weight=OmegaConf.select(cfg, "loss.box_weight", default=1.0),
         optimizer=partial(build_optimizer, **arguments_for(build_optimizer, cfg.optim)),
         schedule=partial(learning_rate_factor, **arguments_for(learning_rate_factor, cfg.schedule)),
         plateau=plateau,
@@ -154,18 +163,8 @@ def _module(
     )
 
 
-def _trainer_options(cfg: DictConfig, network: nn.Module, accelerator: str) -> dict[str, Any]:
+def _trainer_options(cfg: DictConfig, accelerator: str, precision: str) -> dict[str, Any]:
     """Of training and scoring alike."""
-    precision = choose_precision(
-        cfg.trainer.precision,
-        accelerator=accelerator,
-        network=network,
-        size=(cfg.data.height, cfg.data.width),
-    )
-    device = (
-        torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
-    )
-    say(f"{device}, {precision}, channels-last")
     return {
         "accelerator": accelerator,
         "devices": cfg.trainer.devices,

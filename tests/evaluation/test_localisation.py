@@ -18,6 +18,7 @@ from mammo.evaluation.localisation import (
     lesion_regions,
     localise,
     mark_baselines,
+    mark_box,
     mark_heat,
     peak,
     predicted_boxes,
@@ -86,6 +87,36 @@ def test_an_image_without_lesions_has_candidates_only() -> None:
     assert math.isnan(marks.iou)
     assert math.isnan(marks.heat_inside)
     assert marks.found.shape == (1, 0)
+
+
+def test_a_told_box_by_hand() -> None:
+    shape = (20, 30)
+    # its centre (6, 4) lies in the first lesion; it has 32 pixels, of which 16 in that and 2 in the second
+    marks = mark_box(np.array([2, 2, 10, 6]), boxes_of((4, 2, 8, 6), (9, 4, 29, 6)), shape)
+    assert marks.hit == 1
+    assert marks.iou == pytest.approx(16 / 32)
+    assert marks.heat_inside == pytest.approx(18 / 32)
+    assert marks.scores.tolist() == [1]
+    assert marks.found.tolist() == [[True, False]]
+    # the lesion is what the mask marks, and its box where a candidate's centre is sought
+    mask = np.zeros(shape, np.uint8)
+    mask[2, 4:8] = 1
+    masked = mark_box(np.array([2, 2, 10, 6]), boxes_of((4, 2, 8, 6)), shape, mask)
+    assert (masked.hit, masked.heat_inside) == (0, 4 / 32)
+    assert masked.found.tolist() == [[True]]
+
+
+def test_a_told_box_at_the_edge_of_the_image() -> None:
+    lesion = boxes_of((25, 15, 30, 20))
+    marks = mark_box(np.array([30, 20, 30, 20]), lesion, (20, 30))  # of no area, on the last corner
+    assert (marks.hit, marks.iou, marks.heat_inside) == (1, 0, 0)
+    assert mark_box(np.array([25, 15, 90, 90]), lesion, (20, 30)).iou == 1  # cut to the image
+
+
+def test_a_told_box_without_lesions_is_a_candidate_only() -> None:
+    marks = mark_box(np.array([2, 2, 10, 6]), NOWHERE, (20, 30))
+    assert all(map(math.isnan, (marks.hit, marks.iou, marks.heat_inside)))
+    assert (marks.scores.tolist(), marks.lesions) == ([1], 0)
 
 
 def test_equal_maxima_give_the_one_nearest_their_centre() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mammo.evaluation.overlays import (
+    BOX_HEAD_COLOUR,
     PREDICTED_COLOUR,
     TRUE_COLOUR,
     choose_gallery,
@@ -46,6 +47,15 @@ def test_predicted_boxes_are_dashed() -> None:
     assert blue.min(axis=0).tolist() == [20, 10]
     assert 0.3 < len(blue) / (2 * 60 + 2 * 40 - 4) < 0.7
     assert not places(picture, TRUE_COLOUR).size
+
+
+def test_the_box_head_has_a_colour_of_its_own() -> None:
+    cold = np.zeros((96, 64), np.float32)
+    told = np.array([10, 20, 50, 80.0])
+    picture = draw_overlay(mammogram(), cold, NONE, np.zeros((0, 4)), "", box_head=told)
+    assert places(picture, BOX_HEAD_COLOUR).min(axis=0).tolist() == [20, 10]
+    assert not places(picture, PREDICTED_COLOUR).size
+    assert not places(draw_overlay(mammogram(), cold, NONE, told[None], ""), BOX_HEAD_COLOUR).size
 
 
 def test_boxes_grow_with_the_picture() -> None:

@@ -35,7 +35,13 @@ CHOICES = [
         "optim=rmsprop",
         "schedule=plateau",
     ],
-    ["augment=light", "augment.mixup=0.2", "trainer.ema_decay=0.99", "trainer.accumulate=4"],
+    [
+        "augment=light",
+        "augment.mixup=0.2",
+        "trainer.ema_decay=0.99",
+        "trainer.accumulate=4",
+        "model.box_head=true",
+    ],
     ["model=custom_cnn", "trainer.compile=true", "trainer.precision=float32"],
     ["model.channels=3", "schedule=constant", "data.normalisation=none"],
 ]

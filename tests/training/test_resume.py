@@ -28,6 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = [
     "data.patients=20", "data.height=64", "data.width=48", "data.batch_size=4", "model=custom_cnn",
     "model.dropout=0.3", "augment=strong", "trainer=cpu", "trainer.precision=float32", "trainer.max_epochs=3",
+    "report=false",
 ]  # fmt: skip
 
 

@@ -14,7 +14,14 @@ from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SMALL = ["data.patients=20", "data.height=64", "data.width=48", "data.batch_size=8", "trainer.max_epochs=2"]
+SMALL = [
+    "data.patients=20",
+    "data.height=64",
+    "data.width=48",
+    "data.batch_size=8",
+    "trainer.max_epochs=2",
+    "report=false",
+]
 
 
 def command(module: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -32,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(place: Path) -> Path:
-    result = command("train", *SMALL, "run_dir=runs/a", folder=place)
+    result = command("train", *SMALL, "report=true", "run_dir=runs/a", folder=place)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith("validation AUC ")
@@ -49,9 +56,11 @@ def test_run_folder_holds_what_the_design_names(trained: Path) -> None:
     assert facts["score"]["name"] == "val/auc"
     assert set(facts["score"]) == {"name", "value", "low", "high", "standard_error"}
     assert facts["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert facts["overrides"] == [*SMALL, "run_dir=runs/a"]
+    assert facts["overrides"] == [*SMALL, "report=true", "run_dir=runs/a"]
     config = yaml.safe_load((trained / "config.yaml").read_text())
     assert (config["data"]["patients"], config["model"]["name"], config["seed"]) == (20, "resnet18", 0)
+    for name in ("report.html", "metrics.json", "heatmaps/gallery.json", "figures/roc.svg"):
+        assert (trained / "evaluation" / "val" / name).stat().st_size > 100
     for name in ("loss", "auc", "accuracy"):
         assert (trained / "figures" / f"{name}.png").stat().st_size > 5000
 
@@ -78,6 +87,8 @@ def test_tensorboard_shows_both_sides_in_one_chart(trained: Path) -> None:
         tags = events.Tags()
         assert {"loss", "auc", "accuracy"} <= set(tags["scalars"])
         assert [event.step for event in events.Scalars("auc")] == [1, 2]
+        if side == "val":
+            assert {"figures/roc", "figures/confusion", "heat/1"} <= set(tags["images"])
         if side == "train":
             assert {"lr", "images_per_second", "waiting_for_data"} <= set(tags["scalars"])
             assert "config/text_summary" in tags["tensors"]

@@ -1,0 +1,181 @@
+"""Scores and pictures of mammograms without labels: decoded by several processes, scored in batches."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mammo.data.dicom import Pixels
+from mammo.data.pool import progress, results
+from mammo.data.preparing import Settings
+from mammo.errors import ConfigError, DataError
+from mammo.evaluation.calibration import Calibration
+from mammo.evaluation.incoming import Files, Row, prepare_files
+from mammo.evaluation.journal import Journal
+from mammo.runs import RunFolder
+
+if TYPE_CHECKING:  # they import PyTorch, which is slow and not needed to see that nothing is left to do
+    from torch import Tensor
+
+    from mammo.evaluation.heatmaps import Heatmaps
+    from mammo.evaluation.inference import Scorer
+
+_LEAST_WIDTH = 480  # of a picture
+
+
+def checkpoint_of(run: RunFolder) -> Path:
+    """The file of the best epoch; raises ConfigError where there is none."""
+    file = run.checkpoints / "best.ckpt"
+    if not file.is_file():
+        raise ConfigError(f"run={run.path}: {file} is not there; python train.py resume={run.path} writes it")
+    return file
+
+
+def identity_of(run: RunFolder, files: Files) -> dict[str, str]:
+    """What tells one table of scores from another: the weights and the folder of the input.
+
+    Raises:
+        ConfigError: the run has no checkpoint of a best epoch, or it cannot be read.
+    """
+    checkpoint = checkpoint_of(run)
+    try:
+        with checkpoint.open("rb") as file:
+            weights = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"run={run.path}: {checkpoint} cannot be read ({error.strerror})") from error
+    return {"weights_sha256": weights, "input": str(files.root.absolute())}
+
+
+def stored_calibration(run: RunFolder) -> Calibration | None:
+    """What the run's evaluation fixed; None where there is none.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    file = run.path / "calibration.json"
+    if not file.exists():
+        return None
+    try:
+        values = json.loads(file.read_text())
+    except ValueError:
+        values = {}
+    try:
+        return Calibration.from_dict(values)
+    except DataError as error:
+        raise DataError(f"{file}: damaged; remove it, and python -m mammo.evaluate fixes it again") from error
+
+
+def not_yet(files: Files, journal: Journal, *, heatmaps: Path | None) -> list[str]:
+    """The files without a row or, where pictures are asked for and can be drawn, without a picture."""
+
+    def lacks_picture(path: str) -> bool:
+        if heatmaps is None or picture_of(heatmaps, path).exists():
+            return False
+        return journal.row(path)["error"] is None
+
+    return [path for path in files.paths if path not in journal or lacks_picture(path)]
+
+
+def score_files(
+    files: Files,
+    paths: Sequence[str],
+    journal: Journal,
+    *,
+    scorer: "Scorer",
+    settings: Settings,
+    workers: int,
+    batch_size: int,
+    pictures: "Pictures | None" = None,
+) -> None:
+    """Score files, a batch in memory for each process and two waiting.
+
+    Args:
+        files: all of them.
+        paths: those that are to be scored.
+        journal: gets the rows.
+        scorer: of the run.
+        settings: of its store.
+        workers: processes that decode; 0 decodes in this one.
+        batch_size: files that a process decodes at a time and that go through the network together.
+        pictures: draws each image with its heat.
+    """
+    starts = range(0, len(paths), batch_size)
+    calls = (
+        partial(prepare_files, files.root, paths[start : start + batch_size], settings=settings)
+        for start in starts
+    )
+    batches = results(calls, workers=min(workers, len(starts)), again=lambda call: call(alone=True))
+    total = len(files.paths)
+    with progress(total=total, done=total - len(paths), what="scoring") as advance:
+        for batch in batches:
+            readable = [(row, pixels) for row, pixels in batch if pixels is not None]
+            if readable:
+                import torch
+
+                rows, images = zip(*readable, strict=True)
+                stacked = np.stack(images)[:, None]
+                tensor = torch.from_numpy(stacked).float() / np.iinfo(stacked.dtype).max
+                for row, scores in zip(rows, scorer(tensor).tolist(), strict=True):
+                    row["scores"] = scores
+                if pictures is not None:
+                    pictures.draw(tensor.to(scorer.device), images, rows)
+            journal.append([row for row, _ in batch])
+            advance(len(batch))
+
+
+def picture_of(folder: Path, path: str) -> Path:
+    """The file for the picture of an image."""
+    return folder / f"{path}.jpg"
+
+
+class Pictures:
+    """A JPEG of each image with the heat of its likeliest malignant class.
+
+    Args:
+        folder: of the pictures, see `picture_of`; made here.
+        heatmaps: of the run.
+        classes: of the task.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, *, heatmaps: "Heatmaps", classes: Sequence[str]) -> None:
+        self.folder = folder
+        self.heatmaps = heatmaps
+        self._malignant = [index for index, name in enumerate(classes) if name.startswith("MALIGNANT")]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"heatmaps={folder}: cannot be written: {error.strerror}") from error
+
+    def draw(self, images: "Tensor", pixels: Sequence[Pixels], rows: Sequence[Row]) -> None:
+        """Draw images, B 1 H W in [0, 1] and B times H W as they were prepared.
+
+        Raises:
+            ConfigError: a picture cannot be written.
+        """
+        import torch
+
+        from mammo.evaluation.overlays import draw_overlay, save_picture
+
+        targets = [max(self._malignant, key=lambda index: row["scores"][index]) for row in rows]
+        heats = self.heatmaps(images, torch.tensor(targets))
+        no_boxes = np.empty((0, 4))
+        for row, image, heat in zip(rows, pixels, heats, strict=True):
+            score = sum(row["scores"][index] for index in self._malignant)
+            caption = f"{row['path']}\nmalignant {score:.3f}"
+            width = max(_LEAST_WIDTH, image.shape[1])
+            picture = draw_overlay(image, heat, no_boxes, no_boxes, caption, width=width)
+            file = picture_of(self.folder, row["path"])
+            draft = file.with_name(f"{file.stem}.partial.jpg")
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                save_picture(draft, picture)
+                draft.replace(file)
+            except OSError as error:
+                raise ConfigError(f"heatmaps={file}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,80 @@
+"""A run's verdict from its checkpoint to its page: scores, intervals, heatmaps, report."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig
+
+from mammo.evaluation.evaluating import SplitName, calibration_of, score_split, write_verdict
+from mammo.evaluation.heatmaps import Method
+from mammo.evaluation.inference import Tta
+from mammo.evaluation.localisation import localisation_table
+from mammo.evaluation.looking import look
+from mammo.evaluation.plots import draw_curves
+from mammo.evaluation.predictions import Reduce
+from mammo.evaluation.report import write_report
+from mammo.evaluation.verdict import verdict, verdict_table
+from mammo.runs import RunFolder
+
+
+def review(
+    run: RunFolder,
+    *,
+    split: SplitName,
+    folder: Path,
+    data: DictConfig | None = None,
+    tta: Tta = "none",
+    heatmap: Method | Literal["none"] = "gradcam",
+    reduce: Reduce = "mean",
+    resamples: int = 2000,
+    seed: int = 0,
+    report: bool = True,
+    name: str | None = None,
+) -> str:
+    """Evaluate a split of a run, and write all that `evaluation/<split>` holds.
+
+    Args:
+        run: finished.
+        split: of its images.
+        folder: to write to.
+        data: other data than the run's.
+        tta: see `Scorer`.
+        heatmap: see `Heatmaps`; `none` leaves out heatmaps and localisation.
+        reduce: how the score of a breast or patient is made of those of her images.
+        resamples: of the patients, for the intervals.
+        seed: of the resamples.
+        report: whether to write the page.
+        name: of the images in the page, such as `test` or `test-flips`; None for the split's.
+
+    Returns:
+        The tables to print.
+    """
+    calibration = calibration_of(run)
+    scored = score_split(run, split, data=data, tta=tta)
+    predictions = scored.predictions
+    found: dict[str, Any] = verdict(
+        predictions, calibration=calibration, resamples=resamples, seed=seed, reduce=reduce
+    )
+    told = [verdict_table(found)]
+    write_verdict(folder, predictions=predictions, found=found)
+    if heatmap != "none":
+        found["localisation"] = look(
+            scored,
+            method=heatmap,
+            threshold=found["image"]["threshold"],
+            folder=folder / "heatmaps",
+            resamples=resamples,
+            seed=seed,
+        )
+        told.append(localisation_table(found["localisation"]))
+        write_verdict(folder, predictions=predictions, found=found)
+    if report:
+        told.append(f"report {write_report(run, folder=folder, split=name or split)}")
+    return "\n\n".join(told)
+
+
+def conclude(run: RunFolder, *, report: bool) -> None:
+    """What a training ends with: its curves and, where wanted, the report on its validation images."""
+    draw_curves(run)
+    if report:
+        review(run, split="val", folder=run.evaluation / "val")

@@ -1,0 +1,30 @@
+"""`python -m mammo.export`: a run as one file for other programs, with its preprocessing in the metadata."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from mammo.command import hydra_main
+from mammo.errors import ConfigError
+from mammo.runs import RunFolder
+
+
+@hydra_main("export")
+def main(cfg: DictConfig) -> None:
+    run, output = RunFolder.find(cfg.run, key="run"), Path(cfg.output)
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        reason = "is a folder" if output.is_dir() else "its folder does not exist"
+        raise ConfigError(f"output={output}: {reason}; name a file, such as model.{cfg.format}")
+
+    from mammo.evaluation.predicting import checkpoint_of
+
+    checkpoint_of(run)
+    # it imports PyTorch, which takes seconds: an error in the config is told before
+    from mammo.evaluation.exporting import export
+
+    print(export(run, format=cfg.format, output=output))
+    print(f"written to {output}, {output.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

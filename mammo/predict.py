@@ -1,0 +1,113 @@
+"""`python -m mammo.predict`: scores of mammograms without labels, from a finished run."""
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from mammo.command import hydra_main
+from mammo.errors import ConfigError
+from mammo.runs import RunFolder
+
+if TYPE_CHECKING:
+    from mammo.evaluation.incoming import Files
+    from mammo.evaluation.journal import Journal
+
+
+@hydra_main("predict")
+def main(cfg: DictConfig) -> None:
+    for key, least in (("workers", 0), ("batch_size", 1)):
+        if cfg[key] < least:
+            raise ConfigError(f"{key}={cfg[key]}: must be at least {least}")
+    run = RunFolder.find(cfg.run, key="run")
+
+    from mammo.data.tasks import CLASSES
+    from mammo.evaluation.incoming import find_files
+    from mammo.evaluation.journal import Journal, write_table
+    from mammo.evaluation.predicting import identity_of, not_yet
+
+    output, heatmaps = Path(cfg.output), None if cfg.heatmaps is None else Path(cfg.heatmaps)
+    ours = [output, *Journal.beside(output), *([] if heatmaps is None else [heatmaps])]
+    files = find_files(cfg.input, leave_out=ours)
+    journal = Journal(output, identity=identity_of(run, files), root=files.root)
+    todo = not_yet(files, journal, heatmaps=heatmaps)
+    if len(todo) < len(files.paths):
+        _say(f"{len(files.paths) - len(todo)} of {len(files.paths)} files are scored already")
+    if todo:
+        _score(cfg, run, files, todo, journal, heatmaps)
+    scored, unreadable = write_table(
+        journal,
+        classes=CLASSES[run.config()["task"]["name"]],
+        **_fixed(run),
+        run=str(run.path.absolute()),
+        commit=run.facts()["commit"],
+    )
+    print(f"{scored} images scored, {unreadable} unreadable{' (see the column error)' if unreadable else ''}")
+    print(f"written to {output}" + ("" if heatmaps is None else f", pictures to {heatmaps}"))
+
+
+def _fixed(run: RunFolder) -> dict[str, Any]:
+    """Calibration and threshold of the run; says what stands in for them where there are none."""
+    from mammo.evaluation.predicting import stored_calibration
+
+    calibration = stored_calibration(run)
+    if calibration is None:
+        _say(
+            "the run has no calibration.json: probabilities stay empty and the threshold is 0.5; "
+            f"python -m mammo.evaluate run={run.path} fixes both, and this command then fills them in"
+        )
+        return {"calibration": None, "threshold": 0.5}
+    threshold = calibration.threshold("image", "mean")
+    if math.isnan(threshold):
+        _say("calibration.json of the run has no threshold for images: 0.5 takes its place")
+        threshold = 0.5
+    return {"calibration": calibration, "threshold": threshold}
+
+
+def _score(
+    cfg: DictConfig,
+    run: RunFolder,
+    files: "Files",
+    todo: list[str],
+    journal: "Journal",
+    heatmaps: Path | None,
+) -> None:
+    # they import PyTorch, which takes seconds: an error in the config is told before
+    from mammo.data.preparing import Settings
+    from mammo.data.tasks import CLASSES
+    from mammo.evaluation.heatmaps import Heatmaps
+    from mammo.evaluation.inference import Scorer, open_classifier
+    from mammo.evaluation.predicting import Pictures, score_files
+
+    config = run.config()
+    data = config["data"]
+    scorer = Scorer(
+        open_classifier(run),
+        size=(data["height"], data["width"]),
+        precision=config["trainer"]["precision"],
+    )
+    pictures = None
+    if heatmaps is not None:
+        classes = CLASSES[config["task"]["name"]]
+        pictures = Pictures(heatmaps, heatmaps=Heatmaps(scorer.classifier), classes=classes)
+    preparation = {key: data[key] for key in ("height", "width", "crop", "aspect")}
+    score_files(
+        files,
+        todo,
+        journal,
+        scorer=scorer,
+        settings=Settings(**preparation, dtype="uint16", masks=False),
+        workers=cfg.workers,
+        batch_size=cfg.batch_size,
+        pictures=pictures,
+    )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""`python -m mammo.evaluate` and `mammo.compare` from the user's side."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from mammo.evaluation.inference import Scorer
+from mammo.models.backbones import build_model
+from mammo.models.classifier import Classifier
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = [
+    "data.patients=60", "data.height=64", "data.width=48", "data.film_scale=2", "data.batch_size=8",
+    "model=custom_cnn", "trainer.max_epochs=2", "trainer.precision=float32", "report=false",
+]  # fmt: skip
+
+
+def command(door: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    program = [str(REPOSITORY / "train.py")] if door == "train" else ["-m", f"mammo.{door}"]
+    return subprocess.run(
+        [sys.executable, *program, *arguments], cwd=folder, capture_output=True, text=True, timeout=600
+    )
+
+
+def told(door: str, *arguments: str, folder: Path) -> str:
+    """The sentence with which a command fails."""
+    result = command(door, *arguments, folder=folder)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    return last
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with two finished runs, a and b, that differ in their seed."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    folders = ["hydra.sweep.dir=runs", "hydra.sweep.subdir=${seed}"]
+    result = command("train", "-m", *SMALL, "seed=0,1", *folders, folder=folder)
+    assert result.returncode == 0, result.stderr
+    for seed, name in (("0", "a"), ("1", "b")):
+        (folder / "runs" / seed).rename(folder / "runs" / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(place: Path) -> Path:
+    for split in ("val", "test"):
+        result = command("evaluate", "run=runs/a", f"split={split}", folder=place)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.splitlines()[-1] == f"written to runs/a/evaluation/{split}"
+        # the custom CNN's last map of so small an image is one pixel
+        assert "heatmap=gradcam: every map is empty" in result.stderr
+    return place / "runs" / "a" / "evaluation"
+
+
+def test_validation_figures_are_the_trainings(evaluated: Path, place: Path) -> None:
+    metrics = json.loads((evaluated / "val" / "metrics.json").read_text())
+    score = json.loads((place / "runs" / "a" / "run.json").read_text())["score"]["value"]
+    assert metrics["image"]["auc"]["value"] == pytest.approx(score, abs=1e-6)
+    assert {"image", "breast", "patient", "n", "subgroups", "method"} <= set(metrics)
+
+
+def test_test_images_are_those_of_the_split_and_scored_by_the_best_weights(
+    evaluated: Path, place: Path
+) -> None:
+    predictions = pd.read_csv(evaluated / "test" / "predictions.csv")
+    names = (place / "runs" / "a" / "split" / "test.txt").read_text().split()
+    assert predictions["image_id"].tolist() == names
+    metrics = json.loads((evaluated / "test" / "metrics.json").read_text())
+    area = roc_auc_score(predictions["label"] == "MALIGNANT", predictions["score_MALIGNANT"])
+    assert metrics["image"]["auc"]["value"] == pytest.approx(area)
+    assert metrics["n"]["images"] == len(names)
+
+
+def test_threshold_and_calibration_are_of_the_validation_images(evaluated: Path, place: Path) -> None:
+    fixed = json.loads((place / "runs" / "a" / "calibration.json").read_text())
+    for split in ("val", "test"):
+        metrics = json.loads((evaluated / split / "metrics.json").read_text())
+        assert metrics["image"]["threshold"] == fixed["thresholds"]["image"]
+        assert metrics["patient"]["threshold"] == fixed["thresholds"]["patient_mean"]
+
+
+def test_file_alone_gives_the_same_figures(evaluated: Path, place: Path) -> None:
+    file = "runs/a/evaluation/test/predictions.csv"
+    result = command("evaluate", f"predictions={file}", "output=again", folder=place)
+    assert result.returncode == 0, result.stderr
+    again = json.loads((place / "again" / "metrics.json").read_text())
+    first = json.loads((evaluated / "test" / "metrics.json").read_text())
+    for name in ("auc", "average_precision", "sensitivity_at_80_specificity", "brier"):
+        assert again["image"][name] == first["image"][name]
+
+
+def test_clean_test_holds_no_patient_of_the_training_set(evaluated: Path, place: Path) -> None:
+    result = command("evaluate", "run=runs/a", "split=clean_test", folder=place)
+    assert result.returncode == 0, result.stderr
+    clean = pd.read_csv(evaluated / "clean_test" / "predictions.csv")
+    official = pd.read_csv(evaluated / "test" / "predictions.csv")
+    assert set(clean["image_id"]) < set(official["image_id"])
+
+
+def test_flipped_scores_are_the_mean_over_the_flips() -> None:
+    torch.manual_seed(0)
+    network = build_model(name="custom_cnn", num_classes=2).eval()
+    classifier = Classifier(network=network, mean=0.2, std=0.3)
+    images = torch.rand(3, 1, 64, 48)
+    plain, flipped = (
+        Scorer(classifier, size=(64, 48), precision="float32", tta=tta) for tta in ("none", "flips")
+    )
+    mean = torch.stack([plain(images.flip(axes)) for axes in ([], [2], [3], [2, 3])]).mean(dim=0)
+    torch.testing.assert_close(flipped(images), mean)
+    assert not torch.allclose(flipped(images), plain(images), atol=1e-7)
+
+
+def test_flips_and_ensemble_have_folders_of_their_own(evaluated: Path, place: Path) -> None:
+    for arguments in (["run=runs/a", "tta=flips"], ["run=[runs/a,runs/b]", "output=both"]):
+        result = command("evaluate", *arguments, "split=test", folder=place)
+        assert result.returncode == 0, result.stderr
+    plain = pd.read_csv(evaluated / "test" / "predictions.csv")["score_MALIGNANT"]
+    flips = pd.read_csv(evaluated / "test-flips" / "predictions.csv")["score_MALIGNANT"]
+    assert (plain - flips).abs().max() > 0
+    both = json.loads((place / "both" / "metrics.json").read_text())
+    assert both["n"]["images"] == len(plain)
+
+
+def test_folds_are_put_together_out_of_fold(place: Path) -> None:
+    folds = ["data.split=kfold", "data.folds=3", "data.fold=0,1,2"]
+    folders = ["hydra.sweep.dir=runs/cv", "hydra.sweep.subdir=${data.fold}"]
+    result = command("train", "-m", *SMALL, *folds, *folders, folder=place)
+    assert result.returncode == 0, result.stderr
+    result = command("evaluate", "run=[runs/cv/0,runs/cv/1,runs/cv/2]", "output=cv", folder=place)
+    assert result.returncode == 0, result.stderr
+    table = pd.read_csv(place / "cv" / "predictions.csv")
+    assert sorted(table["fold"].unique()) == [0, 1, 2]
+    assert table["image_id"].is_unique
+
+
+def test_transfer_keeps_the_runs_preprocessing(place: Path) -> None:
+    data = ["data=phantom", "data.patients=24", "data.seed=9", "data.height=96", "data.width=64"]
+    data += ["data.film_scale=2"]
+    result = command("evaluate", "run=runs/a", "split=all", *data, folder=place)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((place / "runs/a/evaluation/all-phantom/metrics.json").read_text())
+    assert metrics["n"]["patients"] > 15
+
+
+def test_runs_are_compared_on_the_same_images(evaluated: Path, place: Path) -> None:
+    result = command("compare", "runs=[runs/a,runs/b]", "split=test", "output=c", folder=place)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((place / "c" / "comparison.json").read_text())
+    single = json.loads((evaluated / "test" / "metrics.json").read_text())["image"]["auc"]["value"]
+    assert found["models"][0]["auc"]["value"] == pytest.approx(single)
+    page = (place / "c" / "compare.html").read_text()
+    assert "runs/a" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    for kind in ("png", "svg"):
+        assert (place / "c" / f"forest.{kind}").stat().st_size > 3000
+
+
+def test_mistakes_are_told_in_one_sentence(evaluated: Path, place: Path, tmp_path: Path) -> None:
+    assert "give one of the two" in told("evaluate", folder=place)
+    assert "run=runs/none: holds no run" in told("evaluate", "run=runs/none", folder=place)
+    assert "split=test" not in told("evaluate", "split=tset", folder=place)
+    assert "give two different folders" in told("compare", "runs=[runs/a,runs/a]", folder=place)
+    shutil.copytree(place / "runs" / "a", tmp_path / "r")
+    best = tmp_path / "r" / "checkpoints" / "best.ckpt"
+    content = best.read_bytes()
+    best.write_bytes(content[:1000])
+    assert "best.ckpt is damaged" in told("evaluate", f"run={tmp_path}/r", "split=test", folder=place)
+    best.unlink()
+    assert "best.ckpt is not there" in told("evaluate", f"run={tmp_path}/r", "split=test", folder=place)
+    checkpoint = torch.load(place / "runs" / "a" / "checkpoints" / "best.ckpt", weights_only=True)
+    checkpoint["state_dict"]["network.features.0.weight"] = torch.zeros(3)
+    torch.save(checkpoint, best)
+    assert "holds another network" in told("evaluate", f"run={tmp_path}/r", "split=test", folder=place)
+    table = pd.read_csv(evaluated / "test" / "predictions.csv")
+    for name, changed, sentence in (
+        ("nan", table.assign(score_MALIGNANT=float("nan")), "score_malignant"),
+        ("column", table.drop(columns="patient_id"), "patient_id"),
+    ):
+        changed.to_csv(tmp_path / f"{name}.csv", index=False)
+        assert sentence in told("evaluate", f"predictions={tmp_path}/{name}.csv", folder=place)
+    (tmp_path / "file").write_text("")
+    one = told("evaluate", "run=runs/a", "split=test", f"output={tmp_path}/file/x", folder=place)
+    assert "cannot be written" in one
+
+
+def test_table_of_one_class_leaves_out_what_it_cannot_tell(
+    evaluated: Path, place: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(evaluated / "test" / "predictions.csv")
+    table[table["label"] == "BENIGN"].to_csv(tmp_path / "one.csv", index=False)
+    result = command("evaluate", f"predictions={tmp_path}/one.csv", "output=one", folder=place)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((place / "one" / "metrics.json").read_text())["image"]["auc"]["value"] is None
