@@ -37,6 +37,7 @@ def main(cfg: DictConfig) -> None:
                 folder=folder,
                 data=cfg.data,
                 report=cfg.report,
+                heatmap_layer=cfg.heatmap_layer,
                 name=_name(cfg),
                 **choices,
                 **settings,

@@ -13,7 +13,9 @@ from mammo.runs import RunFolder
 
 if TYPE_CHECKING:
     from mammo.evaluation.incoming import Files
+    from mammo.evaluation.inference import Scorer
     from mammo.evaluation.journal import Journal
+    from mammo.evaluation.predicting import Pictures
 
 
 @hydra_main("predict")
@@ -74,35 +76,38 @@ def _score(
     journal: "Journal",
     heatmaps: Path | None,
 ) -> None:
-    # they import PyTorch, which takes seconds: an error in the config is told before
     from mammo.data.preparing import Settings
-    from mammo.data.tasks import CLASSES
-    from mammo.evaluation.heatmaps import Heatmaps
-    from mammo.evaluation.inference import Scorer, open_classifier
-    from mammo.evaluation.predicting import Pictures, score_files
+    from mammo.evaluation.predicting import score_files
 
-    config = run.config()
-    data = config["data"]
-    scorer = Scorer(
-        open_classifier(run),
-        size=(data["height"], data["width"]),
-        precision=config["trainer"]["precision"],
-    )
-    pictures = None
-    if heatmaps is not None:
-        classes = CLASSES[config["task"]["name"]]
-        pictures = Pictures(heatmaps, heatmaps=Heatmaps(scorer.classifier), classes=classes)
+    data = run.config()["data"]
     preparation = {key: data[key] for key in ("height", "width", "crop", "aspect")}
     score_files(
         files,
         todo,
         journal,
-        scorer=scorer,
+        network=lambda: _network(run, heatmaps),
         settings=Settings(**preparation, dtype="uint16", masks=False),
         workers=cfg.workers,
         batch_size=cfg.batch_size,
-        pictures=pictures,
     )
+
+
+def _network(run: RunFolder, heatmaps: Path | None) -> "tuple[Scorer, Pictures | None]":
+    from mammo.data.tasks import CLASSES
+    from mammo.evaluation.heatmaps import Heatmaps
+    from mammo.evaluation.inference import Scorer, open_classifier
+    from mammo.evaluation.predicting import Pictures
+
+    config = run.config()
+    scorer = Scorer(
+        open_classifier(run),
+        size=(config["data"]["height"], config["data"]["width"]),
+        precision=config["trainer"]["precision"],
+    )
+    if heatmaps is None:
+        return scorer, None
+    classes = CLASSES[config["task"]["name"]]
+    return scorer, Pictures(heatmaps, heatmaps=Heatmaps(scorer.classifier), classes=classes)
 
 
 def _say(text: str) -> None:

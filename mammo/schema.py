@@ -351,6 +351,7 @@ class EvaluateConfig:
     output: str | None = MISSING
     tta: Tta = MISSING
     heatmap: Heatmap = MISSING
+    heatmap_layer: str | None = MISSING
     reduce: Reduce = MISSING
     resamples: int = MISSING
     seed: int = MISSING

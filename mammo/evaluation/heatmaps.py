@@ -74,7 +74,7 @@ class Heatmaps:
         if method not in get_args(Method):
             raise ConfigError(f"heatmap method {method}: give one of {', '.join(get_args(Method))}")
         if method == "occlusion" and layer is not None:
-            raise ConfigError(f"heatmap layer {layer}: occlusion looks into no layer; leave it out")
+            raise ConfigError(f"heatmap_layer={layer}: occlusion looks into no layer; leave it out")
         if not 1 <= stride <= patch:
             raise ConfigError(f"heatmap stride {stride}: give 1 to the patch's {patch} pixels")
         self.classifier = classifier
@@ -117,7 +117,7 @@ class Heatmaps:
         near = difflib.get_close_matches(layer, known, n=3)
         # without near names, the parts of the network
         meant = near or [name for name, _ in self.classifier.network.named_children()]
-        raise ConfigError(f"heatmap layer {layer}: no such module; the nearest are {', '.join(meant)}")
+        raise ConfigError(f"heatmap_layer={layer}: no such module; the nearest are {', '.join(meant)}")
 
     def _look(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The layer's features and the target logits' gradient by them, both B C h w."""
@@ -127,7 +127,7 @@ class Heatmaps:
 
         def cut(_: nn.Module, __: Any, output: Any) -> Tensor:
             if not isinstance(output, Tensor):
-                raise ConfigError(f"heatmap layer {self.layer}: gives no feature map; name another")
+                raise ConfigError(f"heatmap_layer={self.layer}: gives no feature map; name another")
             seen.append(output.detach().requires_grad_())
             return seen[-1].clone()  # the network may go on in place
 
@@ -138,12 +138,12 @@ class Heatmaps:
             handle.remove()
         if len(seen) != 1:
             raise ConfigError(
-                f"heatmap layer {self.layer}: the network uses it {len(seen)} times; name one used once"
+                f"heatmap_layer={self.layer}: the network uses it {len(seen)} times; name one used once"
             )
         # before the gradient, which not every layer has
         features = self._as_map(seen[0], images)
         if not logits.requires_grad:
-            raise ConfigError(f"heatmap layer {self.layer}: the scores do not depend on it; name another")
+            raise ConfigError(f"heatmap_layer={self.layer}: the scores do not depend on it; name another")
         score = logits.gather(1, targets[:, None]).sum()
         (gradient,) = torch.autograd.grad(score, seen)
         return features, self._as_map(gradient, images)
@@ -162,7 +162,7 @@ class Heatmaps:
             if patches.shape[1] % rows == 0:
                 return patches.transpose(1, 2).reshape(len(images), patches.shape[2], rows, -1)
         shape = " x ".join(map(str, output.shape[1:]))
-        raise ConfigError(f"heatmap layer {self.layer}: its {shape} numbers are no feature map; name another")
+        raise ConfigError(f"heatmap_layer={self.layer}: its {shape} numbers are no feature map; name another")
 
     def _occlude(self, images: Tensor, targets: Tensor) -> Tensor:
         """Mean fall of the target's probability over the patches on each pixel, B H W.
@@ -312,7 +312,7 @@ def _last_map(classifier: Classifier, image: Tensor) -> str:
     if tokens:
         return tokens[-1]
     raise ConfigError(
-        f"heatmap layer: {type(network).__name__} has no feature map before its pool; "
+        f"heatmap_layer: {type(network).__name__} has no feature map before its pool; "
         "name a layer or choose the method occlusion"
     )
 

@@ -36,6 +36,7 @@ def look(
     scored: Scored,
     *,
     method: Method,
+    layer: str | None = None,
     threshold: float,
     folder: Path,
     pictures: int = 20,
@@ -50,6 +51,7 @@ def look(
     Args:
         scored: a split.
         method: of the heatmaps.
+        layer: see `Heatmaps`.
         threshold: at or above which an image is called malignant.
         folder: `gallery.json` and the pictures, beside those of other methods.
         pictures: at most so many.
@@ -72,7 +74,7 @@ def look(
     names = [method, *([] if told is None else ["box_head"]), *BASELINES]
     marks: dict[str, list[Marks]] = {name: [] for name in names}
     warm = 0
-    for index, heat in enumerate(_heats(scored, method)):
+    for index, heat in enumerate(_heats(scored, method, layer)):
         warm += bool(heat.any())
         row = scored.rows[index]
         mask = None if store.masks is None else np.asarray(store.masks[row])
@@ -103,10 +105,10 @@ def look(
     )
 
 
-def _heats(scored: Scored, method: Method) -> Iterator[NDArray[np.float32]]:
+def _heats(scored: Scored, method: Method, layer: str | None) -> Iterator[NDArray[np.float32]]:
     """H W each, in the order of the predictions; a batch in memory at a time."""
     scorer, predictions = scored.scorer, scored.predictions
-    heatmaps = Heatmaps(scorer.classifier, method=method)
+    heatmaps = Heatmaps(scorer.classifier, method=method, layer=layer)
     malignant = [index for index, name in enumerate(predictions.classes) if name.startswith("MALIGNANT")]
     targets = np.asarray(malignant)[predictions.scores[:, malignant].argmax(axis=1)]
     starts = range(0, len(scored.rows), scorer.batch_size)

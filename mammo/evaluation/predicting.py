@@ -1,8 +1,9 @@
 """Scores and pictures of mammograms without labels: decoded by several processes, scored in batches."""
 
+import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from mammo.evaluation.incoming import Files, Row, prepare_files
 from mammo.evaluation.journal import Journal
 from mammo.runs import RunFolder
 
-if TYPE_CHECKING:  # they import PyTorch, which is slow and not needed to see that nothing is left to do
+if TYPE_CHECKING:  # they import PyTorch, which is slow: the first images are decoded meanwhile
     from torch import Tensor
 
     from mammo.evaluation.heatmaps import Heatmaps
@@ -85,11 +86,10 @@ def score_files(
     paths: Sequence[str],
     journal: Journal,
     *,
-    scorer: "Scorer",
+    network: "Callable[[], tuple[Scorer, Pictures | None]]",
     settings: Settings,
     workers: int,
     batch_size: int,
-    pictures: "Pictures | None" = None,
 ) -> None:
     """Score files, a batch in memory for each process and two waiting.
 
@@ -97,11 +97,11 @@ def score_files(
         files: all of them.
         paths: those that are to be scored.
         journal: gets the rows.
-        scorer: of the run.
-        settings: of its store.
+        network: gives the run's scorer, and what draws pictures where they are wanted; it is asked once there
+            is an image to score, while others are being decoded.
+        settings: of the run's store.
         workers: processes that decode; 0 decodes in this one.
         batch_size: files that a process decodes at a time and that go through the network together.
-        pictures: draws each image with its heat.
     """
     starts = range(0, len(paths), batch_size)
     calls = (
@@ -110,10 +110,12 @@ def score_files(
     )
     batches = results(calls, workers=min(workers, len(starts)), again=lambda call: call(alone=True))
     total = len(files.paths)
+    network = functools.cache(network)
     with progress(total=total, done=total - len(paths), what="scoring") as advance:
         for batch in batches:
             readable = [(row, pixels) for row, pixels in batch if pixels is not None]
             if readable:
+                scorer, pictures = network()
                 import torch
 
                 rows, images = zip(*readable, strict=True)
@@ -168,7 +170,8 @@ class Pictures:
         no_boxes = np.empty((0, 4))
         for row, image, heat in zip(rows, pixels, heats, strict=True):
             score = sum(row["scores"][index] for index in self._malignant)
-            caption = f"{row['path']}\nmalignant {score:.3f}"
+            # not the path, whose folders may be named after patients
+            caption = " ".join(filter(None, [row["laterality"], row["view"], f"malignant {score:.3f}"]))
             width = max(_LEAST_WIDTH, image.shape[1])
             picture = draw_overlay(image, heat, no_boxes, no_boxes, caption, width=width)
             file = picture_of(self.folder, row["path"])

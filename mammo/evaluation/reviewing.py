@@ -25,6 +25,7 @@ def review(
     data: DictConfig | None = None,
     tta: Tta = "none",
     heatmap: Method | Literal["none"] = "gradcam",
+    heatmap_layer: str | None = None,
     reduce: Reduce = "mean",
     resamples: int = 2000,
     seed: int = 0,
@@ -40,6 +41,7 @@ def review(
         data: other data than the run's.
         tta: see `Scorer`.
         heatmap: see `Heatmaps`; `none` leaves out heatmaps and localisation.
+        heatmap_layer: see there.
         reduce: how the score of a breast or patient is made of those of her images.
         resamples: of the patients, for the intervals.
         seed: of the resamples.
@@ -61,6 +63,7 @@ def review(
         found["localisation"] = look(
             scored,
             method=heatmap,
+            layer=heatmap_layer,
             threshold=found["image"]["threshold"],
             folder=folder / "heatmaps",
             resamples=resamples,

@@ -181,6 +181,8 @@ def test_mistakes_are_told_in_one_sentence(evaluated: Path, place: Path, tmp_pat
     checkpoint["state_dict"]["network.features.0.weight"] = torch.zeros(3)
     torch.save(checkpoint, best)
     assert "holds another network" in told("evaluate", f"run={tmp_path}/r", "split=test", folder=place)
+    layer = told("evaluate", "run=runs/a", "split=val", "heatmap_layer=featurs", "output=h", folder=place)
+    assert "heatmap_layer=featurs: no such module; the nearest are features" in layer
     table = pd.read_csv(evaluated / "test" / "predictions.csv")
     for name, changed, sentence in (
         ("nan", table.assign(score_MALIGNANT=float("nan")), "score_malignant"),

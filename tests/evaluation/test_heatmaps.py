@@ -286,13 +286,13 @@ def test_an_early_layer_can_be_named_even_where_the_network_goes_on_in_place() -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"layer": "featurs"}, "heatmap layer featurs: no such module; the nearest are features"),
+        ({"layer": "featurs"}, "heatmap_layer=featurs: no such module; the nearest are features"),
         (
             {"layer": "zzz"},
-            "heatmap layer zzz: no such module; the nearest are features, global_pool, fc, unused",
+            "heatmap_layer=zzz: no such module; the nearest are features, global_pool, fc, unused",
         ),
-        ({"layer": "fc"}, "heatmap layer fc: its 2 numbers are no feature map"),
-        ({"layer": "unused"}, "heatmap layer unused: the network uses it 0 times"),
+        ({"layer": "fc"}, "heatmap_layer=fc: its 2 numbers are no feature map"),
+        ({"layer": "unused"}, "heatmap_layer=unused: the network uses it 0 times"),
         ({"method": "occlusion", "layer": "fc"}, "occlusion looks into no layer"),
         ({"method": "scorecam"}, "heatmap method scorecam: give one of gradcam"),
         (
