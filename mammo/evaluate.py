@@ -44,11 +44,11 @@ def main(cfg: DictConfig) -> None:
             )
         )
     else:
-        predictions, calibration = _ensemble(cfg, runs) if runs else (_read(cfg), None)
+        predictions, calibration = _ensemble(cfg, runs) if runs else _read(cfg)
         found = verdict(predictions, calibration=calibration, **settings)
         print(verdict_table(found))
         if folder is not None:
-            write_verdict(folder, predictions=predictions, found=found)
+            write_verdict(folder, predictions=predictions, found=found, calibration=calibration)
     if folder is not None:
         print(f"written to {folder}")
 
@@ -75,10 +75,13 @@ def _name(cfg: DictConfig) -> str:
     return f"{cfg.split}{other}{flips}"
 
 
-def _read(cfg: DictConfig) -> "Predictions":
+def _read(cfg: DictConfig) -> "tuple[Predictions, Calibration | None]":
+    """A table, with the calibration that stands beside it."""
+    from mammo.evaluation.evaluating import read_calibration
     from mammo.evaluation.predictions import read_predictions
 
-    return read_predictions(Path(cfg.predictions))
+    file = Path(cfg.predictions)
+    return read_predictions(file), read_calibration(file.parent)
 
 
 def _ensemble(cfg: DictConfig, runs: list[RunFolder]) -> "tuple[Predictions, Calibration]":

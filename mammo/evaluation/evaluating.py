@@ -124,17 +124,28 @@ def calibration_of(run: RunFolder) -> Calibration | None:
     Raises:
         ConfigError: the run has no scores of its validation images.
     """
-    file = run.path / "calibration.json"
-    if file.exists():
-        return Calibration.from_dict(json.loads(file.read_text()))
+    fixed = read_calibration(run.path)
+    if fixed is not None:
+        return fixed
     try:
         calibration = fit_calibration(validation_predictions(run))
     except DataError:
         return None  # of one class
-    draft = file.with_suffix(".partial")
-    draft.write_text(json.dumps(calibration.to_dict(), indent=2) + "\n")
-    draft.replace(file)
+    write_calibration(run.path, calibration)
     return calibration
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """The content of a folder's `calibration.json`; None without one."""
+    file = folder / "calibration.json"
+    return Calibration.from_dict(json.loads(file.read_text())) if file.exists() else None
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Write `calibration.json`, whole at any moment."""
+    draft = folder / "calibration.json.partial"
+    draft.write_text(json.dumps(calibration.to_dict(), indent=2) + "\n")
+    draft.replace(folder / "calibration.json")
 
 
 def validation_predictions(run: RunFolder) -> Predictions:
@@ -165,8 +176,10 @@ def put_together(scored: Sequence[Predictions], *, split: SplitName) -> Predicti
     return ensemble(scored)
 
 
-def write_verdict(folder: Path, *, predictions: Predictions, found: dict[str, Any]) -> None:
-    """Write `predictions.csv` and `metrics.json`.
+def write_verdict(
+    folder: Path, *, predictions: Predictions, found: dict[str, Any], calibration: Calibration | None
+) -> None:
+    """Write `predictions.csv`, `metrics.json`, and `calibration.json`, with which the table gives them again.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -174,6 +187,8 @@ def write_verdict(folder: Path, *, predictions: Predictions, found: dict[str, An
     try:
         folder.mkdir(parents=True, exist_ok=True)
         predictions.write(folder / "predictions.csv")
+        if calibration is not None:
+            write_calibration(folder, calibration)
         (folder / "metrics.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error

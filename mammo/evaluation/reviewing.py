@@ -58,7 +58,7 @@ def review(
         predictions, calibration=calibration, resamples=resamples, seed=seed, reduce=reduce
     )
     told = [verdict_table(found)]
-    write_verdict(folder, predictions=predictions, found=found)
+    write_verdict(folder, predictions=predictions, found=found, calibration=calibration)
     if heatmap != "none":
         found["localisation"] = look(
             scored,
@@ -70,7 +70,7 @@ def review(
             seed=seed,
         )
         told.append(localisation_table(found["localisation"]))
-        write_verdict(folder, predictions=predictions, found=found)
+        write_verdict(folder, predictions=predictions, found=found, calibration=calibration)
     if report:
         told.append(f"report {write_report(run, folder=folder, split=name or split)}")
     return "\n\n".join(told)
