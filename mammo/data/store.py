@@ -204,6 +204,9 @@ def _publish(partial: Path, final: Path) -> None:
             raise
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(final / "chunks", ignore_errors=True)
+    # what another process was about to name when the folder moved away under it
+    for draft in final.glob("*.tmp"):
+        draft.unlink(missing_ok=True)
 
 
 def _jobs(catalog: "Catalog") -> list[ImageJob]:

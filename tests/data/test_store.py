@@ -402,6 +402,18 @@ def test_processes_share_one_store(files: Path, finished: Store, tmp_path: Path)
     assert os.listdir(tmp_path / "store") == [directory.name]
 
 
+def test_draft_of_a_process_that_was_overtaken_does_not_stay(
+    files: Path, finished: Store, tmp_path: Path
+) -> None:
+    partial = tmp_path / "store" / f"{finished.directory.name}.partial"
+    partial.mkdir(parents=True)
+    (partial / "lesions.parquet.1.tmp").write_bytes(b"half")
+    process = start(files, tmp_path / "store", wait=0)
+    process.communicate(timeout=60)
+    directory = tmp_path / "store" / finished.directory.name
+    assert digest(directory) == digest(finished.directory)
+
+
 def test_progress_is_told_in_lines_where_no_terminal_is(files: Path, tmp_path: Path) -> None:
     process = start(files, tmp_path / "store", wait=0)
     _, errors = process.communicate(timeout=60)
