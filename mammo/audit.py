@@ -1,16 +1,14 @@
 """`python -m mammo.audit`: what is in the data, what is missing and what leaks."""
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
 
-from mammo.command import hydra_main
+from mammo.command import hydra_main, write_json
 from mammo.config import arguments_for
-from mammo.errors import ConfigError
 
 _SPLITS = ("", "train", "test")
 _TYPES = ("", "mass", "calcification", "both")
@@ -26,7 +24,7 @@ def main(cfg: DictConfig) -> None:
     counts = inventory(catalog, **arguments_for(inventory, cfg.data))
     print(_table(counts))
     if cfg.output is not None:
-        _write(counts, Path(cfg.output))
+        write_json(counts, Path(cfg.output))
 
 
 def _table(counts: dict[str, Any]) -> str:
@@ -46,14 +44,6 @@ def _table(counts: dict[str, Any]) -> str:
     width = max(map(len, rest))
     lines = [f"{name.replace('_', ' '):{width}}  {n:>7}" for name, n in rest.items()]
     return "\n".join([table.to_string(), "", *lines])
-
-
-def _write(counts: dict[str, Any], output: Path) -> None:
-    try:
-        output.write_text(json.dumps(counts, indent=2) + "\n")
-    except OSError as error:
-        raise ConfigError(f"output={output}: cannot be written: {error.strerror}") from error
-    print(f"written to {output}")
 
 
 if __name__ == "__main__":

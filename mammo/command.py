@@ -1,9 +1,11 @@
 """The decorator that turns a function of the config into a command whose errors are one sentence."""
 
+import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -15,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mammo.config import CONF, check, nearest
-from mammo.errors import MammoError
+from mammo.errors import ConfigError, MammoError
 
 
 def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -47,6 +49,19 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Call
         return command
 
     return decorate
+
+
+def write_json(content: dict[str, Any], output: Path) -> None:
+    """Writes what a command found where `output` says, and tells so.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        output.write_text(json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"output={output}: cannot be written: {error.strerror}") from error
+    print(f"written to {output}")
 
 
 def _stop(sentence: str) -> NoReturn:

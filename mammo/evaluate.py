@@ -77,7 +77,7 @@ def _name(cfg: DictConfig) -> str:
 
 def _read(cfg: DictConfig) -> "tuple[Predictions, Calibration | None]":
     """A table, with the calibration that stands beside it."""
-    from mammo.evaluation.evaluating import read_calibration
+    from mammo.evaluation.calibration import read_calibration
     from mammo.evaluation.predictions import read_predictions
 
     file = Path(cfg.predictions)

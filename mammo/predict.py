@@ -52,9 +52,9 @@ def main(cfg: DictConfig) -> None:
 
 def _fixed(run: RunFolder) -> dict[str, Any]:
     """Calibration and threshold of the run; says what stands in for them where there are none."""
-    from mammo.evaluation.predicting import stored_calibration
+    from mammo.evaluation.calibration import read_calibration
 
-    calibration = stored_calibration(run)
+    calibration = read_calibration(run.path)
     if calibration is None:
         _say(
             "the run has no calibration.json: probabilities stay empty and the threshold is 0.5; "

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import platform
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mammo.command import hydra_main
+from mammo.command import hydra_main, write_json
 from mammo.errors import ConfigError
 from mammo.runs import git_commit
 
@@ -41,7 +40,7 @@ def main(cfg: DictConfig) -> None:
     print(f"on {machine['gpu'] or machine['cpu']}, cores: {machine['cores']}, threads: {machine['threads']}")
     if cfg.output is not None:
         numbers = {result.stage: result.numbers() for result in results}
-        _write(numbers | {"machine": machine | {"overrides": overrides}}, Path(cfg.output))
+        write_json(numbers | {"machine": machine | {"overrides": overrides}}, Path(cfg.output))
 
 
 def _check(cfg: DictConfig) -> None:
@@ -90,14 +89,6 @@ def _table(results: "list[Result]") -> str:
 
 def _span(speeds: list[float]) -> str:
     return f"{median(speeds):.1f} ({min(speeds):.1f} to {max(speeds):.1f})"
-
-
-def _write(numbers: dict[str, Any], output: Path) -> None:
-    try:
-        output.write_text(json.dumps(numbers, indent=2) + "\n")
-    except OSError as error:
-        raise ConfigError(f"output={output}: cannot be written: {error.strerror}") from error
-    print(f"written to {output}")
 
 
 if __name__ == "__main__":

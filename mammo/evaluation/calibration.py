@@ -1,8 +1,10 @@
 """What is fixed on validation images before the test set is opened: operating thresholds and calibration."""
 
 import dataclasses
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -89,6 +91,25 @@ class Calibration:
             raise DataError(
                 f"no calibration: {', '.join(values) or 'nothing'}; fix it on the validation images again"
             ) from None
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """The content of a folder's `calibration.json`; None without one.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    file = folder / "calibration.json"
+    if not file.exists():
+        return None
+    try:
+        values = json.loads(file.read_text())
+    except ValueError:
+        values = {}
+    try:
+        return Calibration.from_dict(values)
+    except DataError as error:
+        raise DataError(f"{file}: damaged; remove it, and python -m mammo.evaluate fixes it again") from error
 
 
 def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: float = 0.9) -> Calibration:

@@ -11,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from mammo.config import arguments_for
 from mammo.data.sources import read_catalog
-from mammo.data.splits import Split, make_split
+from mammo.data.splits import make_split
 from mammo.data.store import Store, prepare
 from mammo.data.tasks import CLASSES, labels
 from mammo.errors import ConfigError, DataError
-from mammo.evaluation.calibration import Calibration, fit_calibration
+from mammo.evaluation.calibration import Calibration, fit_calibration, read_calibration
 from mammo.evaluation.inference import Scorer, Tta, open_classifier
 from mammo.evaluation.predictions import Predictions, ensemble, out_of_fold, read_predictions
 from mammo.runs import RunFolder
@@ -110,12 +110,8 @@ def _image_ids(run: RunFolder, split: SplitName, *, store: Store, data: DictConf
     wanted = arguments_for(make_split, data)
     if split == "clean_test":
         wanted |= {"split": "clean", "sample": None}
-    sides: dict[str, list[str]] = asdict(_made(store, wanted))
+    sides: dict[str, list[str]] = asdict(make_split(store.table, **wanted))
     return sides["test" if split == "clean_test" else split]
-
-
-def _made(store: Store, wanted: dict[str, Any]) -> Split:
-    return make_split(store.table, **wanted)
 
 
 def calibration_of(run: RunFolder) -> Calibration | None:
@@ -133,12 +129,6 @@ def calibration_of(run: RunFolder) -> Calibration | None:
         return None  # of one class
     write_calibration(run.path, calibration)
     return calibration
-
-
-def read_calibration(folder: Path) -> Calibration | None:
-    """The content of a folder's `calibration.json`; None without one."""
-    file = folder / "calibration.json"
-    return Calibration.from_dict(json.loads(file.read_text())) if file.exists() else None
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:

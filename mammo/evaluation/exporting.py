@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from mammo.data.tasks import CLASSES
 from mammo.errors import ConfigError
+from mammo.evaluation.calibration import read_calibration
 from mammo.evaluation.inference import open_classifier
-from mammo.evaluation.predicting import stored_calibration
 from mammo.models.classifier import Classifier
 from mammo.runs import RunFolder
 
@@ -76,7 +76,7 @@ def export(run: RunFolder, *, format: Format, output: Path) -> str:
 
 def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:
     """What must be known to use the network: its preparation, classes, threshold and calibration."""
-    config, calibration = run.config(), stored_calibration(run)
+    config, calibration = run.config(), read_calibration(run.path)
     task = config["task"]["name"]
     return {
         "task": task,

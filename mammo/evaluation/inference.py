@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mammo.data.dicom import Pixels
 from mammo.data.store import Store
 from mammo.data.tasks import CLASSES
 from mammo.errors import ConfigError
@@ -113,5 +114,9 @@ class Scorer:
 
 def images_of(store: Store, rows: Sequence[int]) -> Tensor:
     """B 1 H W in [0, 1] from rows of a store."""
-    pixels = store.images[np.asarray(rows)]
+    return as_images(store.images[np.asarray(rows)])
+
+
+def as_images(pixels: Pixels) -> Tensor:
+    """B 1 H W in [0, 1] from B H W, uint8 or uint16 of full scale."""
     return torch.from_numpy(pixels[:, None]).float() / np.iinfo(pixels.dtype).max

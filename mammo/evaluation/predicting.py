@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,8 +12,7 @@ import numpy as np
 from mammo.data.dicom import Pixels
 from mammo.data.pool import progress, results
 from mammo.data.preparing import Settings
-from mammo.errors import ConfigError, DataError
-from mammo.evaluation.calibration import Calibration
+from mammo.errors import ConfigError
 from mammo.evaluation.incoming import Files, Row, prepare_files
 from mammo.evaluation.journal import Journal
 from mammo.runs import RunFolder
@@ -49,25 +47,6 @@ def identity_of(run: RunFolder, files: Files) -> dict[str, str]:
     except OSError as error:
         raise ConfigError(f"run={run.path}: {checkpoint} cannot be read ({error.strerror})") from error
     return {"weights_sha256": weights, "input": str(files.root.absolute())}
-
-
-def stored_calibration(run: RunFolder) -> Calibration | None:
-    """What the run's evaluation fixed; None where there is none.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-    file = run.path / "calibration.json"
-    if not file.exists():
-        return None
-    try:
-        values = json.loads(file.read_text())
-    except ValueError:
-        values = {}
-    try:
-        return Calibration.from_dict(values)
-    except DataError as error:
-        raise DataError(f"{file}: damaged; remove it, and python -m mammo.evaluate fixes it again") from error
 
 
 def not_yet(files: Files, journal: Journal, *, heatmaps: Path | None) -> list[str]:
@@ -116,11 +95,10 @@ def score_files(
             readable = [(row, pixels) for row, pixels in batch if pixels is not None]
             if readable:
                 scorer, pictures = network()
-                import torch
+                from mammo.evaluation.inference import as_images
 
                 rows, images = zip(*readable, strict=True)
-                stacked = np.stack(images)[:, None]
-                tensor = torch.from_numpy(stacked).float() / np.iinfo(stacked.dtype).max
+                tensor = as_images(np.stack(images))
                 for row, scores in zip(rows, scorer(tensor).tolist(), strict=True):
                     row["scores"] = scores
                 if pictures is not None:

@@ -15,7 +15,6 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAverag
 
 from mammo.config import arguments_for
 from mammo.data.splits import Split
-from mammo.data.store import Store
 from mammo.errors import DataError
 from mammo.runs import RunFolder
 from mammo.training.callbacks import BatchSeed, EpochRecord, FiniteLoss, Unfreezing
@@ -23,7 +22,7 @@ from mammo.training.checkpoints import Checkpoints, newest_whole
 from mammo.training.hparams import write_hparams
 from mammo.training.memory import memory_told
 from mammo.training.scoring import score_best
-from mammo.training.setup import mode_of, say, set_up
+from mammo.training.setup import Training, mode_of, say, set_up
 
 
 def fit(
@@ -45,7 +44,8 @@ def fit(
     """
     training = set_up(cfg)
     datamodule, module, options = training.datamodule, training.module, training.options
-    run = _run(cfg, run_dir, store=training.store, split=training.split, overrides=overrides)
+    checkpoint = _checkpoint(RunFolder(run_dir)) if cfg.resume else None
+    run = _run(cfg, run_dir, training, begun=checkpoint is not None, overrides=overrides)
     run.record(device=training.device)
     started = time.perf_counter()
     with _status(run):
@@ -54,7 +54,6 @@ def fit(
         )
         say(f"{len(datamodule.train)} training and {len(datamodule.val)} validation images")
         with memory_told(cfg.data, cfg.trainer.accumulate):
-            checkpoint = _checkpoint(run) if cfg.resume else None
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
         score = score_best(
             pl.Trainer(**options, enable_checkpointing=False),
@@ -74,8 +73,11 @@ def fit(
     return run
 
 
-def _run(cfg: DictConfig, run_dir: Path, *, store: Store, split: Split, overrides: list[str]) -> RunFolder:
-    """The new run's folder, or that of the run which goes on."""
+def _run(
+    cfg: DictConfig, run_dir: Path, training: Training, *, begun: bool, overrides: list[str]
+) -> RunFolder:
+    """The new run's folder, or that of the run which goes on and has begun where it has a checkpoint."""
+    store, split = training.store, training.split
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)  # type: ignore[assignment]
     config |= {"resume": None}
     if not cfg.resume:
@@ -84,7 +86,7 @@ def _run(cfg: DictConfig, run_dir: Path, *, store: Store, split: Split, override
         run.record(store=str(store.directory.absolute()))
         return run
     run = RunFolder(run_dir)
-    if newest_whole(run.checkpoints)[0] is not None and _read_split(run.path / "split") != split:
+    if begun and _read_split(run.path / "split") != split:
         raise DataError(
             f"resume={cfg.resume}: the run began with other images; bring them back, or start a new run"
         )

@@ -59,14 +59,13 @@ def set_up(cfg: DictConfig) -> Training:
     store = prepare(read_catalog(**arguments_for(read_catalog, cfg.data)), **arguments_for(prepare, cfg.data))
     split = make_split(store.table, **arguments_for(make_split, cfg.data))
     _refuse_empty(split, cfg.data.split)
+    size = (cfg.data.height, cfg.data.width)
     if cfg.data.batch_size is None:
-        size = (cfg.data.height, cfg.data.width)
         most = len(split.train)
         cfg.data.batch_size = largest_batch(network, size=size, accelerator=accelerator, most=most)
         say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits the memory")
     datamodule = _datamodule(cfg, store=store, split=split, on_gpu=accelerator == "gpu")
     monitor = _monitor(datamodule)
-    size = (cfg.data.height, cfg.data.width)
     precision = choose_precision(cfg.trainer.precision, accelerator=accelerator, network=network, size=size)
     threads = f"CPU, {torch.get_num_threads()} threads"
     device = f"{torch.cuda.get_device_name() if accelerator == 'gpu' else threads}, {precision}"
