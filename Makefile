@@ -4,12 +4,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test browser clean
+.PHONY: train test browser slurm clean
 
 train: .venv/installed
 	$(BIN)/python train.py
 
-test: .venv/installed-dev browser
+test: .venv/installed-dev browser slurm
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -21,6 +21,10 @@ browser:
 	@command -v chromium > /dev/null || (apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium > /dev/null) || \
 	  echo "no chromium, and it cannot be installed: the tests of the pages skip"
+
+# for the tests with a Slurm, which skip without it
+slurm:
+	@tests/slurm/cluster install || echo "no Slurm, and it cannot be installed: its tests skip"
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

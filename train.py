@@ -10,31 +10,28 @@ from mammo.command import hydra_main
 from mammo.errors import ConfigError
 from mammo.resume import is_finished, reopen
 from mammo.runs import dated
+from mammo.sweeping.launchers import register
 
 
 @hydra_main("train")
-def main(cfg: DictConfig) -> float | None:
-    job = HydraConfig.get()
-    many, overrides = job.mode == RunMode.MULTIRUN, list(job.overrides.task)
-    if many and cfg.run_dir:
-        raise ConfigError(f"run_dir={cfg.run_dir}: is for a single run; give hydra.sweep.dir with -m")
+def main(cfg: DictConfig) -> None:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
+        raise ConfigError(f"hydra/launcher={launcher}: give local or slurm")
+    overrides = list(HydraConfig.get().overrides.task)
     if cfg.resume:
         run, cfg = reopen(cfg, overrides=overrides)
         if is_finished(run, cfg):
             print(f"finished before, nothing to do\n{run.summary()}")
-            return run.score
-    run_dir = Path(job.runtime.output_dir if many else cfg.run_dir or dated(cfg.name))
+            return
     # PyTorch and Lightning take seconds to import: an error in the config is told before
-    from mammo.evaluation.pictures import ValidationPictures
-    from mammo.evaluation.reviewing import conclude
-    from mammo.training.fit import fit
+    from mammo.evaluation.training_run import train
 
-    pictures = ValidationPictures(folder=run_dir / "tensorboard" / "val", every=cfg.trainer.picture_epochs)
-    run = fit(cfg, run_dir=run_dir, overrides=overrides, callbacks=[pictures])
-    conclude(run, report=cfg.report and not cfg.trainer.fast_dev_run)
-    print(run.summary())
-    return run.score
+    trained = train(cfg, run_dir=Path(cfg.run_dir or dated(cfg.name)), overrides=overrides)
+    if trained is not None:
+        print(trained.summary())
 
 
 if __name__ == "__main__":
+    register()  # of the jobs of a multirun, -m
     main()

@@ -1,5 +1,6 @@
 """The decorator that turns a function of the config into a command whose errors are one sentence."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -44,11 +46,57 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Call
             except MammoError as error:
                 _stop(str(error))
             except (HydraException, OmegaConfBaseException) as error:
-                _stop(_sentence(error, config_name))
+                _stop(sentence(error, config_name, sys.argv[1:]))
 
         return command
 
     return decorate
+
+
+@contextlib.contextmanager
+def own_hydra() -> Iterator[None]:
+    """Hydra's compose API over `conf/`, beside what it has set in this process, which stays as it was."""
+    app, job, name = (
+        GlobalHydra.instance().hydra,
+        HydraConfig.instance().cfg,
+        JobRuntime.instance().get("name"),
+    )
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = app, job
+        JobRuntime.instance().set("name", name)
+
+
+def sentence(error: Exception, config_name: str, overrides: list[str]) -> str:
+    """One sentence for what hydra and omegaconf say in several lines.
+
+    Args:
+        error: theirs.
+        config_name: of the configuration that was composed.
+        overrides: of it, among options of the command line.
+    """
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = [option for option in error.options if not option.startswith("_")]
+        return f"{group}={choice}: no such choice; choose from {', '.join(options)}"
+    override = next((argument for argument in overrides if _names(argument, error)), None)
+    if override and re.search(r"not in struct|Could not override|not in '", f"{error}{error.__cause__}"):
+        key = override.partition("=")[0].lstrip("+~")
+        return f"{override}: no such key{nearest(key, _known_keys(config_name, overrides))}"
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    reason = str(cause).partition("\n")[0].rstrip(".")
+    return f"{override}: {reason}" if override else reason
+
+
+def keys_of(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """All keys of a configuration, by their dotted names."""
+    for key in map(str, node):
+        yield f"{prefix}{key}"
+        if isinstance(child := node._get_node(key), DictConfig):
+            yield from keys_of(child, f"{prefix}{key}.")
 
 
 def write_json(content: dict[str, Any], output: Path) -> None:
@@ -69,37 +117,14 @@ def _stop(sentence: str) -> NoReturn:
     sys.exit(1)
 
 
-def _sentence(error: Exception, config_name: str) -> str:
-    """One sentence for what hydra and omegaconf say in several lines."""
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        options = [option for option in error.options if not option.startswith("_")]
-        return f"{group}={choice}: no such choice; choose from {', '.join(options)}"
-    override = next((argument for argument in sys.argv[1:] if _names(argument, error)), None)
-    if override and re.search(r"not in struct|Could not override|not in '", f"{error}{error.__cause__}"):
-        key = override.partition("=")[0].lstrip("+~")
-        return f"{override}: no such key{nearest(key, _known_keys(config_name))}"
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    reason = str(cause).partition("\n")[0].rstrip(".")
-    return f"{override}: {reason}" if override else reason
-
-
 def _names(argument: str, error: Exception) -> bool:
     key = argument.partition("=")[0].lstrip("+~")
     return not argument.startswith("-") and (argument in str(error) or f"'{key}'" in str(error))
 
 
-def _known_keys(config_name: str) -> list[str]:
-    """All keys and groups under the group choices of the command line."""
+def _known_keys(config_name: str, overrides: list[str]) -> list[str]:
+    """All keys and groups under the group choices among the overrides."""
     groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
-    choices = [argument for argument in sys.argv[1:] if argument.partition("=")[0] in groups]
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return list(_keys(hydra.compose(config_name, overrides=choices), ""))
-
-
-def _keys(node: DictConfig, prefix: str) -> Iterator[str]:
-    for key in map(str, node):
-        yield f"{prefix}{key}"
-        if isinstance(child := node._get_node(key), DictConfig):
-            yield from _keys(child, f"{prefix}{key}.")
+    choices = [override for override in overrides if override.partition("=")[0] in groups]
+    with own_hydra():
+        return list(keys_of(hydra.compose(config_name, overrides=choices)))

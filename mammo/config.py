@@ -65,6 +65,7 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
     "trainer.max_epochs": (1, None),
     "trainer.patience": (1, None),
     "trainer.devices": (1, None),
+    "trainer.nodes": (1, None),
     "trainer.accumulate": (1, None),
     "trainer.gradient_clip": (0, None),
     "trainer.ema_decay": (0, 0.999999),
@@ -110,14 +111,33 @@ def _check_training(cfg: DictConfig) -> None:
     channels = OmegaConf.select(cfg, "model.channels")
     if channels not in (None, 1, 3):
         raise ConfigError(f"model.channels={channels}: must be 1 (grey) or 3 (the grey image three times)")
-    size, pieces = cfg.data.batch_size, cfg.trainer.accumulate
-    if size is not None and size % pieces:
-        divisors = ", ".join(str(n) for n in range(1, size + 1) if size % n == 0)
-        raise ConfigError(
-            f"trainer.accumulate={pieces}: does not divide data.batch_size={size}; choose from {divisors}"
-        )
+    _check_batch(cfg)
     if cfg.optim.unfreeze_every is not None and not cfg.optim.freeze_epochs:
         raise ConfigError("optim.unfreeze_every: goes with optim.freeze_epochs=N, the epochs before it")
+
+
+def _check_batch(cfg: DictConfig) -> None:
+    """Each process takes as many images of each part of a batch."""
+    size, pieces, devices = cfg.data.batch_size, cfg.trainer.accumulate, cfg.trainer.devices
+    # of a run from before there were several nodes, without the key
+    nodes = OmegaConf.select(cfg, "trainer.nodes", default=1)
+    processes = devices * nodes
+    if size is None:
+        if processes > 1:
+            raise ConfigError(
+                f"data.batch_size=null: the largest that fits is sought for one process alone, not for "
+                f"trainer.devices={devices} x trainer.nodes={nodes}; give data.batch_size=N"
+            )
+    elif size % (pieces * processes):
+        divisors = ", ".join(str(n) for n in range(1, size + 1) if size % n == 0)
+        if processes == 1:
+            raise ConfigError(
+                f"trainer.accumulate={pieces}: does not divide data.batch_size={size}; choose from {divisors}"
+            )
+        raise ConfigError(
+            f"trainer.accumulate={pieces} x trainer.devices={devices} x trainer.nodes={nodes}: does not "
+            f"divide data.batch_size={size}; the product must be one of {divisors}"
+        )
 
 
 def _added_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]]:

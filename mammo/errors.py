@@ -11,3 +11,9 @@ class ConfigError(MammoError):
 
 class DataError(MammoError):
     """A file or table of the data is wrong."""
+
+
+class Ended(Exception):  # noqa: N818, for an end on purpose is no error
+    """Ends a training on purpose; `status` is what the run's folder says of it."""
+
+    status = "interrupted"

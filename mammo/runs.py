@@ -13,7 +13,9 @@ import yaml
 
 from mammo.errors import ConfigError
 
-Status = Literal["running", "finished", "failed", "interrupted"]
+Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
+
+FROZEN_COMMIT = "COMMIT"  # holds the commit of a copy of the code, beside `mammo/`
 
 _PACKAGES = ("mammo", "torch", "torchvision", "pytorch-lightning", "timm", "torchmetrics", "pydicom", "numpy")
 
@@ -133,6 +135,8 @@ class RunFolder:
 def git_commit() -> str | None:
     """The commit of the code, `-dirty` with changes that are not committed; None outside a checkout."""
     here = Path(__file__).resolve().parent
+    if (frozen := here.parent / FROZEN_COMMIT).exists():
+        return frozen.read_text() or None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         answer = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10, check=True)

@@ -162,6 +162,33 @@ class Reduce(StrEnum):
     max = "max"
 
 
+class SamplerName(StrEnum):
+    tpe = "tpe"
+    random = "random"
+    grid = "grid"
+    cmaes = "cmaes"
+
+
+class PrunerName(StrEnum):
+    asha = "asha"
+    hyperband = "hyperband"
+    median = "median"
+    none = "none"
+
+
+class Phase(StrEnum):
+    tune = "tune"
+    train = "train"
+    test = "test"
+    compare = "compare"
+
+
+class Over(StrEnum):
+    none = "none"
+    folds = "folds"
+    seeds = "seeds"
+
+
 @dataclasses.dataclass
 class DataConfig:
     source: Source = MISSING
@@ -313,6 +340,7 @@ class TrainerConfig:
     patience: int | None = MISSING
     accelerator: Accelerator = MISSING
     devices: int = MISSING
+    nodes: int = MISSING
     precision: Precision = MISSING
     compile: bool = MISSING
     accumulate: int = MISSING
@@ -417,6 +445,66 @@ class BenchConfig:
     trainer: TrainerConfig = MISSING
 
 
+@dataclasses.dataclass
+class SamplerConfig:
+    name: SamplerName = MISSING
+    startup_trials: int = MISSING
+
+
+@dataclasses.dataclass
+class PrunerConfig:
+    name: PrunerName = MISSING
+    min_epochs: int = MISSING
+    reduction_factor: int = MISSING
+    startup_trials: int = MISSING
+
+
+@dataclasses.dataclass
+class BudgetConfig:
+    trials: int | None = MISSING
+    hours: float | None = MISSING
+
+
+@dataclasses.dataclass
+class ObjectiveConfig:
+    over: Over = MISSING
+    count: int = MISSING
+
+
+@dataclasses.dataclass
+class SearchConfig:
+    name: str = MISSING
+    overrides: list[str] = MISSING
+    space: dict[str, Any] = MISSING  # a domain for each key, see mammo/sweeping/space.py
+    sampler: SamplerConfig = MISSING
+    pruner: PrunerConfig = MISSING
+    budget: BudgetConfig = MISSING
+    objective: ObjectiveConfig = MISSING
+    workers: int = MISSING
+    seed: int = MISSING
+    stale_seconds: float = MISSING
+
+
+@dataclasses.dataclass
+class StudyConfig:
+    name: str = MISSING
+    searches: list[str] = MISSING
+    trials: int | None = MISSING
+    tune: list[str] = MISSING
+    train: list[str] = MISSING
+    workers: int = MISSING
+    stale_seconds: float = MISSING
+
+
+@dataclasses.dataclass
+class SweepConfig:
+    sweep: Any = MISSING  # a SearchConfig or a StudyConfig
+    sweep_dir: str = MISSING
+    detach: bool = MISSING
+    stop: bool = MISSING
+    phase: Phase | None = MISSING
+
+
 def _register() -> None:
     store = ConfigStore.instance()
     doors = {
@@ -428,6 +516,7 @@ def _register() -> None:
         "compare": CompareConfig,
         "predict": PredictConfig,
         "export": ExportConfig,
+        "sweep": SweepConfig,
     }
     for name, root in doors.items():
         store.store(group="schema", name=name, node=root)
@@ -443,6 +532,7 @@ def _register() -> None:
             "plateau": PlateauConfig,
         },
         "loss": {"cross_entropy": LossConfig, "focal": FocalConfig},
+        "sweep": {"search": SearchConfig, "study": StudyConfig},
     }
     for group, choices in nodes.items():
         for name, node in choices.items():

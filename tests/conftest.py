@@ -1,12 +1,15 @@
 """Fixtures shared by the whole suite: real files where they are present, generated data elsewhere."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Browser
 
 from mammo.data.store import Store, prepare
 from mammo.data.tables import read_table
@@ -47,3 +50,13 @@ def grey_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     pd.DataFrame([lesion]).to_csv(folder / "lesions.csv", index=False)
     catalog = read_table(table=folder / "images.csv", root=folder, lesions=folder / "lesions.csv")
     return prepare(catalog, store=folder / "store", height=40, width=32, crop="none", aspect="stretch")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Skips where there is no Chromium."""
+    if shutil.which("chromium") is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()

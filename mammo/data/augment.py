@@ -41,20 +41,31 @@ class BatchAugment:
         self.contrast = contrast
         self.moves = any((flip_horizontal, flip_vertical, rotation_deg, shear_deg, zoom))
 
-    def __call__(self, images: Tensor, boxes: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self,
+        images: Tensor,
+        boxes: Tensor,
+        *,
+        generator: torch.Generator,
+        first: int = 0,
+        among: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Augments a batch; the drawn numbers depend on the generator alone, not on the device.
 
         Args:
             images: B 1 H W, float in [0, 1].
             boxes: B K 4, (x_min, y_min, x_max, y_max) in pixels, NaN where there is no lesion.
             generator: on the CPU.
+            first: place of the first image among those that are drawn for.
+            among: images that are drawn for, so that each gets the same in whatever shares they come; None
+                for these alone.
 
         Returns:
             images: B 1 H W, float in [0, 1].
             boxes: B K 4, upright around the moved ones and cut to the image; NaN where nothing is left.
         """
         count, _, height, width = images.shape
-        draws = torch.rand(count, 7, generator=generator, dtype=torch.float64)
+        draws = torch.rand(among or count, 7, generator=generator, dtype=torch.float64)[first : first + count]
         if self.moves:
             matrix = self._matrix(draws, height / width)
             # the grid leads from the output back to the input

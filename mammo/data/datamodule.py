@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from mammo.data.augment import BatchAugment, mixup
 from mammo.data.breast import BOX_COLUMNS
@@ -108,6 +108,55 @@ class EpochSampler(Sampler[int]):
         yield from order[self.seen :].tolist()
 
 
+def share(count: int, *, rank: int, processes: int) -> slice:
+    """Which of `count` things in a row fall to a process, shared out as evenly as can be.
+
+    Example:
+        >>> [share(5, rank=rank, processes=2) for rank in (0, 1)]
+        [slice(0, 3, None), slice(3, 5, None)]
+    """
+    each, left = divmod(count, processes)
+    first = rank * each + min(rank, left)
+    return slice(first, first + each + (rank < left))
+
+
+class PartSampler(Sampler[list[int]]):
+    """Cuts an epoch's order into parts, and gives this process's share of each that is not empty.
+
+    The parts are the same however many processes there are.
+
+    Args:
+        sampler: the order; Lightning tells it the epoch.
+        size: images of a part, over all processes.
+        least: images that a last, smaller part needs, or it is left out; where it is not below `processes`,
+            all processes get as many batches.
+        rank: of this process.
+        processes: among which a part is shared.
+    """
+
+    def __init__(self, sampler: Sampler[int], *, size: int, least: int, rank: int, processes: int) -> None:
+        self.sampler = sampler
+        self.size = size
+        self.least = least
+        self.rank = rank
+        self.processes = processes
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.sampler), self.size)  # type: ignore[arg-type]
+        return whole + bool(self._share(rest))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = list(self.sampler)
+        for first in range(0, len(order), self.size):
+            part = order[first : first + self.size]
+            if mine := self._share(len(part)):
+                yield part[mine.start : mine.stop]
+
+    def _share(self, images: int) -> range:
+        mine = share(images, rank=self.rank, processes=self.processes)
+        return range(mine.start, mine.stop) if images >= self.least else range(0)
+
+
 class MammogramDataModule(pl.LightningDataModule):
     """The train, validation and test images of one split of a prepared store.
 
@@ -115,8 +164,10 @@ class MammogramDataModule(pl.LightningDataModule):
         store: the prepared store.
         split: image ids of the three sides.
         task: which labels, a key of `CLASSES`.
-        batch_size: images of an optimiser step.
-        accumulate: parts that a training batch comes in, to need less memory; divides `batch_size`.
+        batch_size: images of an optimiser step, over all processes.
+        accumulate: parts that a training batch comes in, to need less memory.
+        processes: that train together, each with its share of a part; `accumulate * processes` divides
+            `batch_size`.
         loader_workers: processes that read ahead; 0 reads in the main one.
         balance: `sampling` draws each class as often; `weights` is for the loss, see `class_weights`.
         augment: for training batches; None leaves them as they are.
@@ -137,12 +188,14 @@ class MammogramDataModule(pl.LightningDataModule):
         seed: int,
         mixup: float = 0.0,
         accumulate: int = 1,
+        processes: int = 1,
     ) -> None:
         super().__init__()
         self.store = store
         self.classes = CLASSES[task]
         self.batch_size = batch_size
         self.accumulate = accumulate
+        self.processes = processes
         self.loader_workers = loader_workers
         self.balance = balance
         self.augment = augment
@@ -171,13 +224,19 @@ class MammogramDataModule(pl.LightningDataModule):
 
     @property
     def part_size(self) -> int:
-        """Images that go through the network at once."""
-        return self.batch_size // self.accumulate
+        """Images that go through the network at once, in a process."""
+        return self.batch_size // (self.accumulate * self.processes)
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Training images, without the last few that would be too small a part."""
+        rest = len(self.train) % (self.part_size * self.processes)
+        return len(self.train) - (rest if rest < self._least() else 0)
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps; to be had before the training begins, unlike those of Lightning's loader."""
-        return math.ceil((len(self.train) - self._drops_last()) / self.batch_size)
+        return math.ceil(self.images_per_epoch / self.batch_size)
 
     def image_ids(self, rows: NDArray[np.int64]) -> list[str]:
         """Names of the images in rows of the store."""
@@ -185,14 +244,14 @@ class MammogramDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         epoch, batches = self._place()
-        sampler = EpochSampler(
+        order = EpochSampler(
             labels=self.train.labels,
             seed=self.seed,
             balanced=self.balance == "sampling",
             epoch=epoch,
-            seen=batches * self.part_size,
+            seen=batches * self.part_size * self.processes,
         )
-        return self._loader(self.train, sampler, drop_last=self._drops_last())
+        return self._loader(self.train, order, least=self._least())
 
     def _place(self) -> tuple[int, int]:
         """Epoch and batches done in it, where the training begins or goes on."""
@@ -203,36 +262,29 @@ class MammogramDataModule(pl.LightningDataModule):
         batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
         return epochs.processed, batches.processed if epochs.started > epochs.processed else 0
 
-    def _drops_last(self) -> bool:
-        # a last batch of one image would have no variance to normalise by
-        return self.part_size > 1 and len(self.train) % self.part_size == 1
-
-    def _weight(self, images: int) -> float:
-        """What makes the sum over the parts of an optimiser step the mean over its images."""
-        assert self.trainer is not None
-        total = len(self.train) - self._drops_last()
-        part = self.trainer.fit_loop.batch_idx + 1
-        first = part // self.accumulate * self.batch_size
-        return images * self.accumulate / min(self.batch_size, total - first)
+    def _least(self) -> int:
+        # no process may go without; and a batch of one image would have no variance to normalise by
+        return self.processes * min(2, self.part_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.val)
+        return self._loader(self.val, SequentialSampler(self.val))
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.test)
+        return self._loader(self.test, SequentialSampler(self.test))
 
-    def _loader(
-        self, dataset: StoreDataset, sampler: Sampler[int] | None = None, *, drop_last: bool = False
-    ) -> DataLoader[Batch]:
+    def _loader(self, dataset: StoreDataset, order: Sampler[int], *, least: int = 0) -> DataLoader[Batch]:
+        # one alone scores what several have trained
+        rank, processes = (
+            (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        )
+        size = self.part_size * processes
         return DataLoader(
             dataset,
-            batch_size=self.part_size,
-            sampler=sampler,
+            batch_sampler=PartSampler(order, size=size, least=least, rank=rank, processes=processes),
             collate_fn=_as_it_is,
             num_workers=self.loader_workers,
             persistent_workers=self.loader_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            drop_last=drop_last,
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -241,14 +293,22 @@ class MammogramDataModule(pl.LightningDataModule):
         batch = Batch(image=image, label=batch["label"], boxes=batch["boxes"], row=batch["row"])
         if self.trainer is None or not self.trainer.training:
             return batch
-        batch["weight"] = self._weight(len(image))
-        # of this batch alone, whatever was drawn before it
-        batches_done = self.trainer.fit_loop.total_batch_idx + 1
-        place = [self.seed, self.trainer.global_rank, batches_done]
+        loop = self.trainer.fit_loop
+        size = self.part_size * self.processes
+        first = (loop.batch_idx + 1) * size
+        part = min(size, self.images_per_epoch - first)  # images of it, over all processes
+        step = min(self.batch_size, self.images_per_epoch - first // self.batch_size * self.batch_size)
+        # makes the mean over processes and parts of an optimiser step the mean over its images
+        batch["weight"] = len(image) * self.accumulate * self.processes / step
+        # of this part alone, whatever was drawn before it, and for all processes
+        place = [self.seed, 0, loop.total_batch_idx + 1]
         seed = np.random.SeedSequence(place).generate_state(1)[0]
         generator = torch.Generator().manual_seed(int(seed))
         if self.augment is not None:
-            batch["image"], batch["boxes"] = self.augment(image, batch["boxes"], generator=generator)
+            mine = share(part, rank=self.trainer.global_rank, processes=self.processes)
+            batch["image"], batch["boxes"] = self.augment(
+                image, batch["boxes"], generator=generator, first=mine.start, among=part
+            )
         if self.mixup:
             batch["image"], batch["partner"], batch["share"] = mixup(
                 batch["image"], batch["label"], alpha=self.mixup, generator=generator

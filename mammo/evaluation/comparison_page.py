@@ -10,8 +10,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mammo.errors import ConfigError
-from mammo.evaluation.plots import BLUE, GREY, draw_figures, estimate
-from mammo.evaluation.report_page import inline_svg, number
+from mammo.evaluation.page import estimate, number
+from mammo.evaluation.plots import BLUE, GREY, draw_figures
+from mammo.evaluation.report_page import inline_svg
 
 
 def write_comparison(found: Mapping[str, Any], *, folder: Path, split: str) -> Path:

@@ -49,12 +49,11 @@ class ValidationPictures(pl.Callback):
 
     def _draw(self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int) -> None:
         self.drawn = epoch
-        if not trainer.is_global_zero:
-            return
         assert isinstance(module, MammogramModule)
         data = datamodule_of(trainer)
-        probability, label, row = module.val_scores.gathered()
-        if not len(label):
+        with module.val_scores.sync_context():
+            probability, label, row = module.val_scores.gathered()
+        if not trainer.is_global_zero or not len(label):
             return
         table = predictions_table(
             data.store.table.set_index("row").loc[row.tolist()],

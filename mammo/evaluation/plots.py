@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mammo.evaluation.intervals import draw_patients
+from mammo.evaluation.page import estimate
 from mammo.evaluation.predictions import Units
 from mammo.evaluation.weighted import ECE_BINS, Floats, Ranking, auc, average_precision
 from mammo.runs import RunFolder
@@ -342,16 +343,6 @@ def draw_curves(run: RunFolder) -> None:
     run.figures.mkdir(exist_ok=True)
     for name, figure in curve_figures(run).items():
         figure.savefig(run.figures / f"{name}.png", dpi=120)
-
-
-def estimate(value: Any) -> tuple[float | None, float | None, float | None]:
-    """Value, low and high of `{"value", "low", "high"}` or of a number; None for what is not there."""
-    parts = value if isinstance(value, Mapping) else {"value": value}
-    found = [
-        float(part) if isinstance(part, int | float) and math.isfinite(part) else None
-        for part in (parts.get(name) for name in ("value", "low", "high"))
-    ]
-    return found[0], found[1], found[2]
 
 
 def readable(name: str, *, lines: bool = False) -> str:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from mammo.errors import DataError
 from mammo.evaluation.calibration import Calibration
+from mammo.evaluation.page import estimate
 from mammo.evaluation.plots import (
     confusion_figure,
     curve_figures,
     draw_curves,
     draw_figures,
-    estimate,
     froc_figure,
     histogram_figure,
     precision_recall_figure,

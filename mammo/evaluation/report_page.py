@@ -4,20 +4,19 @@ import base64
 import hashlib
 import html
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from mammo.evaluation.plots import estimate, readable
+from mammo.evaluation.page import render_page
+from mammo.evaluation.plots import readable
 from mammo.evaluation.predictions import Predictions
 
 _HERE = Path(__file__).parent
@@ -44,24 +43,13 @@ _PATH_KEYS = {"root", "store", "table", "lesions", "cases", "split_file", "run_d
 
 def render(context: Mapping[str, Any]) -> str:
     """The page as HTML; every text of the context goes through `public` and is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return render_page(
+        _HERE / "report.html.j2",
+        context,
+        script=_HERE / "report.js",
         finalize=lambda value: public(value) if type(value) is str else value,
-    )
-    environment.filters.update(
-        number=number, interval=interval, readable=readable, at=at, duration=duration, count=count
-    )
-    script = (_HERE / "report.js").read_text()
-    return environment.get_template("report.html.j2").render(
-        **context,
-        style=Markup((_HERE / "report.css").read_text()),
-        script=Markup(script),
-        # the page's own script runs and no other, even if one came in with the data
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        readable=readable,
+        at=at,
     )
 
 
@@ -116,36 +104,6 @@ def at(config: Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """A number to so many digits after the point, an en dash for none."""
-    found, _, _ = estimate(value)
-    return "–" if found is None else f"{found:.{digits}f}"
-
-
-def interval(value: Any) -> str:
-    """`0.574 to 0.729` of an estimate; empty without an interval."""
-    _, low, high = estimate(value)
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-
-
-def count(value: Any) -> str:
-    """A whole number with a blank between thousands, an en dash for none."""
-    found, _, _ = estimate(value)
-    return "–" if found is None else f"{found:,.0f}".replace(",", " ")
-
-
-def duration(seconds: Any) -> str:
-    """`14 min 56 s`, or `2 h 5 min`."""
-    found, _, _ = estimate(seconds)
-    if found is None:
-        return "–"
-    minutes, rest = divmod(math.ceil(found), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def inline_svg(svg: str, *, name: str, text: str) -> Markup:

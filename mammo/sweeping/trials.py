@@ -22,3 +22,9 @@ class Trial:
     curve: dict[int, float] = field(default_factory=dict)  # epoch, from 1, to the reported score
     seconds: float | None = None
     error: str | None = None  # why it failed, one line
+
+
+def best_of(trials: list[Trial]) -> Trial | None:
+    """The finished trial of the highest score, the first of equal ones."""
+    finished = [trial for trial in trials if trial.state == "finished"]
+    return max(finished, key=lambda trial: trial.value or 0.0, default=None)

@@ -15,16 +15,17 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from mammo.data.datamodule import Batch, datamodule_of
-from mammo.errors import DataError
 from mammo.models.layers import layer_of_parameters
 from mammo.training.module import MammogramModule
 from mammo.training.optim import first_trained_layer
+from mammo.training.processes import refuse_together
 
 
 class EpochRecord(pl.Callback):
     """Writes each epoch's numbers to TensorBoard, `metrics.csv` and the terminal.
 
-    TensorBoard gets two runs, `train` and `val`, with the same tags, so that both stand in one chart.
+    TensorBoard gets two runs, `train` and `val`, with the same tags, so that both stand in one chart. Of
+    several processes all gather the numbers, and the first writes.
 
     Args:
         tensorboard: folder of the event files.
@@ -39,6 +40,9 @@ class EpochRecord(pl.Callback):
         self.writers: dict[str, SummaryWriter] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_epoch()  # for Lightning does not begin an epoch anew that was interrupted
+        if not trainer.is_global_zero:
+            return
         done = trainer.current_epoch
         self._forget_after(done)
         self.writers = {
@@ -48,7 +52,6 @@ class EpochRecord(pl.Callback):
         if done == 0:
             text = yaml.safe_dump(self.config, sort_keys=False).replace("\n", "\n    ")
             self.writers["train"].add_text("config", f"    {text}")
-        self._start_epoch()  # for Lightning does not begin an epoch anew that was interrupted
 
     def _forget_after(self, epoch: int) -> None:
         """Takes out of the CSV what a resumed training will write again."""
@@ -75,7 +78,8 @@ class EpochRecord(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.images += len(batch["label"])
+        # each process has as many, but for one image in an epoch's last batch
+        self.images += len(batch["label"]) * trainer.world_size
         self.waiting_since = time.perf_counter()
         self.trained = self.waiting_since - self.started
 
@@ -87,6 +91,8 @@ class EpochRecord(pl.Callback):
         if self.trained:
             values["train/images_per_second"] = self.images / self.trained
             values["train/waiting_for_data"] = self.waited / self.trained
+        if not trainer.is_global_zero:
+            return
         epoch = trainer.current_epoch + 1
         for name, value in values.items():
             stage, _, tag = name.partition("/")
@@ -137,7 +143,8 @@ class BatchSeed(pl.Callback):
 class FiniteLoss(pl.Callback):
     """Stops a training whose loss is no number any more, before its weights reach a checkpoint.
 
-    A GPU's losses are looked at some batches later, so that it need not be waited for at each.
+    A GPU's losses are looked at some batches later, so that it need not be waited for at each; those of the
+    validation at its end, for processes may differ by a batch. What one process finds stops all.
 
     Raises:
         DataError: naming epoch, batch and images.
@@ -151,7 +158,10 @@ class FiniteLoss(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        self._watch(trainer, f"batch {batch_idx + 1}", outputs["unweighted"], batch)
+        loss: Tensor = outputs["unweighted"]
+        self._watch(trainer, f"batch {batch_idx + 1}", loss, batch)
+        if not loss.is_cuda or len(self.pending) >= self._LATER:
+            self._look(trainer)
 
     def on_validation_batch_end(
         self,
@@ -171,26 +181,53 @@ class FiniteLoss(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self._look(trainer)
-        for name, values in checkpoint["state_dict"].items():
-            if values.is_floating_point() and not values.isfinite().all():
-                raise DataError(f"{name} is not finite in epoch {trainer.current_epoch + 1}, after {_REMEDY}")
+        spoiled = (
+            f"{name} is not finite in epoch {trainer.current_epoch + 1}, after {_REMEDY}"
+            for name, values in checkpoint["state_dict"].items()
+            if values.is_floating_point() and not values.isfinite().all()
+        )
+        refuse_together(next(spoiled, None))
 
     def _watch(self, trainer: pl.Trainer, place: str, loss: Tensor, batch: Batch) -> None:
         self.pending.append((f"epoch {trainer.current_epoch + 1}, {place}", loss, batch["row"]))
-        if not loss.is_cuda or len(self.pending) >= self._LATER:
-            self._look(trainer)
 
     def _look(self, trainer: pl.Trainer) -> None:
         pending, self.pending = self.pending, []
-        for place, loss, rows in pending:
-            if not loss.isfinite():
-                ids = ", ".join(datamodule_of(trainer).image_ids(rows.cpu().numpy()))
-                raise DataError(f"the loss is {loss.item()} in {place} ({ids}): {_REMEDY}")
+        spoiled = ((place, loss, rows) for place, loss, rows in pending if not loss.isfinite())
+        problem = None
+        if found := next(spoiled, None):
+            place, loss, rows = found
+            ids = ", ".join(datamodule_of(trainer).image_ids(rows.cpu().numpy()))
+            problem = f"the loss is {loss.item()} in {place} ({ids}): {_REMEDY}"
+        refuse_together(problem)
 
 
 _REMEDY = (
     "look at these images, lower optim.lr or give trainer.precision=float32; the last good checkpoint is kept"
 )
+
+
+class SameStart(pl.Callback):
+    """Holds what the processes of a training are about to do against what the first of them is.
+
+    Args:
+        facts: settings, images, checkpoint, ...
+
+    Raises:
+        DataError: they differ.
+    """
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.facts = facts
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        first = trainer.strategy.broadcast(self.facts)
+        other = next((name for name in first if first[name] != self.facts[name]), None)
+        refuse_together(
+            other
+            and f"process {trainer.global_rank} has another {other} than the first; start all by the same "
+            "command, with the same files in sight"
+        )
 
 
 class Unfreezing(pl.Callback):

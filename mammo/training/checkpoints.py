@@ -51,6 +51,8 @@ class Checkpoints(Checkpoint):
         self.stopped = state_dict["stopped"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.folder.mkdir(exist_ok=True)
         # Lightning forgets it
         trainer.should_stop = self.stopped
         self._saved(trainer)

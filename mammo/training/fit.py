@@ -15,9 +15,9 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAverag
 
 from mammo.config import arguments_for
 from mammo.data.splits import Split
-from mammo.errors import DataError
+from mammo.errors import DataError, Ended
 from mammo.runs import RunFolder
-from mammo.training.callbacks import BatchSeed, EpochRecord, FiniteLoss, Unfreezing
+from mammo.training.callbacks import BatchSeed, EpochRecord, FiniteLoss, SameStart, Unfreezing
 from mammo.training.checkpoints import Checkpoints, newest_whole
 from mammo.training.hparams import write_hparams
 from mammo.training.memory import memory_told
@@ -26,8 +26,13 @@ from mammo.training.setup import Training, mode_of, say, set_up
 
 
 def fit(
-    cfg: DictConfig, *, run_dir: Path, overrides: list[str], callbacks: Sequence[Callback] = ()
-) -> RunFolder:
+    cfg: DictConfig,
+    *,
+    run_dir: Path,
+    overrides: list[str],
+    callbacks: Sequence[Callback] = (),
+    part_of: Path | None = None,
+) -> RunFolder | None:
     """Prepares the data where needed, trains, and scores the best epoch on the validation images.
 
     Args:
@@ -35,26 +40,27 @@ def fit(
         run_dir: folder of the run, made here.
         overrides: what the user chose, for `run.json`.
         callbacks: besides those of every training.
+        part_of: folder of the multirun or search that the run belongs to, for `run.json`.
 
     Returns:
-        The finished run's folder.
+        The finished run's folder; None in the processes of a distributed training but the first, which alone
+        writes and scores.
 
     Raises:
         MammoError: one sentence for the user; the run folder says `failed`.
     """
     training = set_up(cfg)
     datamodule, module, options = training.datamodule, training.module, training.options
-    checkpoint = _checkpoint(RunFolder(run_dir)) if cfg.resume else None
-    run = _run(cfg, run_dir, training, begun=checkpoint is not None, overrides=overrides)
-    run.record(device=training.device)
+    run, is_first = RunFolder(run_dir), training.processes.rank == 0
+    checkpoint = _checkpoint(run) if cfg.resume else None
+    if is_first:
+        run = _run(cfg, run_dir, training, begun=checkpoint is not None, overrides=overrides)
+        run.record(device=training.device, part_of=None if part_of is None else str(part_of))
     started = time.perf_counter()
-    with _status(run):
-        trainer = pl.Trainer(
-            **options, **training_options(cfg, run=run, monitor=training.monitor, more=callbacks)
-        )
-        say(f"{len(datamodule.train)} training and {len(datamodule.val)} validation images")
-        with memory_told(cfg.data, cfg.trainer.accumulate):
-            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+    with _status(run) if is_first else contextlib.nullcontext():
+        trainer = _train(cfg, training, run=run, checkpoint=checkpoint, callbacks=callbacks)
+        if not is_first:
+            return None
         score = score_best(
             pl.Trainer(**options, enable_checkpointing=False),
             module,
@@ -73,13 +79,41 @@ def fit(
     return run
 
 
+def _train(
+    cfg: DictConfig,
+    training: Training,
+    *,
+    run: RunFolder,
+    checkpoint: Path | None,
+    callbacks: Sequence[Callback],
+) -> pl.Trainer:
+    """From the checkpoint, or from the beginning where it is None, to the last epoch."""
+    datamodule, processes = training.datamodule, training.processes
+    if processes.count > 1:
+        facts = {"config": _settings(cfg) | {"run_dir": None}, "split": asdict(training.split)}
+        callbacks = [SameStart(facts | {"checkpoint": str(checkpoint and checkpoint.resolve())}), *callbacks]
+    options = training.options | training.distributed
+    options |= training_options(cfg, run=run, monitor=training.monitor, more=callbacks)
+    trainer = pl.Trainer(**options)
+    say(f"{len(datamodule.train)} training and {len(datamodule.val)} validation images")
+    memory = memory_told(cfg.data, cfg.trainer.accumulate, processes=processes.count)
+    with memory, processes.together(trainer):
+        trainer.fit(training.module, datamodule, ckpt_path=checkpoint, weights_only=True)
+    return trainer
+
+
+def _settings(cfg: DictConfig) -> dict[str, Any]:
+    """What the run folder keeps of the config."""
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)  # type: ignore[assignment]
+    return settings | {"resume": None}
+
+
 def _run(
     cfg: DictConfig, run_dir: Path, training: Training, *, begun: bool, overrides: list[str]
 ) -> RunFolder:
     """The new run's folder, or that of the run which goes on and has begun where it has a checkpoint."""
     store, split = training.store, training.split
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)  # type: ignore[assignment]
-    config |= {"resume": None}
+    config = _settings(cfg)
     if not cfg.resume:
         run = RunFolder.create(run_dir, config=config, overrides=overrides)
         _write_split(split, run.path / "split")
@@ -117,10 +151,9 @@ def _callbacks(cfg: DictConfig, *, run: RunFolder, monitor: str) -> list[Callbac
     ]
     if cfg.trainer.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=cfg.trainer.ema_decay))
-    callbacks.append(EpochRecord(tensorboard=run.tensorboard, metrics=run.metrics, config=run.config()))
+    callbacks.append(EpochRecord(tensorboard=run.tensorboard, metrics=run.metrics, config=_settings(cfg)))
     if cfg.trainer.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=cfg.trainer.patience))
-    run.checkpoints.mkdir(exist_ok=True)
     callbacks.append(
         Checkpoints(
             folder=run.checkpoints,
@@ -164,7 +197,8 @@ def _status(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        run.record(status="interrupted" if stopped else "failed", error=f"{type(error).__name__}: {error}")
+        status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+        status = error.status if isinstance(error, Ended) else status
+        run.record(status=status, error=f"{type(error).__name__}: {error}")
         raise
     run.record(status="finished")

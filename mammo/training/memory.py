@@ -108,19 +108,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def memory_told(data: Any, accumulate: int) -> Iterator[None]:
+def memory_told(data: Any, accumulate: int, *, processes: int = 1) -> Iterator[None]:
     """Turns a memory that does not suffice into a sentence that names the key to turn.
 
     Args:
         data: with `batch_size`, `height` and `width`.
         accumulate: parts of a batch.
+        processes: among which a part is shared.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        images = f"{data.batch_size // accumulate} images of {data.height} x {data.width}"
+        images = f"{data.batch_size // (accumulate * processes)} images of {data.height} x {data.width}"
         raise ConfigError(
             f"data.batch_size={data.batch_size}, trainer.accumulate={accumulate}: {images} at once do not "
             "fit the memory; raise trainer.accumulate (the same batch in parts), or lower data.batch_size"

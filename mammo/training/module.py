@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -84,6 +85,10 @@ class MammogramModule(Classifier, pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.val_scores.reset()
+        # running averages, of which each process has its own: those that the checkpoint will hold
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self._step(batch, self.val_scores)
@@ -108,12 +113,15 @@ class MammogramModule(Classifier, pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # of an epoch that is interrupted in its middle
-        checkpoint["train_scores"] = self.train_scores.snapshot()
+        with self.train_scores.sync_context():
+            checkpoint["train_scores"] = self.train_scores.snapshot()
         if self.plateau is not None:
             checkpoint["plateau"] = self.plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.train_scores.restore(checkpoint["train_scores"])
+        # of all processes, and so for one of them
+        if self.trainer.is_global_zero:
+            self.train_scores.restore(checkpoint["train_scores"])
         self.plateau_state = checkpoint.get("plateau")
 
     def on_train_start(self) -> None:

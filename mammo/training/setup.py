@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -27,6 +29,7 @@ from mammo.training.memory import largest_batch
 from mammo.training.module import MammogramModule
 from mammo.training.optim import build_optimizer, learning_rate_factor
 from mammo.training.precision import choose_precision
+from mammo.training.processes import Processes, find_processes
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
@@ -40,7 +43,9 @@ class Training:
     datamodule: MammogramDataModule
     module: MammogramModule
     monitor: str  # the score by which the best epoch is chosen
-    options: dict[str, Any]  # of `pl.Trainer`, in training and scoring alike
+    processes: Processes
+    options: dict[str, Any]  # of `pl.Trainer` in one process
+    distributed: dict[str, Any]  # in several, besides and instead
     device: str  # and the number format, in words
 
 
@@ -53,22 +58,25 @@ def set_up(cfg: DictConfig) -> Training:
         MammoError: one sentence for the user.
     """
     _quieten()
-    accelerator = _accelerator(cfg.trainer.accelerator)
+    # of a run from before there were several nodes, without the key
+    nodes = OmegaConf.select(cfg, "trainer.nodes", default=1)
+    processes = find_processes(devices=cfg.trainer.devices, nodes=nodes)
+    accelerator = _accelerator(cfg.trainer.accelerator, cfg.trainer.devices)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     network = _network(cfg)  # first, for wrong weights are told sooner than data are prepared
     store = prepare(read_catalog(**arguments_for(read_catalog, cfg.data)), **arguments_for(prepare, cfg.data))
     split = make_split(store.table, **arguments_for(make_split, cfg.data))
-    _refuse_empty(split, cfg.data.split)
+    _refuse_empty(split, cfg.data.split, processes.count)
     size = (cfg.data.height, cfg.data.width)
     if cfg.data.batch_size is None:
         most = len(split.train)
         cfg.data.batch_size = largest_batch(network, size=size, accelerator=accelerator, most=most)
         say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits the memory")
-    datamodule = _datamodule(cfg, store=store, split=split, on_gpu=accelerator == "gpu")
+    on_gpu = accelerator == "gpu"
+    datamodule = _datamodule(cfg, store=store, split=split, on_gpu=on_gpu, processes=processes.count)
     monitor = _monitor(datamodule)
     precision = choose_precision(cfg.trainer.precision, accelerator=accelerator, network=network, size=size)
-    threads = f"CPU, {torch.get_num_threads()} threads"
-    device = f"{torch.cuda.get_device_name() if accelerator == 'gpu' else threads}, {precision}"
+    device = f"{_device(processes, on_gpu=on_gpu)}, {precision}"
     say(f"{device}, channels-last")
     return Training(
         store=store,
@@ -76,26 +84,52 @@ def set_up(cfg: DictConfig) -> Training:
         datamodule=datamodule,
         module=_module(cfg, network, datamodule, monitor),
         monitor=monitor,
+        processes=processes,
         options=_trainer_options(cfg, accelerator, precision),
+        distributed=processes.options(on_gpu=on_gpu, frozen_layers=cfg.optim.freeze_epochs > 0),
         device=device,
     )
 
 
-def _accelerator(wanted: str) -> str:
+def _accelerator(wanted: str, devices: int) -> str:
     if wanted == "gpu" and not torch.cuda.is_available():
         raise ConfigError(
             "trainer.accelerator=gpu: PyTorch finds no GPU here; give trainer=cpu or trainer=auto"
         )
-    return "gpu" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    if devices > (there := torch.cuda.device_count()):
+        raise ConfigError(
+            f"trainer.devices={devices}: PyTorch finds GPUs here: {there}; give as many, or trainer=cpu "
+            "(under Slurm each process must see all of its node's: gpus_per_node, not gpus_per_task)"
+        )
+    return "gpu"
 
 
-def _refuse_empty(split: Split, name: str) -> None:
+def _device(processes: Processes, *, on_gpu: bool) -> str:
+    if on_gpu:
+        name = torch.cuda.get_device_name()
+    elif processes.count == 1:
+        name = f"CPU, {torch.get_num_threads()} threads"
+    else:
+        name = "CPU"
+    return name if processes.count == 1 else f"{processes.count} processes, {name}"
+
+
+def _refuse_empty(split: Split, name: str, processes: int) -> None:
     if not split.train or not split.val:
         side = "val" if split.train else "train"
         raise DataError(f"data.split={name}: no {side} images; change data.val_fraction or the split")
+    if processes > 1 and (len(split.train) < 2 * processes or len(split.val) < processes):
+        raise DataError(
+            f"data.split={name}: {len(split.train)} training and {len(split.val)} validation images are too "
+            f"few for {processes} processes; lower trainer.devices"
+        )
 
 
-def _datamodule(cfg: DictConfig, *, store: Store, split: Split, on_gpu: bool) -> MammogramDataModule:
+def _datamodule(
+    cfg: DictConfig, *, store: Store, split: Split, on_gpu: bool, processes: int
+) -> MammogramDataModule:
     arguments = arguments_for(MammogramDataModule, cfg.data)
     if arguments["loader_workers"] is None:
         arguments["loader_workers"] = 2 if on_gpu else 0
@@ -108,6 +142,7 @@ def _datamodule(cfg: DictConfig, *, store: Store, split: Split, on_gpu: bool) ->
         "augment": BatchAugment(**arguments_for(BatchAugment, cfg.augment)),
         "mixup": cfg.augment.mixup,
         "accumulate": cfg.trainer.accumulate,
+        "processes": processes,
     }
     return MammogramDataModule(**arguments)
 
@@ -163,10 +198,12 @@ def _module(
 
 
 def _trainer_options(cfg: DictConfig, accelerator: str, precision: str) -> dict[str, Any]:
-    """Of training and scoring alike."""
+    """Of training and scoring alike, but for what several processes need."""
     return {
         "accelerator": accelerator,
-        "devices": cfg.trainer.devices,
+        "devices": 1,
+        "plugins": [LightningEnvironment()],  # whatever Slurm says of a job of several
+        "use_distributed_sampler": False,
         "precision": _PRECISION[precision],
         # warns, rather than fails, where the device has no such kernel
         "deterministic": "warn" if cfg.trainer.deterministic else False,
@@ -180,7 +217,8 @@ def _trainer_options(cfg: DictConfig, accelerator: str, precision: str) -> dict[
 
 def _quieten() -> None:
     """Silences Lightning's advertisements and its advice against what is chosen here on purpose."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*number of training batches.*",
@@ -188,9 +226,16 @@ def _quieten() -> None:
         ".*LeafSpec.* is deprecated.*",
         # the sampler goes on where it was
         ".*your dataloader is not resumable.*",
+        # it says so wherever Slurm is installed
+        ".*`srun` command is available.*",
+        # PyTorch 2.15 has another name for it, which 2.11 does not know
+        ".*`broadcast_buffers` is deprecated.*",
+        # the metric is that of all processes before it is logged
+        ".*sync_dist=True.*",
     ):
         warnings.filterwarnings("ignore", message)
 
 
+@rank_zero_only
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

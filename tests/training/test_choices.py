@@ -68,7 +68,7 @@ def test_all_choices_are_among_them() -> None:
                 pytest.fail(f"{group}={file.stem} is tried nowhere")
 
 
-# inception_resnet_v2 by the experiments, trainer=gpu where there is one
+# inception_resnet_v2 by the experiments, trainer=gpu where there is one, trainer=ddp in test_ddp.py
 DEFAULTS = {"task=pathology", "loss=cross_entropy", "optim=adamw", "schedule=cosine", "augment=flips"}
 DEFAULTS |= {"model=resnet18", "trainer=auto"}
-ELSEWHERE = {"model=inception_resnet_v2", "trainer=gpu"}
+ELSEWHERE = {"model=inception_resnet_v2", "trainer=gpu", "trainer=ddp"}

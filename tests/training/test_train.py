@@ -120,7 +120,7 @@ def test_multirun_gives_a_folder_each(place: Path) -> None:
     jobs = ["-m", "model=resnet18,custom_cnn", "hydra.sweep.dir=runs/m"]
     result = command("train", *jobs, *SMALL, "trainer.fast_dev_run=true", folder=place)
     assert result.returncode == 0, result.stderr
-    names = sorted(path.name for path in (place / "runs" / "m").iterdir() if path.is_dir())
+    names = sorted(path.parent.name for path in (place / "runs" / "m").glob("*/run.json"))
     assert names == ["0-phantom-resnet18", "1-phantom-custom_cnn"]
     for name in names:
         assert json.loads((place / "runs" / "m" / name / "run.json").read_text())["status"] == "finished"

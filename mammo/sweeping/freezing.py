@@ -1,0 +1,35 @@
+"""A copy of the code and the configuration, so that what waits in a queue runs as it was submitted."""
+
+import os
+import shutil
+from pathlib import Path
+
+from mammo.config import CONF
+from mammo.errors import ConfigError
+from mammo.runs import FROZEN_COMMIT, git_commit
+
+_FOLDERS = ("mammo", "conf")
+
+
+def freeze(folder: Path) -> Path:
+    """Copies code and configuration to `folder/code`, unless they are there.
+
+    A process with that folder in front of its `PYTHONPATH` imports and composes from the copy alone.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    code = folder / "code"
+    draft = folder / f"code.{os.getpid()}.partial"
+    try:
+        if not code.exists():
+            for name in _FOLDERS:
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(CONF.parent / name, draft / name, ignore=ignored)
+            (draft / FROZEN_COMMIT).write_text(git_commit() or "")
+            draft.rename(code)
+    except OSError as error:
+        if not code.exists():  # else another process was faster
+            raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from error
+    shutil.rmtree(draft, ignore_errors=True)
+    return code.absolute()

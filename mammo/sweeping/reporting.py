@@ -1,0 +1,53 @@
+"""The callback by which a trial's epochs reach the search, which may end it early."""
+
+import pytorch_lightning as pl
+
+from mammo.errors import DataError, Ended
+from mammo.sweeping.search import Search
+
+
+class Pruned(Ended):
+    """The search ended the trial for its score."""
+
+    status = "pruned"
+
+
+class Lost(Ended):
+    """The trial was given to another worker, which took this one for dead."""
+
+    status = "interrupted"
+
+
+class EpochReport(pl.Callback):
+    """Reports each epoch's best score so far, and ends a training that is pruned.
+
+    Args:
+        search: of the trial.
+        number: of the trial.
+        worker: that trains it.
+        before: scores of the trial's runs that are finished, over which the objective is the mean.
+    """
+
+    def __init__(self, search: Search, *, number: int, worker: str, before: list[float]) -> None:
+        self.search = search
+        self.number = number
+        self.worker = worker
+        self.before = before
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if pl_module.monitor != "val/auc":
+            raise DataError("a search goes by the validation AUC, and the validation images are of one class")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.search.is_owner(self.number, self.worker):
+            raise Lost(f"trial {self.number} was given to another worker")
+        # not at the epoch's end, whose checkpoint and curves are to be written
+        if self.search.trial(self.number).should_prune():
+            raise Pruned(f"pruned after {trainer.current_epoch} epochs")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        now = float(trainer.callback_metrics["val/auc"])
+        best = getattr(trainer.checkpoint_callback, "best", None)
+        best = now if best is None else max(best, now)
+        epoch = len(self.before) * (trainer.max_epochs or 0) + trainer.current_epoch + 1
+        self.search.trial(self.number).report((sum(self.before) + best) / (len(self.before) + 1), epoch)
