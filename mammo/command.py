@@ -45,8 +45,12 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Call
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
             except MammoError as error:
                 _stop(str(error))
-            except (HydraException, OmegaConfBaseException) as error:
+            except (HydraException, OmegaConfBaseException) as error:  # of which some are OSErrors
                 _stop(sentence(error, config_name, sys.argv[1:]))
+            except OSError as error:  # such as a folder of Hydra's that cannot be made
+                if error.filename is None:
+                    raise
+                _stop(f"{error.filename}: {error.strerror}")
 
         return command
 
@@ -85,7 +89,10 @@ def sentence(error: Exception, config_name: str, overrides: list[str]) -> str:
     override = next((argument for argument in overrides if _names(argument, error)), None)
     if override and re.search(r"not in struct|Could not override|not in '", f"{error}{error.__cause__}"):
         key = override.partition("=")[0].lstrip("+~")
-        return f"{override}: no such key{nearest(key, _known_keys(config_name, overrides))}"
+        known = _known_keys(config_name, overrides)
+        if key in known:
+            return f"{override}: {key} has no such key; give +{override} to add it"
+        return f"{override}: no such key{nearest(key, known)}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     reason = str(cause).partition("\n")[0].rstrip(".")
     return f"{override}: {reason}" if override else reason

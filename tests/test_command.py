@@ -86,7 +86,8 @@ def test_a_gpu_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_a_run_folder_for_many_runs_is_refused(tmp_path: Path) -> None:
     result = run("-m", "run_dir=x", "seed=1,2", folder=tmp_path)
     assert result.returncode == 1
-    assert "run_dir=x: is for a single run; give hydra.sweep.dir=... with -m" in result.stderr.splitlines()[-1]
+    sentence = "run_dir=x: is for a single run; give hydra.sweep.dir=... with -m"
+    assert sentence in result.stderr.splitlines()[-1]
     assert not (tmp_path / "x").exists()
 
 

@@ -114,7 +114,7 @@ def write_best(search: Search, best: Trial) -> Path:
     text = (
         "# @package _global_\n"
         f"# python train.py --config-dir {search.folder} experiment=best\n"
-        f"# Best trial of the search {search.settings['name']}: number {best.number}, commit {search.commit},\n"
+        f"# Best of the search {search.settings['name']}: trial {best.number}, commit {search.commit},\n"
         f"# validation AUC {best.value:.3f}{interval}.\n"
         f"{as_experiment(overrides)}"
     )

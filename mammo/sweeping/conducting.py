@@ -17,14 +17,12 @@ from mammo.sweeping.launchers import prepare_once, start
 from mammo.sweeping.sampling import check_search
 from mammo.sweeping.search import Search
 from mammo.sweeping.slots import slots
-from mammo.sweeping.slurm import submit
+from mammo.sweeping.slurm import refuse_without_slurm, submit
 from mammo.sweeping.space import Space
 from mammo.sweeping.studying import Study
 from mammo.sweeping.trials import best_of
 from mammo.sweeping.worker import SearchWorker
 from mammo.sweeping.workers import Workers
-
-_STARTING_SECONDS = 60  # that a worker may take until it is seen
 
 
 def conduct(cfg: DictConfig, *, overrides: list[str], launcher: DictConfig) -> None:
@@ -44,6 +42,8 @@ def conduct(cfg: DictConfig, *, overrides: list[str], launcher: DictConfig) -> N
     if cfg.stop:
         print(f"{workers.stop()} workers told to end")
         return
+    if launcher._target_.endswith("SlurmLauncher"):
+        refuse_without_slurm()
     plan: Search | Study
     if "searches" in settings:
         plan = begin_study(folder, settings=settings, overrides=overrides, phase=cfg.phase)
@@ -127,7 +127,8 @@ def start_workers(
     for number in workers.free_slots(len(shares))[:count]:
         log = plan.folder / "workers" / f"{number}.log"
         arguments = [str(plan.folder), str(number), *([phase] if phase else [])]
-        start("mammo.sweeping.worker", arguments, slot=shares[number], log=log, code=code)
+        process = start("mammo.sweeping.worker", arguments, slot=shares[number], log=log, code=code)
+        workers.started(process.pid, slot=number)
 
 
 def follow(plan: Search | Study, workers: Workers) -> None:
@@ -143,7 +144,7 @@ def follow(plan: Search | Study, workers: Workers) -> None:
             print(told, file=sys.stderr, flush=True)
             shown = told
         alone_since = None if workers.count() else alone_since or time.monotonic()
-        if alone_since and time.monotonic() - alone_since > _STARTING_SECONDS:
+        if alone_since and time.monotonic() - alone_since > workers.stale_seconds:
             raise MammoError(
                 f"no worker is left and the search is not over: see {workers.folder}, and give the command "
                 "again for new ones"

@@ -21,7 +21,7 @@ from mammo.sweeping.composing import compose_train
 from mammo.sweeping.freezing import freeze
 from mammo.sweeping.multirun import Job, Multirun
 from mammo.sweeping.slots import Slot, slots
-from mammo.sweeping.slurm import refuse_without_slurm, submit, why_ended
+from mammo.sweeping.slurm import has_ended, refuse_without_slurm, submit, why_ended
 
 _PLUGIN_MODULE = "hydra_plugins.mammo"
 
@@ -150,7 +150,7 @@ class SlurmLauncher(_Launcher):
         try:
             while running:
                 time.sleep(1)
-                for job, there in [entry for entry in running if entry[1].done()]:
+                for job, there in [entry for entry in running if has_ended(entry[1])]:
                     running.remove((job, there))
                     if reason := why_ended(there):
                         reasons[job.number] = reason

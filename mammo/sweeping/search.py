@@ -40,7 +40,8 @@ class Search:
     def __init__(self, folder: Path) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.folder = folder
-        facts = json.loads((folder / "search.json").read_text())
+        self._file = folder / "search.json"
+        facts = json.loads(self._file.read_text())
         self.settings: dict[str, Any] = facts["settings"]  # the config's node `sweep`
         self.overrides: list[str] = facts["overrides"]  # of train.py, in every trial
         self.commit: str | None = facts["commit"]
@@ -51,7 +52,7 @@ class Search:
         node = self.settings["space"]
         self.space = Space.from_config(node) if node else Space(domains={}, conditions={})
         self._fixed: Settings = facts["fixed"]
-        self._most = trials_of(self.settings, space=self.space, fixed=self._fixed)
+        self._most = self._trials_at_most()
         self.trials = folder / "trials"
         storage = JournalStorage(Journal(folder / "journal.log"))
         self.study = optuna.create_study(
@@ -183,7 +184,18 @@ class Search:
             trial.set_user_attr("settings", self.space.suggest(trial, self._fixed))
         return True
 
+    def _trials_at_most(self) -> int | None:
+        return trials_of(self.settings, space=self.space, fixed=self._fixed)
+
+    def _read_budget(self) -> None:
+        """It may have grown since, by a command that goes on with the search."""
+        budget = json.loads(self._file.read_text())["settings"]["budget"]
+        if budget != self.settings["budget"]:
+            self.settings["budget"] = budget
+            self._most = self._trials_at_most()
+
     def _may_ask(self, asked: int) -> bool:
+        self._read_budget()
         return self._trials_left(asked) > 0 and self.seconds_left() > 0
 
     def tell(

@@ -4,6 +4,7 @@ import contextlib
 import io
 import shlex
 import shutil
+import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,13 +77,37 @@ def refuse_without_slurm() -> None:
         )
 
 
+def has_ended(job: Any) -> bool:
+    """Whether a job of submitit has left a result, or Slurm's queue.
+
+    By itself submitit takes for ended what Slurm suspends, or runs again after the loss of a node.
+    """
+    if not job.done():
+        return False
+    parts = [job.task(number) for number in range(job.num_tasks)]
+    if all(part.paths.result_pickle.exists() for part in parts) or not _is_queued(job.job_id):
+        return True
+    job.watcher.clear()  # else it would not ask again
+    return False
+
+
+def _is_queued(job_id: str) -> bool:
+    asked = subprocess.run(["squeue", "--noheader", f"--jobs={job_id}"], capture_output=True, text=True)
+    return bool(asked.stdout.strip()) if asked.returncode == 0 else "Invalid job id" not in asked.stderr
+
+
 def why_ended(job: Any) -> str | None:
-    """Why a job of submitit that is done has left no result; None where it has.
+    """Why a job of submitit that has ended has left no result; None where it has.
 
     An exception of the training is told as such, for the run's folder holds the rest.
     """
+    from submitit.core.utils import FailedJobError
+
     try:
         job.results()
-    except Exception as error:
-        return f"Slurm job {job.job_id}: {str(error).strip().rpartition(chr(10))[2]}"
+    except FailedJobError as error:
+        trace = str(error).partition("\n---")[2].partition("\n---")[0].strip()
+        return f"Slurm job {job.job_id}: {trace.rpartition(chr(10))[2]}"
+    except Exception:
+        return f"Slurm job {job.job_id}: {job.state} without a result, see {job.paths.stderr}"
     return None

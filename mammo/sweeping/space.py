@@ -199,7 +199,7 @@ class Space:
             if key is not None:
                 raise ConfigError(
                     f"{override}: sweep.space.{key} varies it; leave one out, "
-                    f"that with 'sweep.space={{{key}: null}}'"
+                    f"that with '+sweep.space={{{key}: null}}'"
                 )
 
     def _compose(self, overrides: list[str], settings: Settings) -> DictConfig:

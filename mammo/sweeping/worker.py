@@ -15,6 +15,7 @@ from mammo.sweeping.search import Search
 from mammo.sweeping.slots import take_cores
 from mammo.sweeping.slurm import Requeued
 from mammo.sweeping.studying import Study
+from mammo.sweeping.trials import Trial
 from mammo.sweeping.workers import Workers, own_name
 
 _Z = 1.959964  # of a 95 % interval
@@ -77,6 +78,8 @@ def run_trial(search: Search, number: int, name: str) -> None:
         if ended.status == "pruned":
             search.tell(number, "pruned")
     except Exception as error:
+        if not search.is_owner(number, name):
+            return  # two in one folder, for as long as it takes to notice, may well get in each other's way
         write_traceback(folder)
         reason = str(error).strip().partition("\n")[0]
         told = reason if isinstance(error, MammoError) else f"{type(error).__name__}: {reason}"
@@ -87,17 +90,31 @@ def run_trial(search: Search, number: int, name: str) -> None:
 
 def _trained(search: Search, number: int, name: str) -> dict[str, Any]:
     """Trains a trial's configuration, or goes on where another worker left it."""
-    from mammo.sweeping.reporting import EpochReport  # PyTorch takes seconds to import
+    from mammo.sweeping.reporting import EpochReport, Pruned  # PyTorch takes seconds to import
 
     runs: list[RunFolder] = []
     for part, overrides in search.runs_of(number):
         before = [run.score for run in runs if run.score is not None]
-        report = EpochReport(search, number=number, worker=name, before=before)
         folder = search.folder_of(number) / part
-        run = train_or_go_on(overrides, run_dir=folder, part_of=search.folder, callbacks=(report,))
+        report = EpochReport(search, number=number, run=RunFolder(folder), worker=name, before=before)
+        try:
+            run = train_or_go_on(overrides, run_dir=folder, part_of=search.folder, callbacks=(report,))
+        except Pruned:
+            _write_pruned(RunFolder(folder), search.read_trials()[number])
+            raise
         assert run is not None  # a worker is one process
         runs.append(run)
     return mean_score(runs, independent=search.settings["objective"]["over"] == "folds")
+
+
+def _write_pruned(run: RunFolder, trial: Trial) -> None:
+    """Adds a pruned training to TensorBoard's HParams table, with the last score it reported."""
+    from mammo.metrics import Estimate
+    from mammo.training.hparams import write_hparams
+
+    assert trial.value is not None  # it was pruned by it
+    score = Estimate(trial.value, low=math.nan, high=math.nan, standard_error=math.nan)
+    write_hparams(run.tensorboard, config=run.config(), score=score, seconds=math.nan)
 
 
 def _tested(run_dir: Path) -> dict[str, Any]:

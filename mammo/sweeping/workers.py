@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from optuna.storages.journal import JournalFileOpenLock
 from mammo.sweeping.journal import held
 
 _BEATS = 6  # in the time after which a silent worker counts as dead
+_ENDING_SECONDS = 30  # that are waited for workers told to end
 
 
 class Workers:
@@ -35,6 +37,13 @@ class Workers:
         """Writes down a worker that Slurm will start; its name is that of its job."""
         self._write(name, {"state": "submitted", "slurm": True})
 
+    def started(self, pid: int, *, slot: int) -> None:
+        """Writes down a worker of this machine, whose process was started and soon does so itself."""
+        self._write(
+            f"{platform.node()}-{pid}",
+            {"state": "running", "host": platform.node(), "pid": pid, "slot": slot, "slurm": False},
+        )
+
     @contextlib.contextmanager
     def alive(self, name: str, *, slot: int | None) -> Iterator[None]:
         """Tells the others, from a thread, that this process lives and is that worker."""
@@ -44,7 +53,8 @@ class Workers:
 
         def beat() -> None:
             while not ended.wait(self.stale_seconds / _BEATS):
-                os.utime(self._file(name))
+                with contextlib.suppress(OSError):  # of a disk that is there again at the next beat
+                    os.utime(self._file(name))
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -106,7 +116,7 @@ class Workers:
         return [slot for slot in range(count) if slot not in taken]
 
     def stop(self) -> int:
-        """Ends the workers that are on this machine or in Slurm; returns how many."""
+        """Ends the workers that are on this machine, and waits for it, or in Slurm; returns how many."""
         names = {file.stem: json.loads(file.read_text()) for file in self.folder.glob("*.json")}
         queued = sorted(names.keys() & _queue()) if any(facts["slurm"] for facts in names.values()) else []
         if queued:
@@ -117,7 +127,11 @@ class Workers:
             if not facts["slurm"] and facts["host"] == platform.node() and self.is_alive(name)
         ]
         for pid in here:
-            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        until = time.monotonic() + _ENDING_SECONDS
+        while any(_is_process(pid) for pid in here) and time.monotonic() < until:
+            time.sleep(0.1)
         return len(queued) + len(here)
 
     def _file(self, name: str) -> Path:

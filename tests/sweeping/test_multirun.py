@@ -66,10 +66,9 @@ def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(tmp_pa
     settings = ("seed=0,1", "trainer.max_epochs=40", "hydra.launcher.n=1")
     sweep = subprocess.Popen(command(*settings), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     wait_for(tmp_path / "sweep" / "0-phantom-custom_cnn" / "checkpoints" / "previous.ckpt")
-    [job] = [
-        int(entry.name) for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and f"mammo.sweeping.job\0{tmp_path / 'sweep'}\0{0}\0".encode() in cmdline(entry)
-    ]  # fmt: skip
+    own = f"mammo.sweeping.job\0{tmp_path / 'sweep'}\0{0}\0".encode()
+    processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    [job] = [int(process.name) for process in processes if own in cmdline(process)]
     os.kill(job, signal.SIGKILL)
     _, told = sweep.communicate(timeout=200)
     assert sweep.returncode == 1
@@ -120,7 +119,7 @@ def test_code_and_config_of_waiting_jobs_are_those_of_their_submission(tmp_path:
         (["data.height=64,4"], "data.height=4: must be at least 16"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
         (["hydra/launcher=basic"], "hydra/launcher=basic: give local or slurm"),
-        (["hydra.sweep.dir=file/sweep"], "hydra.sweep.dir=file/sweep: cannot be written: Not a directory"),
+        (["hydra.sweep.dir=file/sweep"], "file/sweep: Not a directory"),
     ],
 )
 def test_a_mistake_is_told_before_any_job_begins(mistake: list[str], sentence: str, tmp_path: Path) -> None:

@@ -1,0 +1,300 @@
+"""`python train.py -m ... hydra/launcher=slurm` on a real Slurm, by real commands."""
+
+import csv
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from slurm_cluster import Slurm
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = ["model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48", "report=false"]
+SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.sweep.dir=sweep"]
+
+
+class Multirun:
+    """A `train.py -m` that runs, in a folder of its own.
+
+    Args:
+        slurm: the cluster.
+        place: working folder.
+        arguments: besides SLURM.
+        code: with the train.py.
+    """
+
+    def __init__(self, slurm: Slurm, place: Path, *arguments: str, code: Path = REPOSITORY) -> None:
+        self.slurm = slurm
+        self.folder = place / "sweep"
+        self._told = place / "told.txt"
+        with self._told.open("w") as told:
+            self.process = subprocess.Popen(
+                [sys.executable, str(code / "train.py"), "-m", *arguments, *SLURM],
+                cwd=place,
+                env=slurm.environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(code)},
+                stdout=subprocess.DEVNULL,
+                stderr=told,
+                preexec_fn=hear_interrupts,
+            )
+
+    @property
+    def told(self) -> str:
+        return self._told.read_text()
+
+    def end(self, seconds: float = 200) -> int:
+        """Its exit code."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            pytest.fail(f"not within {seconds} s\n{self.told}\n{self.slurm.run('squeue')}")
+
+    def ids(self) -> list[str]:
+        """Slurm's, of the jobs in their order."""
+        self.wait_for(lambda: "Slurm jobs " in self.told)
+        [ids] = re.findall("^Slurm jobs (.*)\n", self.told, re.MULTILINE)
+        return str(ids).split(", ")
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        """Until it holds, while the parent is there."""
+        self.slurm.wait_for(lambda: condition() or self.process.poll() is not None, 150)
+        assert condition(), self.told
+
+    def job(self, number: int) -> Path:
+        """Its run folder."""
+        [folder] = self.folder.glob(f"{number}-*")
+        return folder
+
+    def epochs(self, number: int) -> int:
+        """How many it has trained."""
+        return sum(
+            len(file.read_text().splitlines()) - 1 for file in self.folder.glob(f"{number}-*/metrics.csv")
+        )
+
+    def log(self, number: int) -> str:
+        """What its processes have printed."""
+        [folder] = (self.folder / "jobs").glob(f"*_{number}")
+        return "".join(file.read_text() for file in folder.glob("*_log.*"))
+
+
+def hear_interrupts() -> None:
+    """Which a process that a shell put into the background ignores, with all those it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def train(slurm: Slurm, place: Path, *arguments: str) -> None:
+    """A single run, without Slurm."""
+    program = str(REPOSITORY / "train.py")
+    environment = slurm.environment | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, program, *arguments], cwd=place, env=environment, check=True, timeout=200)
+
+
+def facts(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "run.json").read_text()))
+
+
+def weights(run: Path, name: str) -> dict[str, torch.Tensor]:
+    return dict(torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"])
+
+
+def curves(run: Path) -> list[list[float]]:
+    """Of each epoch: loss, AUC and accuracy in training and validation, learning rate."""
+    with (run / "metrics.csv").open() as file:
+        return [[float(value) for value in row[1:8]] for row in list(csv.reader(file))[1:]]
+
+
+def states(slurm: Slurm, job: str) -> list[str]:
+    """Of each time it ran, when it has left the queue: some time after its result is there."""
+    slurm.wait_for(lambda: not slurm.squeue(job), 30)
+    slurm.wait_for(lambda: slurm.sacct(job)[-1]["State"] not in ("RUNNING", "COMPLETING"), 10)
+    return [row["State"] for row in slurm.sacct(job)]
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """Four jobs, a node each: preempted, put back into the queue, with its node lost, and wrong."""
+
+    multirun: Multirun
+    ids: list[str]
+    code: int  # at exit
+    quiet: Path  # a single run, as the first three had been undisturbed
+
+
+@pytest.fixture(scope="module")
+def disturbed(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
+    place = tmp_path_factory.mktemp("disturbed")
+    settings = [*SMALL, "trainer.max_epochs=150", "trainer.gradient_clip=null"]
+    multirun = Multirun(slurm, place, *settings, "optim.lr=1e-3,1e-3,1e-3,1e30")
+    ids = multirun.ids()
+    multirun.wait_for(lambda: all(multirun.epochs(number) > 5 for number in range(3)))
+    nodes = {row["id"]: row["node"] for row in slurm.squeue()}
+    slurm.scancel_signal(f"{ids[0]}.0")
+    slurm.requeue(ids[1])
+    slurm.kill_node(nodes[ids[2]])
+    try:
+        train(slurm, place, *settings, "optim.lr=1e-3", "run_dir=quiet")
+        code = multirun.end()
+    finally:
+        slurm.start_node(nodes[ids[2]])
+    return Disturbed(multirun, ids, code, place / "quiet")
+
+
+@pytest.mark.parametrize(
+    ("number", "state"),
+    [(0, "REQUEUED"), (1, "REQUEUED"), (2, "NODE_FAIL")],
+    ids=["USR2", "requeue", "node lost"],
+)
+def test_a_disturbed_job_ends_as_if_nothing_had_been(disturbed: Disturbed, number: int, state: str) -> None:
+    """Bit for bit."""
+    run, quiet = disturbed.multirun.job(number), disturbed.quiet
+    assert states(disturbed.multirun.slurm, disturbed.ids[number]) == [state, "COMPLETED"]
+    assert (facts(run)["status"], facts(run)["resumed"]) == ("finished", 1)
+    assert "resumed" not in facts(quiet)
+    for name in ("last", "best"):
+        mine, its = weights(run, name), weights(quiet, name)
+        assert mine.keys() == its.keys()
+        assert [key for key in its if not torch.equal(mine[key], its[key])] == []
+    assert curves(run) == curves(quiet)
+    predictions = Path("evaluation", "val", "predictions.csv")
+    assert (run / predictions).read_bytes() == (quiet / predictions).read_bytes()
+    assert f"goes on from {run}/checkpoints/" in disturbed.multirun.log(number)
+
+
+def test_a_failed_job_stays_alone_and_says_why(disturbed: Disturbed) -> None:
+    multirun = disturbed.multirun
+    assert disturbed.code == 1
+    assert "error: 1 of 4 jobs failed, see sweep/summary.csv" in multirun.told
+    assert "Traceback" not in multirun.told
+    assert states(multirun.slurm, disturbed.ids[3]) == ["FAILED"]
+    summary = pd.read_csv(multirun.folder / "summary.csv")
+    assert summary["status"].tolist() == [*3 * ["finished"], "failed"]
+    assert summary["auc"].notna().tolist() == [*3 * [True], False]
+    traceback = (multirun.job(3) / "traceback.txt").read_text()
+    assert traceback.splitlines()[-1].startswith(
+        "mammo.errors.DataError: the loss is nan in epoch 1, batch 2"
+    )
+    assert summary["traceback"].tolist()[3] == traceback
+    assert facts(multirun.job(3))["status"] == "failed"
+    assert not any((multirun.job(number) / "traceback.txt").exists() for number in range(3))
+
+
+def test_jobs_belong_to_their_multirun_and_share_a_store(disturbed: Disturbed) -> None:
+    multirun = disturbed.multirun
+    for number, lr in enumerate([*3 * ["0.001"], "1e+30"]):
+        job = facts(multirun.job(number))
+        assert job["part_of"] == str(multirun.folder)
+        assert {f"optim.lr={lr}", "trainer.max_epochs=150"} <= set(job["overrides"])
+        assert job["device"].startswith("CPU, 1 threads")
+        assert "preparing" not in multirun.log(number)
+    assert multirun.told.count("preparing: 52 of 52") == 1
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """Two jobs, one at a time: while one waited, code and config were edited and the parent interrupted."""
+
+    multirun: Multirun
+    ids: list[str]
+    code: int  # at the parent's exit
+    told: str
+
+
+@pytest.fixture(scope="module")
+def abandoned(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Abandoned:
+    place = tmp_path_factory.mktemp("abandoned")
+    code = place / "code"
+    for name in ("mammo", "conf"):
+        shutil.copytree(REPOSITORY / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "train.py", code)
+    settings = [*SMALL, "trainer.max_epochs=2", "seed=0,1", "hydra.launcher.array_parallelism=1"]
+    multirun = Multirun(slurm, place, *settings, code=code)
+    ids = multirun.ids()
+    multirun.wait_for(lambda: slurm.state(ids[0]) == "RUNNING")
+    (code / "mammo" / "training" / "fit.py").write_text("raise RuntimeError('edited')\n")
+    trainer = code / "conf" / "trainer" / "auto.yaml"
+    trainer.write_text(trainer.read_text().replace("gradient_clip: 1.0", "gradient_clip: 9.0"))
+    assert any(row["state"] == "PENDING" for row in slurm.squeue(ids[0].partition("_")[0]))
+    multirun.process.send_signal(signal.SIGINT)
+    ended, told = multirun.end(20), multirun.told
+    assert slurm.squeue(ids[0].partition("_")[0])
+    slurm.wait_for(lambda: not slurm.squeue(), 150)
+    return Abandoned(multirun, ids, ended, told)
+
+
+def test_code_and_config_of_queued_jobs_are_those_of_their_submission(abandoned: Abandoned) -> None:
+    for number in range(2):
+        run = abandoned.multirun.job(number)
+        assert facts(run)["status"] == "finished"
+        assert "gradient_clip: 1.0" in (run / "config.yaml").read_text()
+
+
+def test_interrupted_parent_leaves_the_jobs_and_names_them(abandoned: Abandoned) -> None:
+    assert abandoned.code == 1
+    sentence = f"error: the jobs go on in Slurm; to end them: scancel {' '.join(abandoned.ids)}"
+    assert abandoned.told.splitlines()[-1] == sentence
+    assert "Traceback" not in abandoned.told
+    multirun = abandoned.multirun
+    assert [states(multirun.slurm, job) for job in abandoned.ids] == [["COMPLETED"], ["COMPLETED"]]
+    written = (multirun.job(1) / "run.json").read_bytes()
+    again = Multirun(multirun.slurm, multirun.folder.parent, *SMALL, "trainer.max_epochs=2", "seed=0,1")
+    assert again.end() == 0, again.told
+    assert "0 of 2 jobs to run" in again.told
+    assert "Slurm jobs" not in again.told
+    assert (multirun.job(1) / "run.json").read_bytes() == written
+    assert pd.read_csv(multirun.folder / "summary.csv")["status"].tolist() == ["finished", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "reason"),
+    [
+        ("hydra.launcher.partition=nowhere", "Invalid partition name specified"),
+        ("hydra.launcher.constraint=nothing", "Invalid feature specification"),
+    ],
+)
+def test_what_slurm_refuses_is_told_in_one_sentence(
+    mistake: str, reason: str, slurm: Slurm, tmp_path: Path
+) -> None:
+    before = slurm.run("sacct", "--allocations", "--noheader")
+    multirun = Multirun(slurm, tmp_path, *SMALL, "seed=0,1", mistake)
+    assert multirun.end() == 1
+    told = multirun.told.splitlines()
+    assert told[-1].startswith("error: hydra/launcher=slurm: Slurm refuses the jobs: ")
+    assert reason in told[-1]
+    assert not [line for line in told[:-1] if not line.startswith(("preparing", "2 of 2 jobs to run"))]
+    assert slurm.run("sacct", "--allocations", "--noheader") == before
+
+
+def test_two_nodes_train_as_one_process_does_and_go_on_after_preemption(slurm: Slurm, tmp_path: Path) -> None:
+    settings = [  # without batch normalisation, whose batches are other ones in two processes
+        "data.patients=20", "data.height=64", "data.width=48", "data.batch_size=12", "report=false",
+        "model=timm", "model.name=convnext_atto", "optim=sgd", "optim.lr=0.01", "trainer.precision=float32",
+        "trainer.max_epochs=8",
+    ]  # fmt: skip
+    nodes = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.nodes=2"]
+    address = "hydra.launcher.setup=['export MASTER_ADDR=127.0.0.1']"  # no name server knows node1
+    multirun = Multirun(slurm, tmp_path, *settings, *nodes, address)
+    [job] = multirun.ids()
+    multirun.wait_for(lambda: multirun.epochs(0) > 1)
+    assert slurm.squeue(job)[0]["node"] == "node[1-2]"
+    slurm.scancel_signal(f"{job}.0")
+    train(slurm, tmp_path, *settings, "trainer=cpu", "run_dir=alone")
+    assert multirun.end() == 0, multirun.told
+    assert states(slurm, job) == ["REQUEUED", "COMPLETED"]
+    run, alone = multirun.job(0), tmp_path / "alone"
+    told = facts(run)
+    assert (told["status"], told["device"]) == ("finished", "2 processes, CPU, float32")
+    assert told["resumed"] == 1
+    assert curves(run) == [pytest.approx(row, abs=1e-5) for row in curves(alone)]
+    assert told["score"] == pytest.approx(facts(alone)["score"], nan_ok=True)
+    for name in ("last", "best"):
+        torch.testing.assert_close(weights(run, name), weights(alone, name), rtol=1e-4, atol=1e-5)
+    assert not (run / "traceback.txt").exists()
