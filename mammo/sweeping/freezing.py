@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from mammo.config import CONF
@@ -11,10 +12,14 @@ from mammo.runs import FROZEN_COMMIT, git_commit
 _FOLDERS = ("mammo", "conf")
 
 
-def freeze(folder: Path) -> Path:
+def freeze(folder: Path, *, config_dirs: Sequence[Path] = ()) -> Path:
     """Copies code and configuration to `folder/code`, unless they are there.
 
     A process with that folder in front of its `PYTHONPATH` imports and composes from the copy alone.
+
+    Args:
+        folder: of a multirun or search.
+        config_dirs: with more choices of the groups in `conf`, given by `--config-dir`.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -26,6 +31,9 @@ def freeze(folder: Path) -> Path:
             for name in _FOLDERS:
                 ignored = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(CONF.parent / name, draft / name, ignore=ignored)
+            for group in (path for path in (draft / "conf").iterdir() if path.is_dir()):
+                for config_dir in config_dirs:
+                    _add_choices(config_dir / group.name, group)
             (draft / FROZEN_COMMIT).write_text(git_commit() or "")
             draft.rename(code)
     except OSError as error:
@@ -33,3 +41,12 @@ def freeze(folder: Path) -> Path:
             raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from error
     shutil.rmtree(draft, ignore_errors=True)
     return code.absolute()
+
+
+def _add_choices(source: Path, group: Path) -> None:
+    """Copies the files that the group does not have, for Hydra too takes those of `conf` first."""
+    for file in source.rglob("*.yaml"):
+        target = group / file.relative_to(source)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)

@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from mammo.config import arguments_for
+from mammo.config import CONF, arguments_for
 from mammo.errors import ConfigError, MammoError
 from mammo.sweeping.composing import compose_train
 from mammo.sweeping.freezing import freeze
@@ -65,7 +65,9 @@ class _Launcher(Launcher):
             )
             for number, overrides in enumerate(job_overrides, start=initial_job_idx)
         ]
-        configs = [compose_train(job.overrides) for job in jobs]
+        config_dirs = self._config_dirs()
+        path = [f"hydra.searchpath=[{','.join(f'file://{place}' for place in config_dirs)}]"]
+        configs = [compose_train([*path, *job.overrides]) for job in jobs]
         for cfg in configs:
             _refuse_single(cfg)
         prepare_once(configs)
@@ -74,7 +76,7 @@ class _Launcher(Launcher):
             multirun = Multirun.begin(folder, jobs)
         except OSError as error:
             raise ConfigError(f"hydra.sweep.dir={folder}: cannot be written: {error.strerror}") from error
-        code = freeze(folder)
+        code = freeze(folder, config_dirs=config_dirs)
         unfinished = [job for job in jobs if not job.is_finished()]
         print(f"{len(unfinished)} of {len(jobs)} jobs to run, in {folder}", file=sys.stderr)
         reasons = self.run(multirun, unfinished, code) if unfinished else {}
@@ -94,6 +96,11 @@ class _Launcher(Launcher):
         with open_dict(cfg):
             cfg.hydra.job.num = number
         return str(cfg.hydra.sweep.subdir)
+
+    def _config_dirs(self) -> list[Path]:
+        """Those that the user gave besides `conf`."""
+        sources = [source for source in self.config.hydra.runtime.config_sources if source.schema == "file"]
+        return [Path(source.path) for source in sources if Path(source.path) != CONF]
 
     def refuse_early(self) -> None:
         """Raises a ConfigError where no job can be run, before the data are prepared."""

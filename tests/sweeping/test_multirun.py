@@ -130,3 +130,17 @@ def test_a_mistake_is_told_before_any_job_begins(mistake: list[str], sentence: s
     assert f"error: {sentence}" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not list(tmp_path.glob("sweep/jobs"))
+
+
+def test_choices_of_ones_own_are_frozen_too(tmp_path: Path) -> None:
+    own = tmp_path / "own" / "experiment" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# @package _global_\noptim:\n  lr: 0.0123\n")
+    arguments = command("experiment=mine", "seed=0")
+    arguments[3:3] = ["--config-dir", "own"]  # options stand before overrides
+    sweep = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "sweep" / "jobs" / "0.log")
+    own.unlink()
+    _, told = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0, told
+    assert "lr: 0.0123" in (tmp_path / "sweep" / "0-phantom-custom_cnn" / "config.yaml").read_text()

@@ -65,6 +65,12 @@ def ended(folder: Path) -> int:
     return sum(trial.state != "running" for trial in trials_in(folder))
 
 
+def heed_the_terminal() -> None:
+    """What the tests themselves run in may ignore these, and its processes then do too."""
+    for sign in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(sign, signal.SIG_DFL)
+
+
 def reported(folder: Path) -> int:
     """Epochs of all trials."""
     return sum(len(trial.curve) for trial in trials_in(folder))
@@ -206,6 +212,7 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=heed_the_terminal,
         ) as attached:
             assert attached.stderr
             lines = iter(attached.stderr)
