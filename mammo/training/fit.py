@@ -196,9 +196,11 @@ def _read_split(folder: Path) -> Split:
 def _status(run: RunFolder) -> Iterator[None]:
     try:
         yield
+    except Ended as ended:
+        run.record(status=ended.status)
+        raise
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-        status = error.status if isinstance(error, Ended) else status
         run.record(status=status, error=f"{type(error).__name__}: {error}")
         raise
     run.record(status="finished")

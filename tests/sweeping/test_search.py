@@ -296,7 +296,7 @@ def test_a_mistake_is_told_before_anything_begins(mistake: list[str], sentence: 
 
 def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_runs(folder: Path) -> None:
     settings = ("sweep.workers=1", RANDOM, NO_PRUNER, "sweep.stale_seconds=5")
-    first = run(folder, *settings, "sweep.budget.trials=1", "detach=true", epochs=60)
+    first = run(folder, *settings, "sweep.budget.trials=1", "detach=true", epochs=300)
     assert first.returncode == 0, first.stderr
     for change, sentence in {
         "sweep.seed=1": "the search began with sweep.seed 0, now it is 1",
@@ -304,18 +304,18 @@ def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_r
         "+sweep.space={optim.lr: {log_uniform: [1e-5, 1e-1]}}": "the search began with sweep.space.optim.lr",
         "seed=7": "the search began with overrides",
     }.items():
-        refused = run(folder, *settings, "sweep.budget.trials=1", change, epochs=60)
+        refused = run(folder, *settings, "sweep.budget.trials=1", change, epochs=300)
         assert refused.returncode == 1
         assert sentence in refused.stderr
         assert "Traceback" not in refused.stderr
-    grown = run(folder, *settings, "sweep.budget.trials=2", epochs=60)
+    grown = run(folder, *settings, "sweep.budget.trials=2", epochs=300)
     assert grown.returncode == 0, grown.stderr
     assert "0 workers started, 1 there" in grown.stderr
     assert [trial.state for trial in trials_in(folder)] == ["finished", "finished"]
     # without train.py's overrides the search goes on with those that it began with
     sweep = [sys.executable, REPOSITORY / "sweep.py", "sweep=lr", "sweep_dir=sweep", *settings]
     grown = subprocess.run(
-        [*sweep, "sweep.budget.trials=3"], cwd=folder, capture_output=True, text=True, timeout=100
+        [*sweep, "sweep.budget.trials=3"], cwd=folder, capture_output=True, text=True, timeout=200
     )
     assert grown.returncode == 0, grown.stderr
     assert "1 workers started" in grown.stderr
