@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LambdaCallback
 
 from mammo.data.augment import mixup
-from mammo.data.datamodule import Batch
+from mammo.data.loader import Batch
 from mammo.runs import RunFolder
 from mammo.training.fit import training_options
 from mammo.training.setup import Training

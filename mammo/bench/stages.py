@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from mammo.bench.loops import bare_speed, lightning_speed
 from mammo.config import arguments_for
 from mammo.data.catalog import Catalog
-from mammo.data.datamodule import Batch
+from mammo.data.loader import Batch
 from mammo.data.sources import read_catalog
 from mammo.data.store import prepare
 from mammo.errors import ConfigError

@@ -13,6 +13,7 @@ Box: TypeAlias = tuple[float, float, float, float]  # x_min, y_min, x_max, y_max
 BOX_COLUMNS = ["x_min", "y_min", "x_max", "y_max"]  # of a box in a table
 
 _WORKING_SIZE = 400  # longer side of the reduced copy on which the breast is sought
+_SLIVER = 1e-6  # share of a prepared pixel that is no part of it but a rounding
 _MARGIN = 0.02  # of each side, kept around the breast: lesions reach over the skin line
 
 
@@ -58,7 +59,23 @@ class Transform:
 
         if not self._shrinks:
             return self._apply(mask.view(np.uint8), cv2.INTER_NEAREST_EXACT) > 0
-        return self._apply(mask.astype(np.float32), cv2.INTER_AREA) > 1e-5
+        left, right = (self.left, self.right)
+        if self.flip:
+            left, right = self.file_width - right, self.file_width - left
+        prepared = np.zeros((self.height, self.width), np.bool_)
+        content = mask[self.top : self.bottom, left:right]
+        inside = bounding_box(content)
+        if inside is not None:  # a lesion is small in its image
+            x_min, y_min, x_max, y_max = inside
+            rows, across = _cells(y_min, y_max, self.scale_y), _cells(x_min, x_max, self.scale_x)
+            part = content[y_min:y_max, x_min:x_max]
+            part = _any_of(_any_of(part, rows, y_min, self.scale_y).T, across, x_min, self.scale_x).T
+            columns = slice(across.start, across.stop)
+            if self.flip:
+                whole = round((right - left) * self.scale_x)
+                columns, part = slice(whole - across.stop, whole - across.start), part[:, ::-1]
+            prepared[rows.start : rows.stop, columns] = part
+        return prepared
 
     def apply_box(self, box: Box) -> Box:
         """A box in file pixels to prepared pixels; it is not clipped to the crop."""
@@ -142,6 +159,16 @@ def plan(
     return Transform(file_height, file_width, flip, left, top, right, bottom, scale_x, scale_y, height, width)
 
 
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """x_min, y_min, x_max, y_max (max exclusive) of what is True in a mask (H W); None where nothing is."""
+    rows = np.flatnonzero(mask.any(1))
+    if not rows.size:
+        return None
+    y_min, y_max = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(mask[y_min:y_max].any(0))
+    return int(columns[0]), y_min, int(columns[-1]) + 1, y_max
+
+
 def breast_mask(pixels: Pixels) -> NDArray[np.bool_]:
     """The breast (H W, True inside) in a mammogram with dark background; all True where none stands out."""
     import cv2
@@ -168,13 +195,32 @@ def _small_mask(pixels: Pixels) -> NDArray[np.uint8]:
     return np.asarray(cv2.drawContours(piece, outlines, -1, 1, cv2.FILLED), np.uint8)  # without holes
 
 
+def _cells(first: int, last: int, scale: float) -> range:
+    """The prepared pixels along a side that the file's pixels from `first` to before `last` have part in."""
+    return range(math.floor(first * scale + _SLIVER), math.ceil(last * scale - _SLIVER))
+
+
+def _any_of(mask: NDArray[np.bool_], cells: range, first: int, scale: float) -> NDArray[np.bool_]:
+    """Whether any row of each of the `cells` is True, in a mask whose first row is `first`."""
+    index = np.arange(cells.start, cells.stop)
+    starts = np.floor((index + _SLIVER) / scale).astype(int) - first
+    ends = np.ceil((index + 1 - _SLIVER) / scale).astype(int) - first
+    pairs = np.stack([starts.clip(0), ends.clip(max=len(mask))], axis=1).ravel()
+    # every second of the stretches between neighbouring numbers is a cell; the row after the last is empty
+    padded = np.concatenate([mask, np.zeros_like(mask[:1])])
+    return np.asarray(np.logical_or.reduceat(padded, pairs, axis=0)[::2])
+
+
 def _tissue(pixels: Pixels) -> NDArray[np.uint8]:
     """Everything brighter than film or detector background (1), on a reduced copy."""
     import cv2
 
     scale = min(1.0, _WORKING_SIZE / max(pixels.shape))
     width, height = (max(1, round(side * scale)) for side in pixels.shape[::-1])
-    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+    # every so many pixels do, for some sixteen still share in each of the copy's, which is smoothed after
+    step = max(1, max(pixels.shape) // (4 * _WORKING_SIZE))
+    few: Any = np.ascontiguousarray(pixels[::step, ::step])
+    small = cv2.resize(few, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     # The square root spreads the dark end, where skin line and background differ.
     levels = np.sqrt(cv2.GaussianBlur(small, (0, 0), 2) / np.iinfo(pixels.dtype).max)
     grey = np.rint(levels * 255).astype(np.uint8)

@@ -1,160 +1,21 @@
-"""Batches from the prepared store: fetched whole from the memory map, augmented on the device."""
+"""The batches of one split: read from the prepared store, scaled and augmented on the device."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
+from torch.utils.data import Sampler, SequentialSampler
 
 from mammo.data.augment import BatchAugment, mixup
-from mammo.data.breast import BOX_COLUMNS
+from mammo.data.loader import Batch, StoreDataset, StoreLoader
+from mammo.data.order import EpochSampler, PartSampler, share
 from mammo.data.splits import Split
 from mammo.data.store import Store
-from mammo.data.tasks import CLASSES, labels
-
-
-class Batch(TypedDict):
-    """Images with their labels, as the network gets them; `weight` in training, the last two when mixed."""
-
-    image: Tensor  # B 1 H W, float in [0, 1] on the device; uint8 or uint16 before
-    label: Tensor  # B, index of the class
-    boxes: Tensor  # B K 4, lesions in pixels, NaN where there are fewer than K
-    row: Tensor  # B, row in the store
-    weight: NotRequired[float]  # of its mean loss, 1 where it is the whole batch of an optimiser step
-    partner: NotRequired[Tensor]  # B, index of the class of the image mixed in
-    share: NotRequired[float]  # of the image itself, from 0.5 to 1
-
-
-class StoreDataset(Dataset[Batch]):
-    """Some of a store's images; a batch is one look into the memory map.
-
-    Args:
-        store: the prepared store.
-        table: those rows of its table that belong to the dataset.
-        task: which labels.
-    """
-
-    def __init__(self, *, store: Store, table: pd.DataFrame, task: str) -> None:
-        self.store = store
-        self.rows = table["row"].to_numpy(dtype=np.int64)
-        self.labels = labels(table, store.lesions, task=task)
-        self.boxes = lesion_boxes(store.lesions, table["image_id"])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        rows = self.rows[indices]
-        return Batch(
-            image=torch.from_numpy(self.store.images[rows][:, None]),
-            label=torch.from_numpy(self.labels[indices]),
-            boxes=torch.from_numpy(self.boxes[indices]),
-            row=torch.from_numpy(rows),
-        )
-
-
-def lesion_boxes(lesions: pd.DataFrame, image_ids: pd.Series) -> NDArray[np.float32]:
-    """N K 4 boxes of the images' lesions, K the most that one image has, NaN elsewhere."""
-    known = lesions.dropna(subset=BOX_COLUMNS)
-    known = known[known["image_id"].isin(image_ids)]
-    place = known.groupby("image_id").cumcount().to_numpy()
-    boxes = np.full((len(image_ids), 1 + max(place, default=-1), 4), np.nan, dtype=np.float32)
-    position = pd.Series(np.arange(len(image_ids)), index=image_ids.to_numpy())
-    boxes[position[known["image_id"]].to_numpy(), place] = known[BOX_COLUMNS].to_numpy(dtype=np.float32)
-    return boxes
-
-
-class EpochSampler(Sampler[int]):
-    """A new order each epoch that depends on seed and epoch alone, so that a resumed run sees the same.
-
-    Args:
-        labels: N class indices.
-        seed: of the order.
-        balanced: draws N images with replacement, each class as often, instead of each image once.
-        epoch: the first one.
-        seen: how many of its images were trained on before the run was interrupted.
-    """
-
-    def __init__(
-        self, *, labels: NDArray[np.int64], seed: int, balanced: bool, epoch: int = 0, seen: int = 0
-    ) -> None:
-        self.seed = seed
-        self.epoch = epoch
-        self.seen = seen
-        self.count = len(labels)
-        share = 1 / np.bincount(labels)[labels]
-        self.share = share / share.sum() if balanced else None
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        if epoch != self.epoch:
-            self.epoch, self.seen = epoch, 0
-
-    def __len__(self) -> int:
-        return self.count  # of a whole epoch, for Lightning adds what was seen before
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        if self.share is None:
-            order = rng.permutation(self.count)
-        else:
-            order = rng.choice(self.count, self.count, p=self.share)
-        yield from order[self.seen :].tolist()
-
-
-def share(count: int, *, rank: int, processes: int) -> slice:
-    """Which of `count` things in a row fall to a process, shared out as evenly as can be.
-
-    Example:
-        >>> [share(5, rank=rank, processes=2) for rank in (0, 1)]
-        [slice(0, 3, None), slice(3, 5, None)]
-    """
-    each, left = divmod(count, processes)
-    first = rank * each + min(rank, left)
-    return slice(first, first + each + (rank < left))
-
-
-class PartSampler(Sampler[list[int]]):
-    """Cuts an epoch's order into parts, and gives this process's share of each that is not empty.
-
-    The parts are the same however many processes there are.
-
-    Args:
-        sampler: the order; Lightning tells it the epoch.
-        size: images of a part, over all processes.
-        least: images that a last, smaller part needs, or it is left out; where it is not below `processes`,
-            all processes get as many batches.
-        rank: of this process.
-        processes: among which a part is shared.
-    """
-
-    def __init__(self, sampler: Sampler[int], *, size: int, least: int, rank: int, processes: int) -> None:
-        self.sampler = sampler
-        self.size = size
-        self.least = least
-        self.rank = rank
-        self.processes = processes
-
-    def __len__(self) -> int:
-        whole, rest = divmod(len(self.sampler), self.size)  # type: ignore[arg-type]
-        return whole + bool(self._share(rest))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = list(self.sampler)
-        for first in range(0, len(order), self.size):
-            part = order[first : first + self.size]
-            if mine := self._share(len(part)):
-                yield part[mine.start : mine.stop]
-
-    def _share(self, images: int) -> range:
-        mine = share(images, rank=self.rank, processes=self.processes)
-        return range(mine.start, mine.stop) if images >= self.least else range(0)
+from mammo.data.tasks import CLASSES
 
 
 class MammogramDataModule(pl.LightningDataModule):
@@ -168,7 +29,7 @@ class MammogramDataModule(pl.LightningDataModule):
         accumulate: parts that a training batch comes in, to need less memory.
         processes: that train together, each with its share of a part; `accumulate * processes` divides
             `batch_size`.
-        loader_workers: processes that read ahead; 0 reads in the main one.
+        loader_workers: threads that read ahead; 0 reads each batch when it is asked for.
         balance: `sampling` draws each class as often; `weights` is for the loss, see `class_weights`.
         augment: for training batches; None leaves them as they are.
         seed: of the order and the augmentation.
@@ -218,7 +79,7 @@ class MammogramDataModule(pl.LightningDataModule):
         """Mean and deviation of the training pixels in [0, 1], from at most `most` images spread evenly."""
         rows = self.train.rows[np.linspace(0, len(self.train) - 1, min(most, len(self.train))).astype(int)]
         scale = np.iinfo(self.store.images.dtype).max
-        images = (self.store.images[row] / scale for row in rows)
+        images = (self.store.read(rows[place : place + 1]) / scale for place in range(len(rows)))
         mean, square = np.mean([(image.mean(), np.square(image).mean()) for image in images], axis=0)
         return float(mean), max(math.sqrt(max(square - mean**2, 0.0)), 1e-6)
 
@@ -242,7 +103,7 @@ class MammogramDataModule(pl.LightningDataModule):
         """Names of the images in rows of the store."""
         return self.store.table.set_index("row").loc[rows, "image_id"].tolist()
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> StoreLoader:
         epoch, batches = self._place()
         order = EpochSampler(
             labels=self.train.labels,
@@ -266,25 +127,23 @@ class MammogramDataModule(pl.LightningDataModule):
         # no process may go without; and a batch of one image would have no variance to normalise by
         return self.processes * min(2, self.part_size)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> StoreLoader:
         return self._loader(self.val, SequentialSampler(self.val))
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> StoreLoader:
         return self._loader(self.test, SequentialSampler(self.test))
 
-    def _loader(self, dataset: StoreDataset, order: Sampler[int], *, least: int = 0) -> DataLoader[Batch]:
+    def _loader(self, dataset: StoreDataset, order: Sampler[int], *, least: int = 0) -> StoreLoader:
         # one alone scores what several have trained
         rank, processes = (
             (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         )
         size = self.part_size * processes
-        return DataLoader(
-            dataset,
+        return StoreLoader(
+            dataset=dataset,
             batch_sampler=PartSampler(order, size=size, least=least, rank=rank, processes=processes),
-            collate_fn=_as_it_is,
-            num_workers=self.loader_workers,
-            persistent_workers=self.loader_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            threads=self.loader_workers,
+            device=None if self.trainer is None else self.trainer.strategy.root_device,
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -321,7 +180,3 @@ def datamodule_of(trainer: pl.Trainer) -> MammogramDataModule:
     module = trainer.datamodule  # type: ignore[attr-defined]
     assert isinstance(module, MammogramDataModule)
     return module
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

@@ -83,14 +83,16 @@ def _candidate(path: Path, image_shape: tuple[int, int]) -> Mask:
 
 def _two_values(pixels: NDArray[Any]) -> NDArray[np.bool_] | None:
     """True where a two-valued picture has the higher value; None for any other picture."""
-    low, high = float(pixels.min()), float(pixels.max())
+    low, high = int(pixels.min()), int(pixels.max())
     if low == high:
         return np.zeros(pixels.shape, bool)
-    margin = (high - low) / 10
-    between = np.count_nonzero((pixels > low + margin) & (pixels < high - margin))
+    # whole numbers of the pixels' own type, which are compared many times faster than floats
+    tenth = (high - low) / 10
+    below, above = pixels.dtype.type(low + int(tenth)), pixels.dtype.type(high - int(tenth))
+    between = np.count_nonzero((pixels > below) & (pixels < above))
     if between > _BETWEEN_TOLERANCE * pixels.size:
         return None
-    return pixels > (low + high) / 2
+    return np.asarray(pixels > pixels.dtype.type((low + high) // 2))
 
 
 def _nearest(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -1,5 +1,7 @@
 """Calls by several processes, of which any may die: decoders of damaged files do, and a full memory kills."""
 
+import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -7,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -58,6 +60,28 @@ def in_own_process(call: partial[T]) -> T:
             raise DataError("its decoder died; the file is damaged, or memory is short") from error
 
 
+_writer: ThreadPoolExecutor | None = None  # of a worker
+_written: Future[None] | None = None
+# of mallopt(3)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_GIGABYTE = 1 << 30
+
+
+def behind(write: Callable[[], None]) -> None:
+    """Calls a function of no result, in a worker beside its next call; raises what the one before it raised.
+
+    A worker ends once the last is done; who started the workers must see for himself whether that succeeded.
+    """
+    global _writer, _written
+    if multiprocessing.parent_process() is None:
+        write()
+        return
+    _writer = _writer or ThreadPoolExecutor(1)
+    if _written is not None:
+        _written.result()
+    _written = _writer.submit(write)
+
+
 @contextmanager
 def progress(*, total: int, done: int, what: str = "preparing") -> Iterator[Callable[[int], object]]:
     """A bar at a terminal, elsewhere a line for every tenth; yields what to call with a count of images."""
@@ -98,6 +122,11 @@ def _start_worker() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, without a traceback each
     cv2.setNumThreads(1)
+    # else an image's memory goes back to the system, and is cleared anew for the next: a third of the time
+    with contextlib.suppress(AttributeError, OSError):  # another C library than Linux's
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, _GIGABYTE)
+        library.mallopt(_TRIM_THRESHOLD, _GIGABYTE)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

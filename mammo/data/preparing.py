@@ -20,10 +20,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mammo.data.breast import BOX_COLUMNS, Box, plan
+from mammo.data.breast import BOX_COLUMNS, Box, bounding_box, plan
 from mammo.data.dicom import Pixels, read_mammogram
 from mammo.data.masks import find_mask
-from mammo.data.pool import in_own_process, progress, results
+from mammo.data.pool import behind, in_own_process, progress, results
 from mammo.errors import DataError
 
 Record: TypeAlias = dict[str, Any]  # what is known of one image or lesion once it is prepared; JSON
@@ -90,6 +90,9 @@ def run_chunks(
         for records in results(calls, workers=min(workers, len(todo)), again=lambda call: call(alone=True)):
             advance(len(records))
             yield records
+    for chunk in todo:  # of a worker that died, or could not write, after its last result
+        if not marker(folder, chunk).is_file():
+            work(chunk, jobs[chunk * CHUNK : (chunk + 1) * CHUNK], alone=True)
 
 
 def prepare_chunk(
@@ -102,6 +105,8 @@ def prepare_chunk(
     alone: bool = False,
 ) -> list[Record]:
     """Prepare the images of one chunk, write their rows and then the marker; returns the marker's records.
+
+    In a worker the disk is written to while the next chunk is prepared.
 
     Args:
         folder: Of the unfinished store.
@@ -122,12 +127,20 @@ def prepare_chunk(
         except DataError as error:
             record = {"rejected": str(error).removeprefix(f"{job.path}: ")}
         records.append({"row": row, **record})
-    with no_space_told(folder, settings, total):
-        write_rows(folder / "images.npy", images, total)
-        if settings.masks:
-            # A row of zeros stands there already and takes no space on the disk.
-            write_rows(folder / "masks.npy", {row: mask for row, mask in masks.items() if mask.any()}, total)
-        write_file(marker(folder, chunk), json.dumps(records).encode())
+
+    def write() -> None:
+        with no_space_told(folder, settings, total):
+            write_rows(folder / "images.npy", images, total)
+            if settings.masks:
+                # A row of zeros stands there already and takes no space on the disk.
+                marked = {row: mask for row, mask in masks.items() if mask.any()}
+                write_rows(folder / "masks.npy", marked, total)
+            write_file(marker(folder, chunk), json.dumps(records).encode())
+
+    if alone:
+        write()
+    else:
+        behind(write)
     return records
 
 
@@ -157,7 +170,7 @@ def prepare_image(job: ImageJob, settings: Settings) -> tuple[Pixels, NDArray[np
             found = find_mask(lesion.mask_paths, image_shape=(pixels.shape[0], pixels.shape[1]))
             record["mask_status"] = found.status
             if found.pixels is not None:
-                box = box or _bounding_box(found.pixels)
+                box = box or bounding_box(found.pixels)
                 masks[value] = transform.apply_mask(found.pixels)
                 record["mask_value"] = value
         if box is not None:
@@ -241,11 +254,6 @@ def _as_dtype(pixels: Pixels, dtype: str) -> Pixels:
     if dtype == "uint16":
         return pixels.astype(np.uint16) * np.uint16(257)
     return (pixels // 257).astype(np.uint8)
-
-
-def _bounding_box(mask: NDArray[np.bool_]) -> Box:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def _merged(masks: dict[int, NDArray[np.bool_]], settings: Settings) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from mammo.data.breast import BOX_COLUMNS, Transform
 from mammo.data.preparing import (
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     from mammo.data.catalog import Catalog
 
 # To be raised with every change that alters a prepared pixel or table: older stores are then not used.
-PREPARATION_VERSION = 1
-_PACKAGES = ("mammo", "numpy", "opencv-python-headless", "pandas", "pydicom", "python-gdcm", "pylibjpeg-rle")
+PREPARATION_VERSION = 2
+_PACKAGES = ("mammo", "numpy", "opencv-python-headless", "pandas", "pydicom", "imagecodecs")
 
 
 class Store:
@@ -74,6 +76,32 @@ class Store:
         """N H W, 0 outside lesions, else the lesion's `mask_value`; None where no mask was prepared."""
         path = self.directory / "masks.npy"
         return np.load(path, mmap_mode="r") if path.is_file() else None
+
+    @cached_property
+    def _file(self) -> io.FileIO:
+        return (self.directory / "images.npy").open("rb", buffering=0)
+
+    def read(self, rows: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Read images, B H W as in `images`; without the interpreter's lock, so that threads may read beside.
+
+        What is read so does not count among the process's own memory, as do pages of the memory map.
+
+        Args:
+            rows: B, their places in `images`.
+            out: B H W to read into, each image contiguous; None for new memory.
+        """
+        rows, images = np.asarray(rows), self.images
+        if out is None:
+            out = np.empty((len(rows), *images.shape[1:]), images.dtype)
+        for row, image in zip(rows.tolist(), out, strict=True):
+            rest = memoryview(image).cast("B")
+            place = images.offset + row * rest.nbytes
+            while rest.nbytes:
+                count = os.preadv(self._file.fileno(), [rest], place)
+                if count == 0:
+                    raise DataError(f"{self.directory / 'images.npy'}: is cut short; remove its folder")
+                rest, place = rest[count:], place + count
+        return out
 
     def transform(self, image_id: str) -> Transform:
         """The way from an image's file pixels to its prepared ones; KeyError where the store lacks it."""

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mammo.data.datamodule import lesion_boxes
+from mammo.data.loader import lesion_boxes
 from mammo.errors import ConfigError
 from mammo.evaluation.evaluating import Scored
 from mammo.evaluation.heatmaps import Heatmaps, Method

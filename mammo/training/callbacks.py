@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from mammo.data.datamodule import Batch, datamodule_of
+from mammo.data.datamodule import datamodule_of
+from mammo.data.loader import Batch
 from mammo.models.layers import layer_of_parameters
 from mammo.training.module import MammogramModule
 from mammo.training.optim import first_trained_layer
@@ -65,23 +66,16 @@ class EpochRecord(pl.Callback):
         self._start_epoch()
 
     def _start_epoch(self) -> None:
-        self.started = self.waiting_since = time.perf_counter()
-        self.waited = self.trained = 0.0
+        self.started = time.perf_counter()
+        self.trained = 0.0
         self.images = 0
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        # for the batch and its augmentation
-        self.waited += time.perf_counter() - self.waiting_since
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # each process has as many, but for one image in an epoch's last batch
         self.images += len(batch["label"]) * trainer.world_size
-        self.waiting_since = time.perf_counter()
-        self.trained = self.waiting_since - self.started
+        self.trained = time.perf_counter() - self.started
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MammogramModule)
@@ -90,7 +84,8 @@ class EpochRecord(pl.Callback):
         values["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         if self.trained:
             values["train/images_per_second"] = self.images / self.trained
-            values["train/waiting_for_data"] = self.waited / self.trained
+            loader: Any = trainer.train_dataloader
+            values["train/waiting_for_data"] = loader.waited / self.trained
         if not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch + 1

@@ -132,7 +132,7 @@ def _datamodule(
 ) -> MammogramDataModule:
     arguments = arguments_for(MammogramDataModule, cfg.data)
     if arguments["loader_workers"] is None:
-        arguments["loader_workers"] = 2 if on_gpu else 0
+        arguments["loader_workers"] = 2 if on_gpu else 1
     arguments |= {
         # in place of the folder, the name and the seed of the split
         "store": store,

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mammo.data.augment import BatchAugment
-from mammo.data.datamodule import EpochSampler, MammogramDataModule
+from mammo.data.datamodule import MammogramDataModule
+from mammo.data.order import EpochSampler
 from mammo.data.splits import Split
 from mammo.data.store import Store
 

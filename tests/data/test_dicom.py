@@ -302,11 +302,11 @@ def test_refused_in_one_sentence(tmp_path: Path, case: str) -> None:
 
 
 def test_a_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pydicom.pixels.decoders import JPEG2000LosslessDecoder
+    from pydicom.pixels.decoders import HTJ2KLosslessDecoder
 
-    path = in_syntax(uid.JPEG2000Lossless)(dataset(WIDE), tmp_path / "a.dcm")
+    path = foreign_syntax(tmp_path / "a.dcm", uid.HTJ2KLossless)
     with monkeypatch.context() as patch:
-        patch.setattr(JPEG2000LosslessDecoder, "_available", {})
+        patch.setattr(HTJ2KLosslessDecoder, "_available", {})
         with pytest.raises(DataError, match=r"JPEG 2000.*no decoder is installed"):
             read_mammogram(path)
 

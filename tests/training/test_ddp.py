@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from mammo.config import CONF, check
-from mammo.data.datamodule import EpochSampler, PartSampler, share
+from mammo.data.order import EpochSampler, PartSampler, share
 from mammo.data.splits import Split
 from mammo.errors import ConfigError, DataError
 from mammo.training.processes import find_processes

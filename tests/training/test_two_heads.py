@@ -15,7 +15,8 @@ import torch
 from small import module, train
 
 from mammo.data.augment import BatchAugment
-from mammo.data.datamodule import Batch, MammogramDataModule
+from mammo.data.datamodule import MammogramDataModule
+from mammo.data.loader import Batch
 from mammo.data.splits import Split
 from mammo.data.store import Store, prepare
 from mammo.data.tables import read_table
