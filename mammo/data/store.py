@@ -145,7 +145,7 @@ def prepare(
     Raises:
         DataError: Too many images are missing or unreadable, or the store cannot be written.
     """
-    jobs = _jobs(catalog)
+    jobs = image_jobs(catalog)
     paths = [job.path for job in jobs if job.path is not None]
     settings = Settings(
         height=height,
@@ -237,7 +237,8 @@ def _publish(partial: Path, final: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _jobs(catalog: "Catalog") -> list[ImageJob]:
+def image_jobs(catalog: "Catalog") -> list[ImageJob]:
+    """What is to be done for each image of a catalog, in its order."""
     lesions: dict[str, list[LesionJob]] = {}
     for lesion in catalog.lesions.to_dict("records"):
         paths = "" if pd.isna(lesion["mask_paths"]) else lesion["mask_paths"]
