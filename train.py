@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from mammo.command import hydra_main
 from mammo.errors import ConfigError
+from mammo.imports import quick_imports
 from mammo.resume import is_finished, reopen
 from mammo.runs import dated
 from mammo.sweeping.launchers import register
@@ -25,7 +26,8 @@ def main(cfg: DictConfig) -> None:
             print(f"finished before, nothing to do\n{run.summary()}")
             return
     # PyTorch and Lightning take seconds to import: an error in the config is told before
-    from mammo.evaluation.training_run import train
+    with quick_imports():
+        from mammo.evaluation.training_run import train
 
     trained = train(cfg, run_dir=Path(cfg.run_dir or dated(cfg.name)), overrides=overrides)
     if trained is not None:

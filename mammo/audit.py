@@ -4,7 +4,6 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from omegaconf import DictConfig
 
 from mammo.command import hydra_main, write_json
@@ -32,6 +31,8 @@ def _table(counts: dict[str, Any]) -> str:
 
     The ids and files behind a number are for the JSON.
     """
+    import pandas as pd
+
     rest = {name: n for name, n in counts.items() if not isinstance(n, list)}
     parts = ["_".join(filter(None, names)) for names in itertools.product(_SPLITS, _TYPES)]
     rows = {}

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from mammo.command import hydra_main
 from mammo.errors import ConfigError
+from mammo.imports import quick_imports
 from mammo.runs import RunFolder
 
 
@@ -16,9 +17,10 @@ def main(cfg: DictConfig) -> None:
     if len(runs) < 2 or len(set(names)) < len(names):
         raise ConfigError(f"runs={list(cfg.runs)}: give two different folders or more")
 
-    from mammo.evaluation.comparison import compare, comparison_table
-    from mammo.evaluation.comparison_page import write_comparison
-    from mammo.evaluation.evaluating import predictions_of
+    with quick_imports():
+        from mammo.evaluation.comparison import compare, comparison_table
+        from mammo.evaluation.comparison_page import write_comparison
+        from mammo.evaluation.evaluating import predictions_of
 
     predictions = {name: predictions_of(run, cfg.split) for name, run in zip(names, runs, strict=True)}
     found = compare(predictions, unit=cfg.unit, reduce=cfg.reduce, resamples=cfg.resamples, seed=cfg.seed)

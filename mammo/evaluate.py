@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mammo.command import hydra_main
 from mammo.errors import ConfigError
+from mammo.imports import quick_imports
 from mammo.runs import RunFolder, dated
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def main(cfg: DictConfig) -> None:
     runs = [RunFolder.find(name, key="run") for name in names]
 
     # they import PyTorch, which takes seconds: an error in the config is told before
-    from mammo.evaluation.evaluating import write_verdict
+    with quick_imports():
+        from mammo.evaluation.evaluating import write_verdict
     from mammo.evaluation.verdict import verdict, verdict_table
 
     settings = {"resamples": cfg.resamples, "seed": cfg.seed, "reduce": cfg.reduce.value}

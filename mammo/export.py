@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from mammo.command import hydra_main
 from mammo.errors import ConfigError
+from mammo.imports import quick_imports
 from mammo.runs import RunFolder
 
 
@@ -20,7 +21,8 @@ def main(cfg: DictConfig) -> None:
 
     checkpoint_of(run)
     # it imports PyTorch, which takes seconds: an error in the config is told before
-    from mammo.evaluation.exporting import export
+    with quick_imports():
+        from mammo.evaluation.exporting import export
 
     print(export(run, format=cfg.format, output=output))
     print(f"written to {output}, {output.stat().st_size / 1e6:.1f} MB")

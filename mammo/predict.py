@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from mammo.command import hydra_main
 from mammo.errors import ConfigError
+from mammo.imports import quick_imports
 from mammo.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -94,8 +95,10 @@ def _score(
 
 def _network(run: RunFolder, heatmaps: Path | None) -> "tuple[Scorer, Pictures | None]":
     from mammo.data.tasks import CLASSES
-    from mammo.evaluation.heatmaps import Heatmaps
-    from mammo.evaluation.inference import Scorer, open_classifier
+
+    with quick_imports():
+        from mammo.evaluation.heatmaps import Heatmaps
+        from mammo.evaluation.inference import Scorer, open_classifier
     from mammo.evaluation.predicting import Pictures
 
     config = run.config()

@@ -506,6 +506,8 @@ class SweepConfig:
 
 
 def _register() -> None:
+    # Hydra copies all of the store for each group of its help, though it only reads it, a copy of each node
+    ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
     store = ConfigStore.instance()
     doors = {
         "train": TrainConfig,

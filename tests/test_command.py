@@ -1,10 +1,13 @@
 """A user's mistakes on the command line, made for real."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from mammo.config import CONF
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -98,6 +101,32 @@ def test_mistake_is_told_before_slow_imports(tmp_path: Path) -> None:
     code += "except SystemExit: print(sorted({'torch', 'pandas', 'cv2'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_help_of_every_command_is_told_before_slow_imports(tmp_path: Path) -> None:
+    doors = ("train", "sweep", "audit", "prepare", "evaluate", "compare", "predict", "export", "bench")
+    # one after the other in one process, which keeps what any of them imports
+    code = f"""
+import runpy, sys
+for door in {doors}:
+    sys.argv = [door, "--help"]
+    try:
+        if door in ("train", "sweep"):
+            runpy.run_path(f"{REPOSITORY}/{{door}}.py", run_name="__main__")
+        else:
+            runpy.run_module(f"mammo.{{door}}", run_name="__main__")
+    except SystemExit:
+        print(door, "imported", sorted({{"torch", "pandas", "cv2", "optuna"}} & set(sys.modules)))
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    helps = re.split(r"(\w+) imported \[\]\n", result.stdout)
+    assert helps[1::2] == list(doors)
+    for door, text in zip(helps[1::2], helps[::2], strict=False):
+        for group in CONF.iterdir():  # with its choices, and the config with its keys
+            assert not group.is_dir() or group.name == "hydra" or f"\n{group.name}: " in text, door
+        assert "model: _backbone, custom_cnn, inception_resnet_v2, resnet18, resnet34, resnet50, timm" in text
+    assert re.search(r"\ntrainer:\n(  .*\n)*  max_epochs: 14\n", helps[0])
 
 
 def test_every_key_of_data_reaches_a_function() -> None:

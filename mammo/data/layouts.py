@@ -10,12 +10,14 @@ in DICOM headers.
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from mammo.data.sheet import Sheet
@@ -132,7 +134,11 @@ def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
     with ThreadPoolExecutor(_THREADS) as pool:
         while level:
             folders, level = level, []
-            for folder, (inner, links, names) in zip(folders, pool.map(_scan, folders), strict=True):
+            # some at once: a small folder takes less time than handing it to a thread
+            size = math.ceil(len(folders) / (4 * _THREADS))
+            pieces = [folders[first : first + size] for first in range(0, len(folders), size)]
+            scans = chain.from_iterable(pool.map(lambda piece: [_scan(folder) for folder in piece], pieces))
+            for folder, (inner, links, names) in zip(folders, scans, strict=True):
                 fresh = {link: os.path.realpath(link) for link in links}
                 # a link may lead back to a folder above it
                 level += inner + [link for link, target in fresh.items() if target not in seen]

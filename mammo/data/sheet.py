@@ -34,7 +34,7 @@ class Sheet:
         repeated = sorted({name for name in header if name and header.count(name) > 1})
         if repeated:
             raise DataError(f"{path}: column '{repeated[0]}' stands twice; rename or delete one")
-        rows: dict[int, list[str]] = {}
+        rows: dict[int, list[str | None]] = {}
         for number, record in enumerate(records[1:], start=2):
             stripped = [cell.strip() for cell in record]
             if any(stripped[len(header) :]):
@@ -43,9 +43,9 @@ class Sheet:
                     "put quotes around a cell that contains the separator"
                 )
             if any(stripped):
-                rows[number] = (stripped + [""] * len(header))[: len(header)]
-        cells = pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype="string")
-        return cls(path, cells.apply(lambda column: column.mask(column.str.upper().isin(_MISSING))))
+                filled = (stripped + [""] * len(header))[: len(header)]
+                rows[number] = [None if cell.upper() in _MISSING else cell for cell in filled]
+        return cls(path, pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype="string"))
 
     def refuse(self, row: object, problem: str) -> DataError:
         """The error that names file, row and problem."""

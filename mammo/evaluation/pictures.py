@@ -13,8 +13,6 @@ from mammo.evaluation.inference import images_of
 from mammo.evaluation.localisation import predicted_boxes
 from mammo.evaluation.overlays import draw_overlay
 from mammo.evaluation.predictions import Predictions
-from mammo.evaluation.report import figures_of
-from mammo.evaluation.report_page import image_name, public
 from mammo.training.module import MammogramModule
 from mammo.training.scoring import predictions_table
 
@@ -48,6 +46,8 @@ class ValidationPictures(pl.Callback):
             self._draw(trainer, pl_module, trainer.current_epoch)
 
     def _draw(self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int) -> None:
+        from mammo.evaluation.report import figures_of  # and Matplotlib with it, long after the first step
+
         self.drawn = epoch
         assert isinstance(module, MammogramModule)
         data = datamodule_of(trainer)
@@ -72,6 +72,8 @@ class ValidationPictures(pl.Callback):
 
 def _overlays(module: MammogramModule, data: MammogramDataModule, images: int) -> list[np.ndarray]:
     """The same images at each call, with the heat of their class of malignancy."""
+    from mammo.evaluation.report_page import image_name, public
+
     val = data.val
     has_lesion = (~np.isnan(val.boxes[..., 0])).any(axis=1)
     order = np.argsort(~has_lesion, kind="stable")

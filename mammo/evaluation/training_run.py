@@ -7,7 +7,6 @@ from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
 from mammo.evaluation.pictures import ValidationPictures
-from mammo.evaluation.reviewing import conclude
 from mammo.runs import RunFolder
 from mammo.training.fit import fit
 
@@ -35,5 +34,8 @@ def train(
     pictures = ValidationPictures(folder=run_dir / "tensorboard" / "val", every=cfg.trainer.picture_epochs)
     run = fit(cfg, run_dir=run_dir, overrides=overrides, callbacks=[pictures, *callbacks], part_of=part_of)
     if run is not None:
+        # Matplotlib, Jinja and all else that the first step need not wait for
+        from mammo.evaluation.reviewing import conclude
+
         conclude(run, report=cfg.report and not cfg.trainer.fast_dev_run)
     return run

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mammo.errors import MammoError
+from mammo.imports import quick_imports
 from mammo.resume import is_finished, reopen
 from mammo.runs import RunFolder
 from mammo.sweeping.composing import compose_train
@@ -67,7 +68,8 @@ def train_or_go_on(
         if is_finished(run, cfg):
             return run
     # PyTorch and Lightning take seconds to import
-    from mammo.evaluation.training_run import train
+    with quick_imports():
+        from mammo.evaluation.training_run import train
 
     return train(cfg, run_dir=run_dir, overrides=overrides, callbacks=callbacks, part_of=part_of)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo.errors import Ended, MammoError
+from mammo.imports import quick_imports
 from mammo.runs import RunFolder
 from mammo.sweeping.concluding import conclude
 from mammo.sweeping.job import train_or_go_on, write_traceback
@@ -90,7 +91,8 @@ def run_trial(search: Search, number: int, name: str) -> None:
 
 def _trained(search: Search, number: int, name: str) -> dict[str, Any]:
     """Trains a trial's configuration, or goes on where another worker left it."""
-    from mammo.sweeping.reporting import EpochReport, Pruned  # PyTorch takes seconds to import
+    with quick_imports():  # PyTorch takes seconds
+        from mammo.sweeping.reporting import EpochReport, Pruned
 
     runs: list[RunFolder] = []
     for part, overrides in search.runs_of(number):
@@ -119,7 +121,8 @@ def _write_pruned(run: RunFolder, trial: Trial) -> None:
 
 def _tested(run_dir: Path) -> dict[str, Any]:
     """Evaluates a run on its test images, once."""
-    from mammo.evaluation.reviewing import review
+    with quick_imports():
+        from mammo.evaluation.reviewing import review
 
     run = RunFolder(run_dir)
     folder = run.evaluation / "test"

@@ -65,6 +65,33 @@ def test_run_folder_holds_what_the_design_names(trained: Path) -> None:
         assert (trained / "figures" / f"{name}.png").stat().st_size > 5000
 
 
+def test_first_step_waits_for_no_more_than_it_needs(trained: Path, place: Path) -> None:
+    """What makes it quick, whatever the machine; and what it left out is there for those who need it."""
+    code = f"""
+import json, os, runpy, sys
+from mammo.imports import quick_imports
+with quick_imports():
+    import mammo.evaluation.training_run
+from mammo.training.callbacks import FiniteLoss
+
+def stop(*_):
+    late = ["scipy.signal", "matplotlib", "jinja2", "sklearn", "optuna", "onnx", "submitit"]
+    found = [name for name in (*late, "torchmetrics.utilities.plot") if name in sys.modules]
+    import scipy.signal, torch, torchmetrics
+    axes = torchmetrics.MeanMetric().plot(torch.tensor(0.5))[1]
+    median = scipy.signal.medfilt([1.0, 5.0, 2.0])[1]
+    print(json.dumps([found, len(axes.lines), median]), flush=True)
+    os._exit(0)
+
+FiniteLoss.on_train_batch_end = stop
+sys.argv = ["train.py", *{SMALL}, "run_dir=runs/first_step"]
+runpy.run_path({str(REPOSITORY / "train.py")!r}, run_name="__main__")
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == [[], 1, 2.0]
+
+
 def test_score_is_the_best_epochs_of_the_curve(trained: Path) -> None:
     epochs = list(csv.DictReader((trained / "metrics.csv").open()))
     score = json.loads((trained / "run.json").read_text())["score"]["value"]
