@@ -113,9 +113,12 @@ class Precision(StrEnum):
 
 class BenchStage(StrEnum):
     all = "all"
-    loader = "loader"
     prepare = "prepare"
+    loader = "loader"
+    step = "step"
     train = "train"
+    evaluate = "evaluate"
+    startup = "startup"
 
 
 class Unit(StrEnum):

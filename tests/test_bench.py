@@ -12,19 +12,27 @@ TINY = [
     "batches=4",
     "steps=2",
     "warmup=1",
-    "images=5",
+    "images=13",
     "data.patients=20",
     "data.height=64",
     "data.width=48",
     "data.film_scale=2",
     "data.batch_size=4",
 ]
-LIMITS = {"loader": "bare loop", "prepare": "one worker", "train": "bare loop"}
+STAGES = ["prepare", "loader", "step", "train", "evaluate", "startup"]
+RIVALS = {
+    "prepare": {"one worker", "reading, decoding and one resize alone"},
+    "loader": {"DICOM at every epoch", "16-bit PNG", "8-bit JPEG"},
+    "step": {"float32, contiguous"},
+    "train": {"bare loop", "loader", "step"},
+    "evaluate": set(),
+    "startup": set(),
+}
 
 
 def bench(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mammo.bench", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +52,24 @@ def test_all_stages_are_measured_and_told(place: Path) -> None:
     assert machine["threads"] >= 1
     assert machine["overrides"][: len(TINY)] == TINY
     assert {"torch", "pytorch-lightning"} <= set(machine["versions"])
-    assert list(numbers) == ["loader", "prepare", "train"]
+    assert list(numbers) == STAGES
     lines = result.stdout.splitlines()
-    for line, (stage, told) in zip(lines[1:4], numbers.items(), strict=True):
+    for line, (stage, told) in zip(lines[1:7], numbers.items(), strict=True):
         assert line.startswith(stage)
         assert line.endswith(f" {told['ratio']:.3f}")
         assert told["ratio"] == told["images_per_second"] / told["limit"]
         for name in ("images_per_second", "limit"):
             low, high = told[f"{name}_range"]
             assert 0 < low <= told[name] <= high
-        times = 2 if stage == "prepare" else 1
-        assert told["limit"] == times * told["rivals"][LIMITS[stage]]
+        assert set(told["rivals"]) == RIVALS[stage]
+        assert all(speed > 0 for speed in told["rivals"].values())
         assert told["sentence"] in lines
         assert told["sentence"].endswith(" is the bottleneck")
+    alone = numbers["prepare"]["rivals"]["reading, decoding and one resize alone"]
+    assert numbers["prepare"]["limit"] == 2 * alone
+    rivals = numbers["train"]["rivals"]
+    assert numbers["train"]["limit"] == min(rivals["loader"], rivals["step"])
+    assert set(numbers["startup"]["seconds"]) == {"first step", "bare script", "help", "config error"}
     assert not list((place / "cache").glob("bench-*"))
     assert not (place / "runs").exists()
 
@@ -66,7 +79,7 @@ def test_all_stages_are_measured_and_told(place: Path) -> None:
     [
         (
             ["stage=lodaer"],
-            "stage=lodaer: Invalid value 'lodaer', expected one of [all, loader, prepare, train]",
+            f"stage=lodaer: Invalid value 'lodaer', expected one of [all, {', '.join(STAGES)}]",
         ),
         (["repeats=0"], "repeats=0: must be at least 1"),
         (["trainer.devices=2"], "trainer.devices=2: the bench is for one device"),

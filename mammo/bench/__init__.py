@@ -14,8 +14,8 @@
 - evaluate: the training images of a run scored, judged, looked into and reported, as `mammo.evaluate` does;
   against the forward passes alone.
 - startup: from the command to the end of the first optimiser step's checkpoint, of `python train.py` with the
-  bench's overrides and train.py's own defaults, on a prepared store; against a script that imports PyTorch and
-  timm and takes that step. Beside it `--help` and a mistake in the config, in seconds.
+  bench's overrides and train.py's own defaults, on a prepared store; against a script that imports PyTorch
+  and timm and takes that step. Beside it `--help` and a mistake in the config, in seconds.
 
 The rivals of a stage are measured in turn, so that what slows the machine for a while slows all of them.
 """

@@ -13,12 +13,15 @@ from omegaconf import DictConfig
 
 from mammo.command import hydra_main, write_json
 from mammo.errors import ConfigError
+from mammo.imports import quick_imports
 from mammo.runs import git_commit
 
 if TYPE_CHECKING:
-    from mammo.bench.stages import Result
+    from mammo.bench.measuring import Result
 
 _LEAST = {"repeats": 1, "batches": 1, "steps": 1, "warmup": 1, "images": 1}
+# keys that train.py does not know
+_OWN = ("stage", "output", *_LEAST)
 _PACKAGES = ("torch", "pytorch-lightning", "numpy", "opencv-python-headless", "pydicom")
 
 
@@ -28,10 +31,11 @@ def main(cfg: DictConfig) -> None:
     overrides = list(HydraConfig.get().overrides.task)
 
     # they import PyTorch, which takes seconds: an error in the config is told before
-    from mammo.bench.stages import STAGES, Bench
-    from mammo.training.memory import memory_told
+    with quick_imports():
+        from mammo.bench.stages import STAGES, Bench
+        from mammo.training.memory import memory_told
 
-    bench = Bench(cfg)
+    bench = Bench(cfg, [override for override in overrides if override.partition("=")[0] not in _OWN])
     with memory_told(cfg.data, cfg.trainer.accumulate):
         results = [measure(bench) for name, measure in STAGES.items() if cfg.stage in ("all", name)]
     machine = _machine()

@@ -5,8 +5,9 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mammo.bench.measuring import Result, in_turn
 from mammo.evaluation.inference import Scorer, images_of, open_classifier
@@ -20,9 +21,9 @@ def measure_evaluate(cfg: DictConfig, training: Training) -> Result:
     """Of the training images, for the time alone; the network has seen one batch."""
     rows = training.datamodule.train.rows.tolist()
     with tempfile.TemporaryDirectory(prefix="mammo-bench-") as folder:
-        short = cfg.copy()
+        short: Any = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
         short.trainer.update(max_epochs=1, fast_dev_run=True)
-        short.update(resume=None, run_dir=None)
+        short.resume = None
         run = fit(short, run_dir=Path(folder) / "run", overrides=[])
         assert run is not None  # of one process
         scorer = Scorer(

@@ -52,7 +52,8 @@ def loader_speed(cfg: DictConfig, training: Training) -> float:
     """Images per second of one thread, epoch after epoch."""
     data = training.datamodule
     whole = data.train_dataloader()
-    loader = StoreLoader(dataset=data.train, batch_sampler=whole.batch_sampler, threads=1, device=whole.device)
+    order = whole.batch_sampler
+    loader = StoreLoader(dataset=data.train, batch_sampler=order, threads=1, device=whole.device)
     batches: Iterable[Batch] = itertools.chain.from_iterable(itertools.repeat(loader))
     for _ in itertools.islice(batches, 8):
         pass
@@ -62,14 +63,15 @@ def loader_speed(cfg: DictConfig, training: Training) -> float:
 
 
 def _copy(cfg: DictConfig, training: Training) -> float:
-    data, images = training.datamodule, training.store.images
+    data = training.datamodule
     source = training.store.read(data.train.rows[: data.part_size])
     target = np.empty_like(source)
     np.copyto(target, source)
     started = time.perf_counter()
     for _ in range(cfg.batches):
         np.copyto(target, source)
-    return cfg.batches * len(source) / (time.perf_counter() - started) if images.size else 0.0
+    seconds = time.perf_counter() - started
+    return float(cfg.batches * len(source) / seconds)
 
 
 def _batches(items: list[Any], read: Callable[[Any], NDArray[Any]], size: int) -> float:

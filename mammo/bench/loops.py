@@ -1,5 +1,6 @@
-"""The same training steps twice: by Lightning, and by a loop as one would write it by hand."""
+"""Training steps: by Lightning, by a loop as one would write it by hand, and of the bare network."""
 
+import copy
 import itertools
 import time
 from collections.abc import Iterable
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LambdaCallback
+from torch import Tensor
 
 from mammo.data.augment import mixup
 from mammo.data.loader import Batch
@@ -59,10 +62,51 @@ def lightning_speed(cfg: DictConfig, training: Training, run: RunFolder) -> floa
     return clock.images_per_second()
 
 
+def resident(cfg: DictConfig, training: Training) -> Iterable[Batch]:
+    """The first training batch, on the device, again and again."""
+    batch: Any = next(iter(training.datamodule.train_dataloader()))
+    return itertools.repeat({name: value.to(_device(training)) for name, value in batch.items()})  # type: ignore[arg-type]
+
+
+def bare_model_speed(cfg: DictConfig, training: Training, *, plain: bool = False) -> float:
+    """Images per second of the network, loss and optimiser on numbers that are ready.
+
+    Args:
+        cfg: of the bench.
+        training: whose network, loss and optimiser are taken.
+        plain: in float32 and contiguous, instead of as in training.
+    """
+    module, size = training.module, training.datamodule.part_size
+    device = _device(training)
+    dtype = None if plain else _AUTOCAST.get(training.options["precision"])
+    layout = torch.contiguous_format if plain else torch.channels_last
+    # the module itself stays as it is
+    network = copy.deepcopy(module.network).to(device).to(memory_format=layout).train()
+    optimizer = module.build_optimizer(network)
+    images = torch.randn(size, 1, cfg.data.height, cfg.data.width, device=device)
+    images = images.contiguous(memory_format=layout)
+    labels = torch.arange(size, device=device) % 2
+    clock = Clock(cfg)
+    for _ in range(clock.last):
+        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+            loss: Tensor = F.cross_entropy(network(images).float(), labels)
+        if clock.done % cfg.trainer.accumulate == 0:
+            optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if (clock.done + 1) % cfg.trainer.accumulate == 0:
+            optimizer.step()
+        clock.batch_done()
+    return clock.images_per_second()
+
+
+def _device(training: Training) -> str:
+    return "cuda" if training.options["accelerator"] == "gpu" else "cpu"
+
+
 def bare_speed(cfg: DictConfig, training: Training, loader: Iterable[Batch]) -> float:
     """Images per second of the bare loop: same network, optimiser, number format, clipping and batches."""
     module, data = training.module, training.datamodule
-    device = "cuda" if training.options["accelerator"] == "gpu" else "cpu"
+    device = _device(training)
     dtype = _AUTOCAST.get(training.options["precision"])
     torch.use_deterministic_algorithms(cfg.trainer.deterministic, warn_only=True)  # the same kernels
     module.to(device).train()

@@ -51,11 +51,11 @@ def measure_startup(cfg: DictConfig, *, overrides: Sequence[str], composed: Dict
         unit="s",
     )
     first, script = median(seconds["first step"]), median(seconds["bare script"])
-    slower = "importing PyTorch" if script > first / 2 else "importing Lightning, setting up and the checkpoint"
+    slower = "importing PyTorch" if script > first / 2 else "Lightning, the setting up and the checkpoint"
+    told, mistake = median(seconds["help"]), median(seconds["config error"])
     sentence = (
-        f"the first step is done {first:.1f} s after the command, a bare script's after {script:.1f} s; --help "
-        f"takes {median(seconds['help']):.1f} s, a mistake is told in {median(seconds['config error']):.1f} s: "
-        f"{slower} is the bottleneck"
+        f"the first step is done {first:.1f} s after the command, a bare script's after {script:.1f} s, "
+        f"--help after {told:.1f} s, a mistake told after {mistake:.1f} s: {slower} is the bottleneck"
     )
     own, limit = ([images / value for value in seconds[name]] for name in ("first step", "bare script"))
     return Result("startup", own, "bare script", limit, {}, sentence, seconds)

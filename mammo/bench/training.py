@@ -30,8 +30,8 @@ def measure_step(cfg: DictConfig, training: Training) -> Result:
     ratio, times = median(own) / median(bare), median(bare) / median(speeds[plain])
     slower = "the network's own work" if ratio > 0.5 else "scaling and augmentation"
     sentence = (
-        f"a step is {ratio:.2f} times as fast as the bare network's, which is {times:.2f} times as fast as in "
-        f"float32 and contiguous: {slower} is the bottleneck"
+        f"a step is {ratio:.2f} times as fast as the bare network's, and that {times:.2f} times as fast as "
+        f"in float32 and contiguous: {slower} is the bottleneck"
     )
     return Result("step", own, "bare network", bare, {plain: speeds[plain]}, sentence)
 

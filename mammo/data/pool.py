@@ -60,7 +60,7 @@ def in_own_process(call: partial[T]) -> T:
             raise DataError("its decoder died; the file is damaged, or memory is short") from error
 
 
-_writer: ThreadPoolExecutor | None = None  # of a worker
+_writer: ThreadPoolExecutor | None = None  # in a worker
 _written: Future[None] | None = None
 # of mallopt(3)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -72,11 +72,10 @@ def behind(write: Callable[[], None]) -> None:
 
     A worker ends once the last is done; who started the workers must see for himself whether that succeeded.
     """
-    global _writer, _written
-    if multiprocessing.parent_process() is None:
+    global _written
+    if _writer is None:
         write()
         return
-    _writer = _writer or ThreadPoolExecutor(1)
     if _written is not None:
         _written.result()
     _written = _writer.submit(write)
@@ -120,6 +119,8 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 def _start_worker() -> None:
     import cv2
 
+    global _writer
+    _writer = ThreadPoolExecutor(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, without a traceback each
     cv2.setNumThreads(1)
     # else an image's memory goes back to the system, and is cleared anew for the next: a third of the time

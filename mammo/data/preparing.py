@@ -92,7 +92,7 @@ def run_chunks(
             yield records
     for chunk in todo:  # of a worker that died, or could not write, after its last result
         if not marker(folder, chunk).is_file():
-            work(chunk, jobs[chunk * CHUNK : (chunk + 1) * CHUNK], alone=True)
+            work(chunk, jobs[chunk * CHUNK : (chunk + 1) * CHUNK])
 
 
 def prepare_chunk(
@@ -137,10 +137,7 @@ def prepare_chunk(
                 write_rows(folder / "masks.npy", marked, total)
             write_file(marker(folder, chunk), json.dumps(records).encode())
 
-    if alone:
-        write()
-    else:
-        behind(write)
+    behind(write)
     return records
 
 

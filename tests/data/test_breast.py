@@ -1,12 +1,13 @@
 """The breast is found whatever lies around it, and boxes come back to where they were."""
 
+import math
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -146,6 +147,22 @@ def test_a_mask_and_its_box_agree(transform: Transform, data: st.DataObject) -> 
     rows, columns = np.flatnonzero(prepared.any(1)), np.flatnonzero(prepared.any(0))
     found = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
     assert found == pytest.approx(transform.apply_box((x_min, y_min, x_max, y_max)), abs=1)
+
+
+@given(transforms(), st.integers(0, 2**32 - 1), st.floats(0.001, 0.2))
+def test_a_prepared_mask_is_true_where_any_part_was(transform: Transform, seed: int, share: float) -> None:
+    shape = (transform.file_height, transform.file_width)
+    mask = np.random.default_rng(seed).random(shape) < share
+    assume(transform.scale_x <= 1 and transform.scale_y <= 1)
+    content = mask[:, ::-1] if transform.flip else mask
+    content = content[transform.top : transform.bottom, transform.left : transform.right]
+    expected = np.zeros((transform.height, transform.width), bool)
+    for y, x in zip(*np.nonzero(content), strict=True):
+        # the cells that a pixel reaches into, but for a rounding
+        rows = range(int(y * transform.scale_y + 1e-6), math.ceil((y + 1) * transform.scale_y - 1e-6))
+        columns = range(int(x * transform.scale_x + 1e-6), math.ceil((x + 1) * transform.scale_x - 1e-6))
+        expected[rows.start : rows.stop, columns.start : columns.stop] = True
+    np.testing.assert_array_equal(transform.apply_mask(mask), expected)
 
 
 def test_real_mammograms_hang_left_after_preparation(real_dicoms: Path) -> None:

@@ -1,12 +1,18 @@
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from mammo.data.augment import BatchAugment
+from mammo.data.breast import BOX_COLUMNS
 from mammo.data.datamodule import MammogramDataModule
 from mammo.data.order import EpochSampler
+from mammo.data.preparing import allocate
 from mammo.data.splits import Split
 from mammo.data.store import Store
 
@@ -110,7 +116,73 @@ def test_workers_read_the_same(make: Make) -> None:
     assert alone == ahead
 
 
-def test_images_are_not_copied_to_workers(grey_store: Store) -> None:
+def test_memory_is_used_again_once_nothing_refers_to_it(make: Make) -> None:
+    loader = make(loader_workers=1).train_dataloader()
+    batches = iter(loader)
+    kept = next(batches)["image"][1:]  # a view
+    before, place = kept.clone(), kept.data_ptr()
+    taken = [batch["image"].data_ptr() for _ in range(4) for batch in loader]
+    assert (kept == before).all()
+    assert all(abs(other - place) >= kept.nbytes for other in taken)
+    assert len(set(taken)) < len(taken)
+
+
+def test_a_reader_s_error_is_that_of_the_training(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = make(loader_workers=2).train_dataloader()
+    monkeypatch.setattr(loader.dataset.store, "read", lambda *_, **__: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        list(loader)
+
+
+MANY = 100_000
+READ = """
+import resource, sys
+from pathlib import Path
+from mammo.data.order import EpochSampler, PartSampler
+from mammo.data.loader import StoreDataset, StoreLoader
+from mammo.data.store import Store
+store = Store(Path(sys.argv[1]))
+dataset = StoreDataset(store=store, table=store.table, task="pathology")
+order = EpochSampler(labels=dataset.labels, seed=0, balanced=False)
+parts = PartSampler(order, size=16, least=2, rank=0, processes=1)
+loader = StoreLoader(dataset=dataset, batch_sampler=parts, threads=2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+images = 0
+for batch in loader:
+    images += len(batch["label"])
+    if images >= 3000:
+        break
+assert batch["image"].shape == (16, 1, 1152, 896)
+print(len(loader), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_a_hundred_thousand_images_need_the_memory_of_a_few_batches(tmp_path: Path) -> None:
+    """A sparse store of 206 GB, of which 6 GB are read; a batch has 33 MB, six are in hand."""
+    allocate(tmp_path / "images.npy", shape=(MANY, 1152, 896), dtype="uint16")
+    ids = pd.Series([f"i{i}" for i in range(MANY)], dtype="string")
+    pathology = pd.Series(["BENIGN", "MALIGNANT"] * (MANY // 2), dtype="string")
+    table = pd.DataFrame({"image_id": ids, "patient_id": ids, "pathology": pathology, "row": range(MANY)})
+    table.to_parquet(tmp_path / "images.parquet")
+    lesions = pd.DataFrame(
+        {"image_id": ids[:0], **{side: pd.Series(dtype="Float64") for side in BOX_COLUMNS}}
+    )
+    lesions.to_parquet(tmp_path / "lesions.parquet")
+    (tmp_path / "manifest.json").write_text("{}")
+    result = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    batches, megabytes = map(int, result.stdout.split())
+    assert batches == MANY // 16
+    assert megabytes < 500
+
+
+def test_images_are_read_as_the_memory_map_shows_them(grey_store: Store) -> None:
+    rows = [3, 0, 9, 3]
+    np.testing.assert_array_equal(grey_store.read(rows), grey_store.images[rows])
+
+
+def test_images_are_not_copied_to_other_processes(grey_store: Store) -> None:
     import pickle
 
+    grey_store.read([0])
     assert len(pickle.dumps(grey_store)) < 1000

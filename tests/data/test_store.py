@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +300,25 @@ def test_a_really_full_disk(
     ballast.unlink()
     store = prepare(catalog, store=small_disk / "store", workers=0, **SIZE)
     assert digest(store.directory) == digest(finished.directory)
+
+
+def test_what_no_worker_has_written_is_prepared_again(
+    catalog: Catalog, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a worker dies after its last result and before it has written that."""
+
+    chunks = -(-COUNT // preparing.CHUNK)
+    writes: list[Callable[[], None]] = []
+
+    def behind(write: Callable[[], None]) -> None:
+        writes.append(write)
+        if len(writes) > chunks:
+            write()
+
+    monkeypatch.setattr(preparing, "behind", behind)
+    made = prepare(catalog, store=tmp_path, workers=0, **SIZE)
+    assert len(writes) == 2 * chunks
+    assert digest(made.directory) == digest(finished.directory)
 
 
 def test_a_store_that_cannot_be_written(catalog: Catalog, tmp_path: Path) -> None:
