@@ -83,13 +83,14 @@ def _candidate(path: Path, image_shape: tuple[int, int]) -> Mask:
 
 def _two_values(pixels: NDArray[Any]) -> NDArray[np.bool_] | None:
     """True where a two-valued picture has the higher value; None for any other picture."""
+    import cv2
+
     low, high = int(pixels.min()), int(pixels.max())
     if low == high:
         return np.zeros(pixels.shape, bool)
-    # whole numbers of the pixels' own type, which are compared many times faster than floats
-    tenth = (high - low) / 10
-    below, above = pixels.dtype.type(low + int(tenth)), pixels.dtype.type(high - int(tenth))
-    between = np.count_nonzero((pixels > below) & (pixels < above))
+    margin = int((high - low) / 10)
+    # by OpenCV, and of whole numbers: several times faster than what NumPy makes of floats
+    between = cv2.countNonZero(cv2.inRange(pixels, low + margin + 1, high - margin - 1))
     if between > _BETWEEN_TOLERANCE * pixels.size:
         return None
     return np.asarray(pixels > pixels.dtype.type((low + high) // 2))
