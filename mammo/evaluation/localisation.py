@@ -141,13 +141,13 @@ def mark_baselines(
         boxes: K 4 in pixels, rows of NaN for no lesion.
         mask: H W, 0 outside lesions.
         rng: draws the random point.
-        breast: H W; None for `breast_mask` of the pixels, without those of 0.
+        breast: H W; None for `breast_in`.
         tolerance: see `hits`.
 
     Returns:
         `brightest` and `random`.
     """
-    inside = breast_mask(pixels) & (pixels > 0) if breast is None else breast
+    inside = breast_in(pixels) if breast is None else breast
     if not inside.any():
         inside = np.ones_like(inside)
     grey = pixels * inside
@@ -169,6 +169,11 @@ def mark_baselines(
             found=_centres_within(centre, lesions),
         )
     return marks
+
+
+def breast_in(pixels: Pixels) -> NDArray[np.bool_]:
+    """H W, the breast without pixels of 0."""
+    return breast_mask(pixels) & (pixels > 0)
 
 
 def localise(

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mammo.evaluation.inference import images_of
 from mammo.evaluation.localisation import (
     BASELINES,
     Marks,
+    breast_in,
     mark_baselines,
     mark_box,
     mark_heat,
@@ -69,20 +71,25 @@ def look(opened: Opened, *, method: Method, layer: str | None = None, rng: np.ra
     marks: dict[str, list[Marks]] = {name: [] for name in names}
     probability, told = [], []
     starts = range(0, len(opened.rows), scorer.batch_size)
-    for start in tqdm(starts, desc=f"scores and {method}", disable=not sys.stderr.isatty(), leave=False):
-        rows = opened.rows[start : start + scorer.batch_size]
-        seen = scorer.with_heat(images_of(store, rows), heatmaps, classes=_malignant(opened))
-        probability.append(seen.probability.numpy())
-        if seen.boxes is not None:
-            told.append(seen.boxes.numpy())
-        for place, row in enumerate(rows):
-            lesions = boxes[start + place]
-            mask = None if store.masks is None else np.asarray(store.masks[row])
-            marks[method].append(mark_heat(seen.heat[place], lesions, mask))
-            if told:
-                marks["box_head"].append(mark_box(told[-1][place], lesions, seen.heat[place].shape, mask))
-            for name, mark in mark_baselines(store.images[row], lesions, mask, rng=rng).items():
-                marks[name].append(mark)
+    with ThreadPoolExecutor() as pool:
+        for start in tqdm(starts, desc=f"scores and {method}", disable=not sys.stderr.isatty(), leave=False):
+            part = slice(start, start + scorer.batch_size)
+            rows, lesions = opened.rows[part], boxes[part]
+            seen = scorer.with_heat(images_of(store, rows), heatmaps, classes=_malignant(opened))
+            probability.append(seen.probability.numpy())
+            pixels = [store.images[row] for row in rows]
+            masks = [None if store.masks is None else store.masks[row] for row in rows]
+            found = pool.map(mark_heat, seen.heat, lesions, masks)
+            breasts = pool.map(breast_in, pixels)
+            # in the order of the images, for the random points are drawn one after the other
+            for image in zip(pixels, lesions, masks, breasts, strict=True):
+                for name, mark in mark_baselines(*image[:3], breast=image[3], rng=rng).items():
+                    marks[name].append(mark)
+            marks[method] += found
+            if seen.boxes is not None:
+                told.append(seen.boxes.numpy())
+                shapes = [image.shape for image in pixels]
+                marks["box_head"] += map(mark_box, told[-1], lesions, shapes, masks)
     if not any(len(mark.scores) for mark in marks[method]):
         print(
             f"heatmap={method}: every map is empty, as where the network's last map is a single pixel; "
