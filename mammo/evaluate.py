@@ -99,7 +99,7 @@ def _ensemble(cfg: DictConfig, runs: list[RunFolder]) -> "tuple[Predictions, Cal
     fixed = [found for found in map(calibration_of, runs) if found is not None]
     if len(fixed) < len(runs):
         raise ConfigError("run=[...]: a run without calibration cannot be put together with others; leave it")
-    scored = [score_split(run, cfg.split.value, data=cfg.data, tta=cfg.tta.value).predictions for run in runs]
+    scored = [score_split(run, cfg.split.value, data=cfg.data, tta=cfg.tta.value) for run in runs]
     both = zip(fixed, scored, strict=True)
     together = put_together([map_.apply(one) for map_, one in both], split=cfg.split.value)
     held_out = [map_.apply(validation_predictions(run)) for map_, run in zip(fixed, runs, strict=True)]

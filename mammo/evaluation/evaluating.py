@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from mammo.config import arguments_for
@@ -28,26 +30,41 @@ _PREPROCESSING = ("height", "width", "crop", "aspect")
 
 
 @dataclass(frozen=True)
-class Scored:
-    """The images of a split with the scores of a run, as they come from the network.
+class Opened:
+    """The images of a split, and the network of a run that is to score them.
 
     Attributes:
-        predictions: N images.
-        rows: N, theirs in the store.
+        images: N rows of the images table.
+        labels: N, index of the class.
+        classes: of the task.
+        rows: N, in the store.
         store: of the images.
-        scorer: that gave the scores.
+        scorer: of the run.
+        fold: of the run, where the images are its own; else NA.
+        source: what the scores are of.
     """
 
-    predictions: Predictions
+    images: pd.DataFrame
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
     rows: list[int]
     store: Store
     scorer: Scorer
+    fold: Any
+    source: str
+
+    def predictions(self, probability: NDArray[np.float32]) -> Predictions:
+        """The table of the images' scores, N C."""
+        table = predictions_table(
+            self.images, label=self.labels, probability=probability, classes=self.classes
+        )
+        return Predictions(table.reset_index(drop=True).assign(fold=self.fold), self.classes, self.source)
 
 
-def score_split(
+def open_split(
     run: RunFolder, split: SplitName, *, data: DictConfig | None = None, tta: Tta = "none"
-) -> Scored:
-    """Score the images of a split.
+) -> Opened:
+    """Open the images of a split and the network.
 
     Args:
         run: finished.
@@ -75,24 +92,30 @@ def score_split(
         raise DataError(f"split={split}: holds no image; choose another")
     images = table.loc[ids]
     task = config.task.name
-    scorer = Scorer(
-        open_classifier(run),
-        size=(config.data.height, config.data.width),
-        precision=config.trainer.precision,
-        batch_size=config.data.batch_size,
-        tta=tta,
-    )
-    rows = images["row"].tolist()
-    probability = scorer.of_store(store, rows)
-    found = predictions_table(
-        images,
-        label=labels(images, store.lesions, task=task),
-        probability=probability,
+    return Opened(
+        images=images,
+        labels=labels(images, store.lesions, task=task),
         classes=CLASSES[task],
-    ).reset_index(drop=True)
-    fold: Any = config.data.fold if data is None and config.data.split == "kfold" else pd.NA
-    source = f"{run.path} ({split})"
-    return Scored(Predictions(found.assign(fold=fold), CLASSES[task], source), rows, store, scorer)
+        rows=images["row"].tolist(),
+        store=store,
+        scorer=Scorer(
+            open_classifier(run),
+            size=(config.data.height, config.data.width),
+            precision=config.trainer.precision,
+            batch_size=config.data.batch_size,
+            tta=tta,
+        ),
+        fold=config.data.fold if data is None and config.data.split == "kfold" else pd.NA,
+        source=f"{run.path} ({split})",
+    )
+
+
+def score_split(
+    run: RunFolder, split: SplitName, *, data: DictConfig | None = None, tta: Tta = "none"
+) -> Predictions:
+    """The scores of the images of a split, as they come from the network; see `open_split`."""
+    opened = open_split(run, split, data=data, tta=tta)
+    return opened.predictions(opened.scorer.of_store(opened.store, opened.rows))
 
 
 def _as_prepared(data: DictConfig, own: DictConfig) -> DictConfig:
@@ -155,7 +178,7 @@ def validation_predictions(run: RunFolder) -> Predictions:
 def predictions_of(run: RunFolder, split: SplitName) -> Predictions:
     """The scores of a run's split, those of an earlier evaluation where there is one."""
     file = run.evaluation / split / "predictions.csv"
-    return read_predictions(file) if file.exists() else score_split(run, split).predictions
+    return read_predictions(file) if file.exists() else score_split(run, split)
 
 
 def put_together(scored: Sequence[Predictions], *, split: SplitName) -> Predictions:

@@ -30,6 +30,7 @@ Method = Literal["gradcam", "gradcam++", "layercam", "eigencam", "occlusion"]
 
 # Least spread of a map that is not constant, in parts of its maximum: float32 rounds to 6e-8.
 _FLAT = 1e-5
+_GRADIENT_SCALE = 1024.0
 # Occluded copies that go through the network at once.
 _COPIES = 32
 
@@ -102,13 +103,26 @@ class Heatmaps:
             # a copy, for a tensor made in inference mode takes part in no gradient
             targets = torch.as_tensor(target, device=images.device).expand(len(images)).clone()
             if self.method == "occlusion":
-                maps = self._occlude(images, targets)
-            else:
-                features, gradient = self._look(images, targets)
-                maps = _FORMULAS[self.method](features, gradient)
-            size = (images.shape[2], images.shape[3])
-            heat = F.interpolate(maps[:, None].relu(), size, mode="bilinear", align_corners=False)[:, 0]
-            return np.asarray(_scaled(heat).cpu().numpy(), np.float32)
+                return _heat(self._occlude(images, targets), images)
+            return self._explain(images, lambda: (self.classifier(images), targets))
+
+    def of_pass(self, images: Tensor, forward: Callable[[], tuple[Tensor, Tensor]]) -> NDArray[np.float32]:
+        """Heat of each image as calling it gives, from a pass that is made for its logits too.
+
+        Args:
+            images: B 1 H W in [0, 1].
+            forward: runs the classifier on the images, once; gives the logits and the class to explain, B.
+        """
+        with _undisturbed(self.classifier):
+            if self.method != "occlusion":
+                return self._explain(images, forward)
+            with torch.no_grad():
+                _, targets = forward()
+        return self(images, targets)
+
+    def _explain(self, images: Tensor, forward: Callable[[], tuple[Tensor, Tensor]]) -> NDArray[np.float32]:
+        features, gradient = self._look(images, forward)
+        return _heat(_FORMULAS[self.method](features, gradient), images)
 
     def _check_name(self, layer: str) -> None:
         known = [name for name, _ in self.classifier.network.named_modules() if name]
@@ -119,7 +133,7 @@ class Heatmaps:
         meant = near or [name for name, _ in self.classifier.network.named_children()]
         raise ConfigError(f"heatmap_layer={layer}: no such module; the nearest are {', '.join(meant)}")
 
-    def _look(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _look(self, images: Tensor, forward: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """The layer's features and the target logits' gradient by them, both B C h w."""
         if self.layer is None:
             self.layer = _last_map(self.classifier, images[:1])
@@ -133,7 +147,7 @@ class Heatmaps:
 
         handle = self.classifier.network.get_submodule(self.layer).register_forward_hook(cut)
         try:
-            logits = self.classifier(images)
+            logits, targets = forward()
         finally:
             handle.remove()
         if len(seen) != 1:
@@ -145,8 +159,9 @@ class Heatmaps:
         if not logits.requires_grad:
             raise ConfigError(f"heatmap_layer={self.layer}: the scores do not depend on it; name another")
         score = logits.gather(1, targets[:, None]).sum()
-        (gradient,) = torch.autograd.grad(score, seen)
-        return features, self._as_map(gradient, images)
+        # times a power of two, which rounds nothing: gradients of float16 would vanish
+        (gradient,) = torch.autograd.grad(score * _GRADIENT_SCALE, seen)
+        return features, self._as_map(gradient, images) / _GRADIENT_SCALE
 
     def _as_map(self, output: Tensor, images: Tensor) -> Tensor:
         """A layer's output (B C h w, B h w C or B tokens C) as B C h w, float32."""
@@ -260,6 +275,13 @@ _FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "layercam": _layercam,
     "eigencam": _eigencam,
 }
+
+
+def _heat(maps: Tensor, images: Tensor) -> NDArray[np.float32]:
+    """Maps (B h w) at the images' size, what is below 0 left out, each from 0 to 1."""
+    size = (images.shape[2], images.shape[3])
+    heat = F.interpolate(maps[:, None].relu(), size, mode="bilinear", align_corners=False)[:, 0]
+    return np.asarray(_scaled(heat).cpu().numpy(), np.float32)
 
 
 def _scaled(heat: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """A run opened again: its classifier, and the scores that it gives images."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from mammo.data.dicom import Pixels
 from mammo.data.store import Store
 from mammo.data.tasks import CLASSES
 from mammo.errors import ConfigError
+from mammo.evaluation.heatmaps import Heatmaps
 from mammo.models.backbones import build_model
 from mammo.models.box_head import pixel_boxes
 from mammo.models.classifier import Classifier
@@ -24,6 +26,23 @@ Tta = Literal["none", "flips"]
 # of the checkpoint's tensors those that a prediction needs
 _OWN = ("network", "mean", "std")
 _DTYPE = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_FLIPS = ((3,), (2,), (2, 3))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one pass over a batch gives.
+
+    Attributes:
+        probability: B C, float32.
+        heat: B H W, see `Heatmaps`.
+        boxes: B 4, x_min, y_min, x_max, y_max in pixels, where the network has a box head; of the plain
+            images without flips.
+    """
+
+    probability: Tensor
+    heat: NDArray[np.float32]
+    boxes: Tensor | None
 
 
 def open_classifier(run: RunFolder) -> Classifier:
@@ -86,20 +105,52 @@ class Scorer:
 
     def __call__(self, images: Tensor) -> Tensor:
         """B 1 H W in [0, 1] to B C probabilities, float32."""
-        flips: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3)) if self.tta == "flips" else ((),)
         images = images.to(self.device)
         with torch.inference_mode(), self._number_format():
-            parts = [self.classifier(images.flip(axes)).softmax(dim=1) for axes in flips]
-        return torch.stack(parts).mean(dim=0).cpu()
+            plain = self.classifier(images).softmax(dim=1)
+        return self._mean([plain, *self._flipped(images)]).cpu()
 
-    def boxes(self, images: Tensor) -> Tensor:
-        """B 1 H W in [0, 1] to B 4, x_min, y_min, x_max, y_max in pixels, of the plain images without flips.
+    def with_heat(self, images: Tensor, heatmaps: Heatmaps, *, classes: Sequence[int]) -> Seen:
+        """The probabilities that calling it gives, and the heat of the plain images, of one pass.
 
-        Where the network has a box head: `classifier.has_boxes`.
+        The heat is in the number format of the probabilities; that of occlusion in float32, for the falls of
+        probability that it tells are small.
+
+        Args:
+            images: B 1 H W in [0, 1].
+            heatmaps: of the same classifier.
+            classes: the heat is of the likeliest of these.
         """
+        images = images.to(self.device)
+        flipped = self._flipped(images)
+        found: list[Tensor] = []
+        boxes: list[Tensor] = []
+
+        def forward() -> tuple[Tensor, Tensor]:
+            with self._number_format():
+                if self.classifier.has_boxes:
+                    logits, fractions = self.classifier.with_boxes(images)
+                    boxes.append(pixel_boxes(fractions.detach(), (images.shape[2], images.shape[3])).cpu())
+                else:
+                    logits = self.classifier(images)
+            found.append(self._mean([logits.detach().softmax(dim=1), *flipped]))
+            among = torch.tensor(classes, device=self.device)
+            return logits, among[found[0][:, among].argmax(dim=1)]
+
+        heat = heatmaps.of_pass(images, forward)
+        return Seen(found[0].cpu(), heat, boxes[0] if boxes else None)
+
+    def _flipped(self, images: Tensor) -> list[Tensor]:
+        """B C probabilities of each flip that is wanted."""
         with torch.inference_mode(), self._number_format():
-            _, fractions = self.classifier.with_boxes(images.to(self.device))
-        return pixel_boxes(fractions, (images.shape[2], images.shape[3])).cpu()
+            return [
+                self.classifier(images.flip(axes)).softmax(dim=1)
+                for axes in (_FLIPS if self.tta == "flips" else ())
+            ]
+
+    @staticmethod
+    def _mean(parts: list[Tensor]) -> Tensor:
+        return torch.stack(parts).mean(dim=0)
 
     def _number_format(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)

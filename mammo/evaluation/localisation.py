@@ -141,20 +141,20 @@ def mark_baselines(
         boxes: K 4 in pixels, rows of NaN for no lesion.
         mask: H W, 0 outside lesions.
         rng: draws the random point.
-        breast: H W; None for `breast_mask` of the pixels, without those of 0.
+        breast: H W; None for `breast_in`.
         tolerance: see `hits`.
 
     Returns:
         `brightest` and `random`.
     """
-    inside = breast_mask(pixels) & (pixels > 0) if breast is None else breast
+    inside = breast_in(pixels) if breast is None else breast
     if not inside.any():
         inside = np.ones_like(inside)
-    places = np.argwhere(inside)
-    grey = np.where(inside, pixels, 0).astype(np.float32)
+    grey = pixels * inside
+    random = _place(inside, int(rng.integers(np.count_nonzero(inside))))
     # where all is 0, any point of the breast is the brightest
-    points = {"brightest": peak(grey) or tuple(places[0]), "random": tuple(places[rng.integers(len(places))])}
-    heats = {"brightest": grey, "random": inside.astype(np.float32)}
+    points = {"brightest": peak(grey) or _place(inside, 0), "random": random}
+    heats = {"brightest": grey, "random": inside}
     lesions = boxes_there(boxes)
     regions = lesion_regions(lesions, pixels.shape, mask)
     marks = {}
@@ -169,6 +169,11 @@ def mark_baselines(
             found=_centres_within(centre, lesions),
         )
     return marks
+
+
+def breast_in(pixels: Pixels) -> NDArray[np.bool_]:
+    """H W, the breast without pixels of 0."""
+    return breast_mask(pixels) & (pixels > 0)
 
 
 def localise(
@@ -255,13 +260,14 @@ def lesion_regions(
     for region, box in zip(regions, boxes, strict=True):
         left, top = np.maximum(np.floor(box[:2]), 0).astype(int)
         right, bottom = np.maximum(np.ceil(box[2:]), 0).astype(int)
-        region[top:bottom, left:right] = True
-        if mask is not None and (marked := region & (mask > 0)).any():
-            region[...] = marked
+        part = np.s_[top:bottom, left:right]
+        region[part] = True
+        if mask is not None and (marked := mask[part] > 0).any():
+            region[part] = marked
     return regions
 
 
-def peak(heat: NDArray[np.floating[Any]]) -> tuple[int, int] | None:
+def peak(heat: NDArray[Any]) -> tuple[int, int] | None:
     """Row and column of the maximum; of several equal ones, of that nearest to their centre.
 
     Args:
@@ -273,7 +279,8 @@ def peak(heat: NDArray[np.floating[Any]]) -> tuple[int, int] | None:
     highest = heat.max()
     if not highest > 0:
         return None
-    places = np.argwhere(heat == highest)
+    # several times as fast as np.argwhere where few are
+    places = np.stack(np.divmod(np.flatnonzero(heat == highest), heat.shape[1]), axis=1)
     distances = np.square(places - places.mean(axis=0)).sum(axis=1)
     row, column = places[distances.argmin()]
     return int(row), int(column)
@@ -290,6 +297,8 @@ def hits(point: tuple[int, int], regions: NDArray[np.bool_], *, tolerance: float
         regions: K H W.
         tolerance: greatest distance from the nearest pixel of a lesion.
     """
+    if not tolerance:
+        return bool(regions[:, point[0], point[1]].any())
     places = np.argwhere(regions.any(axis=0))
     return bool((np.square(places - np.array(point)).sum(axis=1) <= tolerance**2).any())
 
@@ -313,14 +322,19 @@ def predicted_boxes(heat: NDArray[np.float32], *, share: float = SHARE) -> tuple
     highest = heat.max()
     if not highest > 0:
         return np.zeros((0, 4)), np.zeros(0)
-    hot = (heat >= share * highest) & (heat > 0)
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(hot.astype(np.uint8), connectivity=8)
-    scores = np.zeros(count)
-    np.maximum.at(scores, labels[hot], heat[hot])
-    left, top, width, height, area = statistics.T
-    boxes = np.stack([left, top, left + width, top + height], axis=1).astype(np.float64)
-    order = np.lexsort((-area[1:], -scores[1:])) + 1  # 0 is what is not hot
-    return boxes[order], scores[order]
+    hot = ((heat >= share * highest) & (heat > 0)).view(np.uint8)
+    # within the rectangle around what is hot, for the counting by region costs most
+    x, y, wide, tall = cv2.boundingRect(hot)
+    hot, heat = hot[y : y + tall, x : x + wide], heat[y : y + tall, x : x + wide]
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(hot, connectivity=8)
+    left, top, width, height, area = statistics[1:].T  # without what is not hot
+    boxes = np.stack([left, top, left + width, top + height], axis=1)
+    scores = np.zeros(len(boxes))
+    for index, (x_min, y_min, x_max, y_max) in enumerate(boxes):
+        part = np.s_[y_min:y_max, x_min:x_max]
+        scores[index] = heat[part][labels[part] == index + 1].max()
+    order = np.lexsort((-area, -scores))
+    return boxes[order] + np.array([x, y, x, y], np.float64), scores[order]
 
 
 def best_iou(boxes: Floats, scores: Floats, lesions: Floats) -> float:
@@ -343,7 +357,7 @@ def best_iou(boxes: Floats, scores: Floats, lesions: Floats) -> float:
     return float((shared / (areas - shared)).max())
 
 
-def heat_inside(heat: NDArray[np.floating[Any]], regions: NDArray[np.bool_]) -> float:
+def heat_inside(heat: NDArray[Any], regions: NDArray[np.bool_]) -> float:
     """Share of the heat within lesions, 0 of no heat.
 
     Wang et al. 2020, Score-CAM: score-weighted visual explanations for convolutional neural networks, the
@@ -355,6 +369,13 @@ def heat_inside(heat: NDArray[np.floating[Any]], regions: NDArray[np.bool_]) -> 
     """
     total = heat.sum(dtype=np.float64)
     return float(heat[regions.any(axis=0)].sum(dtype=np.float64) / total) if total > 0 else 0.0
+
+
+def _place(inside: NDArray[np.bool_], number: int) -> tuple[int, int]:
+    """Row and column of the so-manieth pixel inside, from 0, row by row."""
+    before = np.count_nonzero(inside, axis=1).cumsum()
+    row = int(np.searchsorted(before, number, side="right"))
+    return row, int(np.flatnonzero(inside[row])[number - before[row]])
 
 
 def _centres_within(centres: Floats, lesions: Floats) -> NDArray[np.bool_]:

@@ -318,7 +318,7 @@ def draw_figures(figures: Mapping[str, Figure], *, folder: Path) -> dict[str, st
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=150)
+        _save_png(figure, folder / f"{name}.png", dpi=150)
         drawn[name] = svg_text(figure)
         (folder / f"{name}.svg").write_text(drawn[name])
     return drawn
@@ -338,11 +338,19 @@ def curve_figures(run: RunFolder) -> dict[str, Figure]:
     return {name: curve_figure(epochs, name=name) for name in _CURVES if f"val/{name}" in epochs}
 
 
-def draw_curves(run: RunFolder) -> None:
-    """Writes `figures/{loss,auc,accuracy}.png`: training and validation by epoch, from `metrics.csv`."""
+def draw_curves(run: RunFolder) -> dict[str, Figure]:
+    """Writes `figures/{loss,auc,accuracy}.png`, and gives these figures: see `curve_figures`."""
     run.figures.mkdir(exist_ok=True)
-    for name, figure in curve_figures(run).items():
-        figure.savefig(run.figures / f"{name}.png", dpi=120)
+    figures = curve_figures(run)
+    for name, figure in figures.items():
+        _save_png(figure, run.figures / f"{name}.png", dpi=120)
+    return figures
+
+
+def _save_png(figure: Figure, file: Path, *, dpi: int) -> None:
+    """Saves a figure; its layout, which takes as long as drawing it, then stays for the next format."""
+    figure.savefig(file, dpi=dpi)
+    figure.set_layout_engine(None)
 
 
 def readable(name: str, *, lines: bool = False) -> str:

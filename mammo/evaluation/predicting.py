@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mammo.data.dicom import Pixels
 from mammo.data.pool import progress, results
@@ -18,8 +19,6 @@ from mammo.evaluation.journal import Journal
 from mammo.runs import RunFolder
 
 if TYPE_CHECKING:  # they import PyTorch, which is slow: the first images are decoded meanwhile
-    from torch import Tensor
-
     from mammo.evaluation.heatmaps import Heatmaps
     from mammo.evaluation.inference import Scorer
 
@@ -99,10 +98,15 @@ def score_files(
 
                 rows, images = zip(*readable, strict=True)
                 tensor = as_images(np.stack(images))
-                for row, scores in zip(rows, scorer(tensor).tolist(), strict=True):
+                if pictures is None:
+                    probability, heats = scorer(tensor), None
+                else:
+                    seen = scorer.with_heat(tensor, pictures.heatmaps, classes=pictures.malignant)
+                    probability, heats = seen.probability, seen.heat
+                for row, scores in zip(rows, probability.tolist(), strict=True):
                     row["scores"] = scores
-                if pictures is not None:
-                    pictures.draw(tensor.to(scorer.device), images, rows)
+                if pictures is not None and heats is not None:
+                    pictures.draw(heats, images, rows)
             journal.append([row for row, _ in batch])
             advance(len(batch))
 
@@ -127,27 +131,23 @@ class Pictures:
     def __init__(self, folder: Path, *, heatmaps: "Heatmaps", classes: Sequence[str]) -> None:
         self.folder = folder
         self.heatmaps = heatmaps
-        self._malignant = [index for index, name in enumerate(classes) if name.startswith("MALIGNANT")]
+        self.malignant = [index for index, name in enumerate(classes) if name.startswith("MALIGNANT")]
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"heatmaps={folder}: cannot be written: {error.strerror}") from error
 
-    def draw(self, images: "Tensor", pixels: Sequence[Pixels], rows: Sequence[Row]) -> None:
-        """Draw images, B 1 H W in [0, 1] and B times H W as they were prepared.
+    def draw(self, heats: NDArray[np.float32], pixels: Sequence[Pixels], rows: Sequence[Row]) -> None:
+        """Draw images, B times H W as they were prepared, with their heat, B H W.
 
         Raises:
             ConfigError: a picture cannot be written.
         """
-        import torch
-
         from mammo.evaluation.overlays import draw_overlay, save_picture
 
-        targets = [max(self._malignant, key=lambda index: row["scores"][index]) for row in rows]
-        heats = self.heatmaps(images, torch.tensor(targets))
         no_boxes = np.empty((0, 4))
         for row, image, heat in zip(rows, pixels, heats, strict=True):
-            score = sum(row["scores"][index] for index in self._malignant)
+            score = sum(row["scores"][index] for index in self.malignant)
             # not the path, whose folders may be named after patients
             caption = " ".join(filter(None, [row["laterality"], row["view"], f"malignant {score:.3f}"]))
             width = max(_LEAST_WIDTH, image.shape[1])

@@ -16,7 +16,6 @@ from mammo.evaluation.calibration import Calibration
 from mammo.evaluation.page import estimate
 from mammo.evaluation.plots import (
     confusion_figure,
-    curve_figures,
     draw_curves,
     draw_figures,
     froc_figure,
@@ -87,8 +86,7 @@ def write_report(run: RunFolder, *, folder: Path, split: str | None = None) -> P
     shown = " ".join(filter(None, [_SPLITS.get(key, key), variant and f"({variant})"]))
     drawn = draw_figures(figures_of(predictions, metrics, split=shown), folder=folder / "figures")
     if run.metrics.exists():
-        draw_curves(run)
-        drawn |= {name: svg_text(figure) for name, figure in curve_figures(run).items()}
+        drawn |= {name: svg_text(figure) for name, figure in draw_curves(run).items()}
     gallery = _gallery(folder, predictions)
     page = render(
         {

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from omegaconf import DictConfig
 
-from mammo.evaluation.evaluating import SplitName, calibration_of, score_split, write_verdict
+from mammo.evaluation.evaluating import SplitName, calibration_of, open_split, write_verdict
 from mammo.evaluation.heatmaps import Method
 from mammo.evaluation.inference import Tta
-from mammo.evaluation.localisation import localisation_table
-from mammo.evaluation.looking import look
+from mammo.evaluation.localisation import localisation_table, localise
+from mammo.evaluation.looking import look, write_gallery
 from mammo.evaluation.plots import draw_curves
 from mammo.evaluation.predictions import Reduce
 from mammo.evaluation.report import write_report
@@ -52,25 +53,30 @@ def review(
         The tables to print.
     """
     calibration = calibration_of(run)
-    scored = score_split(run, split, data=data, tta=tta)
-    predictions = scored.predictions
+    opened = open_split(run, split, data=data, tta=tta)
+    rng = np.random.default_rng(seed)
+    sight = None if heatmap == "none" else look(opened, method=heatmap, layer=heatmap_layer, rng=rng)
+    predictions = opened.predictions(
+        opened.scorer.of_store(opened.store, opened.rows) if sight is None else sight.probability
+    )
     found: dict[str, Any] = verdict(
         predictions, calibration=calibration, resamples=resamples, seed=seed, reduce=reduce
     )
     told = [verdict_table(found)]
-    write_verdict(folder, predictions=predictions, found=found, calibration=calibration)
-    if heatmap != "none":
-        found["localisation"] = look(
-            scored,
-            method=heatmap,
-            layer=heatmap_layer,
-            threshold=found["image"]["threshold"],
-            folder=folder / "heatmaps",
+    if sight is not None:
+        found["localisation"] = localise(
+            sight.marks,
+            malignant=predictions.malignant,
+            scores=predictions.malignancy,
+            patients=predictions.patients,
+            rng=rng,
             resamples=resamples,
-            seed=seed,
         )
         told.append(localisation_table(found["localisation"]))
-        write_verdict(folder, predictions=predictions, found=found, calibration=calibration)
+    write_verdict(folder, predictions=predictions, found=found, calibration=calibration)
+    if sight is not None:
+        threshold = found["image"]["threshold"]
+        write_gallery(opened, sight, predictions, threshold=threshold, folder=folder / "heatmaps")
     if report:
         told.append(f"report {write_report(run, folder=folder, split=name or split)}")
     return "\n\n".join(told)
