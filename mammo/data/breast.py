@@ -53,8 +53,15 @@ class Transform:
 
         return self._apply(pixels, cv2.INTER_AREA if self._shrinks else cv2.INTER_LINEAR)
 
-    def apply_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Prepare a mask: a prepared pixel is True if any part of it was, so that small lesions survive."""
+    def apply_mask(
+        self, mask: NDArray[np.bool_], *, within: tuple[int, int, int, int] | None = None
+    ) -> NDArray[np.bool_]:
+        """Prepare a mask: a prepared pixel is True if any part of it was, so that small lesions survive.
+
+        Args:
+            mask: H W of the file.
+            within: what `bounding_box` says of it, where that is known.
+        """
         import cv2
 
         if not self._shrinks:
@@ -63,12 +70,13 @@ class Transform:
         if self.flip:
             left, right = self.file_width - right, self.file_width - left
         prepared = np.zeros((self.height, self.width), np.bool_)
-        content = mask[self.top : self.bottom, left:right]
-        inside = bounding_box(content)
-        if inside is not None:  # a lesion is small in its image
-            x_min, y_min, x_max, y_max = inside
+        x_min, y_min, x_max, y_max = within or bounding_box(mask) or (0, 0, 0, 0)
+        # in pixels of the crop
+        x_min, x_max = max(x_min, left) - left, min(x_max, right) - left
+        y_min, y_max = max(y_min, self.top) - self.top, min(y_max, self.bottom) - self.top
+        if x_min < x_max and y_min < y_max:  # a lesion is small in its image
             rows, across = _cells(y_min, y_max, self.scale_y), _cells(x_min, x_max, self.scale_x)
-            part = content[y_min:y_max, x_min:x_max]
+            part = mask[self.top : self.bottom, left:right][y_min:y_max, x_min:x_max]
             part = _any_of(_any_of(part, rows, y_min, self.scale_y).T, across, x_min, self.scale_x).T
             columns = slice(across.start, across.stop)
             if self.flip:
@@ -183,9 +191,12 @@ def _small_mask(pixels: Pixels) -> NDArray[np.uint8]:
 
     tissue = _tissue(pixels)
     # Film edges, labels and scanner streaks are thin; opening takes them away, and off the breast too.
-    size = max(3, round(0.06 * max(tissue.shape)))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    opened = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    radius = max(1.5, 0.03 * max(tissue.shape))
+    # By distances, which take a fifth of the time of a disc moved over the image; outside there is no tissue.
+    framed = cv2.copyMakeBorder(tissue, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    core = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5) >= radius
+    away = cv2.distanceTransform((~core).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
+    opened = (tissue.astype(bool) & (away < radius)).view(np.uint8) if core.any() else np.zeros_like(tissue)
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     if count < 2:
         return np.ones_like(tissue)
@@ -217,8 +228,8 @@ def _tissue(pixels: Pixels) -> NDArray[np.uint8]:
 
     scale = min(1.0, _WORKING_SIZE / max(pixels.shape))
     width, height = (max(1, round(side * scale)) for side in pixels.shape[::-1])
-    # every so many pixels do, for some sixteen still share in each of the copy's, which is smoothed after
-    step = max(1, max(pixels.shape) // (4 * _WORKING_SIZE))
+    # every so many pixels do, for four still share in each of the copy's, which is smoothed after
+    step = max(1, max(pixels.shape) // (2 * _WORKING_SIZE))
     few: Any = np.ascontiguousarray(pixels[::step, ::step])
     small = cv2.resize(few, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     # The square root spreads the dark end, where skin line and background differ.

@@ -53,7 +53,8 @@ def find_mask(candidates: Sequence[Path], *, image_shape: tuple[int, int]) -> Ma
         candidates: Files of the lesion's series: mask, crop, or both, in any order.
         image_shape: Rows and columns of the lesion's image.
     """
-    existing = [path for path in candidates if path.is_file()]
+    # the mask is as large as the image, and so most often the larger file
+    existing = sorted((path for path in candidates if path.is_file()), key=_size, reverse=True)
     if not existing:
         return Mask(None, None, "missing")
     outcomes: list[Mask] = []
@@ -63,6 +64,10 @@ def find_mask(candidates: Sequence[Path], *, image_shape: tuple[int, int]) -> Ma
             return outcomes[-1]
     order: list[MaskStatus] = ["rescaled", "empty", "aspect_differs", "unreadable", "no_mask_among_files"]
     return min(outcomes, key=lambda outcome: order.index(outcome.status))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _candidate(path: Path, image_shape: tuple[int, int]) -> Mask:

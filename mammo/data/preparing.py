@@ -132,9 +132,7 @@ def prepare_chunk(
         with no_space_told(folder, settings, total):
             write_rows(folder / "images.npy", images, total)
             if settings.masks:
-                # A row of zeros stands there already and takes no space on the disk.
-                marked = {row: mask for row, mask in masks.items() if mask.any()}
-                write_rows(folder / "masks.npy", marked, total)
+                write_rows(folder / "masks.npy", masks, total)
             write_file(marker(folder, chunk), json.dumps(records).encode())
 
     behind(write)
@@ -167,8 +165,9 @@ def prepare_image(job: ImageJob, settings: Settings) -> tuple[Pixels, NDArray[np
             found = find_mask(lesion.mask_paths, image_shape=(pixels.shape[0], pixels.shape[1]))
             record["mask_status"] = found.status
             if found.pixels is not None:
-                box = box or bounding_box(found.pixels)
-                masks[value] = transform.apply_mask(found.pixels)
+                within = bounding_box(found.pixels)
+                box = box or within
+                masks[value] = transform.apply_mask(found.pixels, within=within)
                 record["mask_value"] = value
         if box is not None:
             record |= zip(BOX_COLUMNS, transform.apply_box(box), strict=True)
@@ -203,12 +202,18 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_rows(path: Path, rows: Mapping[int, NDArray[Any]], total: int) -> None:
-    """Write images of an .npy file; by write, since a memory map on a full disk would kill the process."""
+    """Write images of an .npy file; by write, since a memory map on a full disk would kill the process.
+
+    The zeros above and below an image's content stand there already, and take no space on the disk.
+    """
     with path.open("r+b") as file:
         for row, pixels in rows.items():
+            lines = np.flatnonzero(pixels.any(1))
+            if not lines.size:
+                continue
             header = _npy_header((total, *pixels.shape), str(pixels.dtype))
-            file.seek(len(header) + row * pixels.nbytes)
-            file.write(np.ascontiguousarray(pixels).data)
+            file.seek(len(header) + row * pixels.nbytes + lines[0] * pixels[0].nbytes)
+            file.write(np.ascontiguousarray(pixels[lines[0] : lines[-1] + 1]).data)
         file.flush()
         os.fsync(file.fileno())
 
