@@ -17,13 +17,19 @@ from mammo.data.breast import Transform, plan
 from mammo.data.catalog import Catalog
 from mammo.data.dicom import read_stored
 from mammo.data.pool import in_own_process
-from mammo.data.preparing import ImageJob, Settings, allocate, run_chunks
+from mammo.data.preparing import CHUNK, ImageJob, Settings, allocate, run_chunks
 from mammo.data.sources import read_catalog
 from mammo.data.store import image_jobs
+from mammo.errors import ConfigError
 
 
 def measure_prepare(cfg: DictConfig) -> Result:
     jobs = image_jobs(_first_images(cfg))
+    if len(jobs) <= 2 * CHUNK:
+        raise ConfigError(
+            f"images={cfg.images}: of the data {len(jobs)} images have a file; two workers need more than "
+            f"{2 * CHUNK} to be measured; give more"
+        )
     settings = Settings(
         height=cfg.data.height,
         width=cfg.data.width,

@@ -1,28 +1,31 @@
-"""The fastest decoder of each compressed transfer syntax, as a plugin of pydicom: those of imagecodecs.
+"""The fastest decoder of each compressed transfer syntax: those of imagecodecs.
 
-Unlike gdcm, which is slower or as fast, none of them takes the process down with a damaged file.
+Unlike gdcm, which is slower or as fast, none of them takes the process down with a damaged file; and pydicom,
+which could call them, would copy what they give.
 """
 
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import uid
+from pydicom.encaps import generate_frames
 
 if TYPE_CHECKING:
-    from pydicom.pixels.decoders.base import DecodeRunner
-
-PLUGIN = "imagecodecs"
+    from pydicom import Dataset
 
 
-def _rle(frame: bytes, runner: "DecodeRunner") -> bytes:
+def _rle(frame: bytes, header: "Dataset") -> NDArray[Any]:
     import imagecodecs
 
+    dtype = f"<u{header.BitsAllocated // 8}"
     # each segment is one byte of all pixels
-    return bytes(imagecodecs.dicomrle_decode(frame, dtype=f"<u{runner.bits_allocated // 8}"))
+    pixels = np.frombuffer(imagecodecs.dicomrle_decode(frame, dtype=dtype), dtype)
+    return pixels.reshape(-1, header.Columns)
 
 
-def _jpeg(frame: bytes, _: "DecodeRunner") -> Any:
+def _jpeg(frame: bytes, _: "Dataset") -> Any:
     import imagecodecs
 
     # libjpeg fills up an image that was cut short, in grey
@@ -31,19 +34,19 @@ def _jpeg(frame: bytes, _: "DecodeRunner") -> Any:
     return imagecodecs.jpeg8_decode(frame)
 
 
-def _jpeg_ls(frame: bytes, _: "DecodeRunner") -> Any:
+def _jpeg_ls(frame: bytes, _: "Dataset") -> Any:
     import imagecodecs
 
     return imagecodecs.jpegls_decode(frame)
 
 
-def _jpeg_2000(frame: bytes, _: "DecodeRunner") -> Any:
+def _jpeg_2000(frame: bytes, _: "Dataset") -> Any:
     import imagecodecs
 
     return imagecodecs.jpeg2k_decode(frame, numthreads=1)
 
 
-_DECODE: dict[uid.UID, Callable[[bytes, "DecodeRunner"], Any]] = {
+DECODERS: dict[uid.UID, Callable[[bytes, "Dataset"], NDArray[Any]]] = {
     uid.RLELossless: _rle,
     uid.JPEGBaseline8Bit: _jpeg,
     uid.JPEGExtended12Bit: _jpeg,
@@ -55,31 +58,24 @@ _DECODE: dict[uid.UID, Callable[[bytes, "DecodeRunner"], Any]] = {
     uid.JPEG2000: _jpeg_2000,
 }
 
-# what pydicom asks of a plugin
-DECODER_DEPENDENCIES = dict.fromkeys(_DECODE, (PLUGIN,))
 
+def decode(header: "Dataset") -> NDArray[Any]:
+    """The stored values, H W, of one grey image in a syntax of `DECODERS`.
 
-def is_available(syntax: str) -> bool:
-    """Whether a transfer syntax is decoded here."""
-    return syntax in _DECODE
-
-
-def decode_frame(frame: bytes, runner: "DecodeRunner") -> bytes | memoryview:
-    """The pixels of an encoded frame, little endian, for pydicom to interpret."""
-    pixels = _DECODE[runner.transfer_syntax](frame, runner)
-    if isinstance(pixels, bytes):
-        return pixels
-    # as wide as the codestream says, which may be less than the header does
-    runner.set_option("bits_allocated", 8 * pixels.itemsize)
-    return memoryview(pixels).cast("B")
-
-
-@functools.cache
-def plugin_for(syntax: uid.UID) -> str:
-    """The name of the plugin to decode a transfer syntax with; empty where pydicom is to choose."""
-    from pydicom.pixels.decoders.base import get_decoder
-
-    if not is_available(syntax):
-        return ""
-    get_decoder(syntax).add_plugin(PLUGIN, (__name__, decode_frame.__name__))
-    return PLUGIN
+    Raises:
+        ValueError: the pixel data are damaged.
+    """
+    frame = next(generate_frames(header.PixelData, number_of_frames=1))
+    try:
+        pixels = DECODERS[header.file_meta.TransferSyntaxUID](frame, header)
+    except Exception as error:  # each library has its own
+        raise ValueError(f"damaged or cut short: {error}") from error
+    if pixels.shape != (header.Rows, header.Columns):
+        raise ValueError("of another size than its header says")
+    if header.get("PixelRepresentation", 0) == 1:
+        # two's complement in the stored bits, whether or not the decoder knew
+        bits = 8 * pixels.itemsize
+        unstored = max(0, bits - header.BitsStored)
+        raised: NDArray[Any] = pixels.view(f"u{pixels.itemsize}") << unstored
+        pixels = raised.view(f"i{pixels.itemsize}") >> unstored
+    return pixels

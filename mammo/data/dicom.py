@@ -152,12 +152,14 @@ def _refuse_other_images(path: Path, header: "Dataset") -> None:
 def _decode_dicom(path: Path, header: "Dataset") -> NDArray[Any]:
     from pydicom.pixels.utils import pixel_array
 
-    from mammo.data.codecs import plugin_for
+    from mammo.data.codecs import DECODERS, decode
 
     syntax = header.file_meta.TransferSyntaxUID
     with _guarded(path, f"its pixels ({syntax.name}) cannot be decoded"):
+        if syntax in DECODERS:
+            return decode(header)
         # a view of the file's bytes where they are not compressed
-        pixels: NDArray[Any] = pixel_array(header, decoding_plugin=plugin_for(syntax), view_only=True)
+        pixels: NDArray[Any] = pixel_array(header, view_only=True)
     return pixels
 
 

@@ -272,11 +272,12 @@ def _fingerprint(catalog: "Catalog", jobs: list[ImageJob], settings: Settings) -
 def _identity(path: Path | None, root: str) -> str:
     if path is None:
         return "no file\n"
+    name = str(path).removeprefix(root)
     try:
         status = path.stat()
     except OSError:
-        return f"{os.path.relpath(path, root)} not found\n"
-    return f"{os.path.relpath(path, root)} {status.st_size} {status.st_mtime_ns}\n"
+        return f"{name} not found\n"
+    return f"{name} {status.st_size} {status.st_mtime_ns}\n"
 
 
 def _refuse_too_many(

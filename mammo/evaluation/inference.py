@@ -165,7 +165,7 @@ class Scorer:
 
 def images_of(store: Store, rows: Sequence[int]) -> Tensor:
     """B 1 H W in [0, 1] from rows of a store."""
-    return as_images(store.images[np.asarray(rows)])
+    return as_images(store.read(rows))
 
 
 def as_images(pixels: Pixels) -> Tensor:

@@ -77,7 +77,7 @@ def look(opened: Opened, *, method: Method, layer: str | None = None, rng: np.ra
             rows, lesions = opened.rows[part], boxes[part]
             seen = scorer.with_heat(images_of(store, rows), heatmaps, classes=_malignant(opened))
             probability.append(seen.probability.numpy())
-            pixels = [store.images[row] for row in rows]
+            pixels = list(store.read(rows))
             masks = [None if store.masks is None else store.masks[row] for row in rows]
             found = pool.map(mark_heat, seen.heat, lesions, masks)
             breasts = pool.map(breast_in, pixels)

@@ -55,14 +55,20 @@ def review(
     calibration = calibration_of(run)
     opened = open_split(run, split, data=data, tta=tta)
     rng = np.random.default_rng(seed)
-    sight = None if heatmap == "none" else look(opened, method=heatmap, layer=heatmap_layer, rng=rng)
-    predictions = opened.predictions(
-        opened.scorer.of_store(opened.store, opened.rows) if sight is None else sight.probability
-    )
+    sight = None
+    if heatmap == "none" or heatmap == "occlusion":
+        probability = opened.scorer.of_store(opened.store, opened.rows)
+    else:
+        sight = look(opened, method=heatmap, layer=heatmap_layer, rng=rng)
+        probability = sight.probability
+    predictions = opened.predictions(probability)
     found: dict[str, Any] = verdict(
         predictions, calibration=calibration, resamples=resamples, seed=seed, reduce=reduce
     )
     told = [verdict_table(found)]
+    write_verdict(folder, predictions=predictions, found=found, calibration=calibration)
+    if heatmap == "occlusion":  # hundreds of passes for each image: the scores are written before
+        sight = look(opened, method=heatmap, layer=heatmap_layer, rng=rng)
     if sight is not None:
         found["localisation"] = localise(
             sight.marks,
@@ -73,8 +79,7 @@ def review(
             resamples=resamples,
         )
         told.append(localisation_table(found["localisation"]))
-    write_verdict(folder, predictions=predictions, found=found, calibration=calibration)
-    if sight is not None:
+        write_verdict(folder, predictions=predictions, found=found, calibration=calibration)
         threshold = found["image"]["threshold"]
         write_gallery(opened, sight, predictions, threshold=threshold, folder=folder / "heatmaps")
     if report:
