@@ -85,6 +85,7 @@ def test_all_stages_are_measured_and_told(place: Path) -> None:
         (["trainer.devices=2"], "trainer.devices=2: the bench is for one device"),
         (["optim.freeze_epochs=1"], "optim.freeze_epochs=1: the bench trains all layers"),
         (["output=nowhere/bench.json"], "output=nowhere/bench.json: its folder does not exist"),
+        ([*TINY, "stage=prepare", "images=8"], "images=8: of the data 8 images have a file"),
         ([*TINY, "stage=loader", "steps=50"], "steps=50: with warmup=1 and data.batch_size=4 this takes 204"),
     ],
 )

@@ -133,10 +133,10 @@ class StoreLoader:
         shape, dtype = (len(places), 1, *images.shape[1:]), images.dtype
         if self._stream is None:
             return self.dataset.read(places, torch.from_numpy(self._memory.take(shape, dtype)))
-        # PyTorch keeps pinned memory, and gives it anew once the copies from it are done
-        pinned = torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True)
-        batch: Any = self.dataset.read(places, pinned)
-        with torch.cuda.stream(self._stream):
+        with torch.cuda.stream(self._stream):  # and its device, for a thread of its own begins with the first
+            # PyTorch keeps pinned memory, and gives it anew once the copies from it are done
+            pinned = torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True)
+            batch: Any = self.dataset.read(places, pinned)
             moved: Any = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
         self._stream.synchronize()
         return moved  # type: ignore[no-any-return]
