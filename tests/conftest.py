@@ -53,6 +53,15 @@ def grey_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder of a file's tests; removed after them unless one failed, for runs are large."""
+    folder, failed = tmp_path_factory.mktemp("place"), request.session.testsfailed
+    yield folder
+    if request.session.testsfailed == failed:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Skips where there is no Chromium."""
     if shutil.which("chromium") is None:

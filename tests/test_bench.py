@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from mammo.bench.measuring import in_turn
+
 TINY = [
-    "repeats=2",
+    "repeats=1",
     "batches=4",
     "steps=2",
     "warmup=1",
@@ -33,12 +36,6 @@ RIVALS = {
 def bench(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mammo.bench", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder in which films and store are made once."""
-    return tmp_path_factory.mktemp("bench")
 
 
 def test_all_stages_are_measured_and_told(place: Path) -> None:
@@ -72,6 +69,18 @@ def test_all_stages_are_measured_and_told(place: Path) -> None:
     assert set(numbers["startup"]["seconds"]) == {"first step", "bare script", "help", "config error"}
     assert not list((place / "cache").glob("bench-*"))
     assert not (place / "runs").exists()
+
+
+def test_rivals_take_turns_and_every_second_time_in_reverse() -> None:
+    calls: list[str] = []
+
+    def rival(name: str) -> float:
+        calls.append(name)
+        return float(len(calls))
+
+    measured = in_turn({name: partial(rival, name) for name in "ab"}, repeats=3)
+    assert "".join(calls) == "abbaab"
+    assert measured == {"a": [1, 4, 5], "b": [2, 3, 6]}
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,13 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from commands import REPOSITORY, command, line
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 EXPERIMENTS = sorted(
     file.stem for file in (REPOSITORY / "conf" / "experiment").glob("*.yaml") if not file.name.startswith("_")
 )
@@ -23,28 +22,16 @@ STUDY = {
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Each experiment, trained to its end in one of two multiruns."""
-    place = tmp_path_factory.mktemp("experiments")
+def runs(place: Path) -> dict[str, Path]:
+    """Each experiment, trained to its end."""
     small = ["data=phantom", "data.patients=24", "data.film_scale=2", "data.height=128", "data.width=96"]
     small += ["data.sample=[8,4,2]", "trainer.max_epochs=1", "report=false"]
-    small += ["hydra.sweep.subdir=${hydra.runtime.choices.experiment}"]
-    custom = [name for name in EXPERIMENTS if "custom" in name]
-    others = [name for name in EXPERIMENTS if "custom" not in name]
-    # there is no network to download weights from
-    runs = {}
-    for folder, names, offline in (("custom", custom, []), ("others", others, ["model.pretrained=false"])):
-        command = [sys.executable, str(REPOSITORY / "train.py"), "-m", f"experiment={','.join(names)}"]
-        result = subprocess.run(
-            [*command, *small, *offline, f"hydra.sweep.dir={folder}"],
-            cwd=place,
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
+    for name in EXPERIMENTS:
+        # there is no network to download weights from
+        offline = [] if "custom" in name else ["model.pretrained=false"]
+        result = command("train", f"experiment={name}", *small, *offline, f"run_dir={name}", folder=place)
         assert result.returncode == 0, result.stderr
-        runs |= {name: place / folder / name for name in names}
-    return runs
+    return {name: place / name for name in EXPERIMENTS}
 
 
 def test_the_studys_experiments_are_all_there() -> None:
@@ -77,15 +64,8 @@ def test_experiment_opens_with_its_command(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(STUDY))
 def test_study_is_as_it_was_described(name: str) -> None:
     """Model, task and what all of its trainings share."""
-    command = [
-        sys.executable,
-        str(REPOSITORY / "train.py"),
-        f"experiment={name}",
-        "data.root=x",
-        "--cfg",
-        "job",
-    ]
-    config = yaml.safe_load(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    shown = line("train", f"experiment={name}", "data.root=x", "--cfg", "job")
+    config = yaml.safe_load(subprocess.run(shown, capture_output=True, text=True, check=True).stdout)
     four = "4class" in name or "prelu" in name
     model = name.removeprefix("study2019_").removesuffix("_4class").removesuffix("_prelu")
     assert config["model"]["name"] == model

@@ -61,7 +61,8 @@ def executed(
         for output in cell.get("outputs", [])
         if output.get("name") == "stdout"
     ]
-    return "".join(printed), json.loads(printed[-1])
+    text = "".join(printed)
+    return text, json.loads(text.splitlines()[-1])
 
 
 def test_there_are_three() -> None:

@@ -22,7 +22,7 @@ def measure_evaluate(cfg: DictConfig, training: Training) -> Result:
     rows = training.datamodule.train.rows.tolist()
     with tempfile.TemporaryDirectory(prefix="mammo-bench-") as folder:
         short: Any = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
-        short.trainer.update(max_epochs=1, fast_dev_run=True)
+        short.trainer.fast_dev_run = True
         short.resume = None
         run = fit(short, run_dir=Path(folder) / "run", overrides=[])
         assert run is not None  # of one process

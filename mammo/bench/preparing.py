@@ -5,7 +5,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +12,7 @@ from omegaconf import DictConfig
 
 from mammo.bench.measuring import Result, in_turn
 from mammo.config import arguments_for
-from mammo.data.breast import Transform, plan
+from mammo.data.breast import plan
 from mammo.data.catalog import Catalog
 from mammo.data.dicom import read_stored
 from mammo.data.pool import in_own_process
@@ -25,10 +24,10 @@ from mammo.errors import ConfigError
 
 def measure_prepare(cfg: DictConfig) -> Result:
     jobs = image_jobs(_first_images(cfg))
-    if len(jobs) <= 2 * CHUNK:
+    if len(jobs) <= 3 * CHUNK:
         raise ConfigError(
             f"images={cfg.images}: of the data {len(jobs)} images have a file; two workers need more than "
-            f"{2 * CHUNK} to be measured; give more"
+            f"{3 * CHUNK} to be measured; give more"
         )
     settings = Settings(
         height=cfg.data.height,
@@ -72,10 +71,6 @@ def _first_images(cfg: DictConfig) -> Catalog:
     return Catalog(images=images, lesions=lesions)
 
 
-def _shape(made: Transform) -> tuple[int, int]:
-    return made.file_height, made.file_width
-
-
 def _alone(jobs: Sequence[ImageJob], settings: Settings) -> float:
     """Images per second of reading, decoding and reducing each file to what is kept of it."""
     import cv2
@@ -90,31 +85,27 @@ def _alone(jobs: Sequence[ImageJob], settings: Settings) -> float:
             crop=settings.crop,
             aspect=settings.aspect,
         )
-        left, right = made.left, made.right
-        if made.flip:
-            left, right = made.file_width - right, made.file_width - left
-        size = (round((right - left) * made.scale_x), round((made.bottom - made.top) * made.scale_y))
-        region = slice(made.top, made.bottom), slice(left, right)
         masks = [path for lesion in job.lesions for path in lesion.mask_paths] if settings.masks else []
-        work.append((job.path, region, size))
+        work.append((job.path, made))
         # of a lesion's files the mask is as large as the image
-        work += [(path, region, size) for path in masks if read_stored(path).shape == _shape(made)]
+        whole = (made.file_height, made.file_width)
+        work += [(path, made) for path in masks if read_stored(path).shape == whole]
     started = time.perf_counter()
-    for path, region, size in work:
-        cv2.resize(read_stored(path)[region], size, interpolation=cv2.INTER_AREA)
+    for path, made in work:
+        size = made.content_shape[::-1]
+        cv2.resize(made.cut(read_stored(path)), size, interpolation=cv2.INTER_AREA)
     return len(jobs) / (time.perf_counter() - started)
 
 
 def _prepare_anew(jobs: Sequence[ImageJob], settings: Settings, beside: Path, *, workers: int) -> float:
-    """Images per second into an empty folder, from when each worker has done a chunk."""
+    """Images per second into an empty folder, while every worker is busy."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir=beside) as name:
         folder = Path(name)
         (folder / "chunks").mkdir()
         for array, dtype in (("images.npy", "uint16"), ("masks.npy", "uint8")):
             allocate(folder / array, shape=(len(jobs), settings.height, settings.width), dtype=dtype)
         chunks = run_chunks(folder, jobs, settings, workers=workers)
-        for _ in islice(chunks, workers):
-            pass
-        started = time.perf_counter()
-        images = sum(len(chunk) for chunk in chunks)
-        return images / (time.perf_counter() - started)
+        ended = [(time.perf_counter(), len(chunk)) for chunk in chunks]
+    # from when each worker has done a chunk to when the first finds none left
+    busy = ended[workers : len(ended) - workers + 1]
+    return sum(images for _, images in busy) / (busy[-1][0] - ended[workers - 1][0])

@@ -66,24 +66,35 @@ class Transform:
 
         if not self._shrinks:
             return self._apply(mask.view(np.uint8), cv2.INTER_NEAREST_EXACT) > 0
-        left, right = (self.left, self.right)
-        if self.flip:
-            left, right = self.file_width - right, self.file_width - left
         prepared = np.zeros((self.height, self.width), np.bool_)
         x_min, y_min, x_max, y_max = within or bounding_box(mask) or (0, 0, 0, 0)
+        left, right = self._file_columns
         # in pixels of the crop
         x_min, x_max = max(x_min, left) - left, min(x_max, right) - left
         y_min, y_max = max(y_min, self.top) - self.top, min(y_max, self.bottom) - self.top
         if x_min < x_max and y_min < y_max:  # a lesion is small in its image
             rows, across = _cells(y_min, y_max, self.scale_y), _cells(x_min, x_max, self.scale_x)
-            part = mask[self.top : self.bottom, left:right][y_min:y_max, x_min:x_max]
+            part = self.cut(mask)[y_min:y_max, x_min:x_max]
             part = _any_of(_any_of(part, rows, y_min, self.scale_y).T, across, x_min, self.scale_x).T
             columns = slice(across.start, across.stop)
             if self.flip:
-                whole = round((right - left) * self.scale_x)
+                whole = self.content_shape[1]
                 columns, part = slice(whole - across.stop, whole - across.start), part[:, ::-1]
             prepared[rows.start : rows.stop, columns] = part
         return prepared
+
+    def cut(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A view of the crop in an array (H W of the file), not flipped."""
+        left, right = self._file_columns
+        return array[self.top : self.bottom, left:right]
+
+    @property
+    def content_shape(self) -> tuple[int, int]:
+        """Rows and columns of the prepared image without its padding."""
+        return (
+            round((self.bottom - self.top) * self.scale_y),
+            round((self.right - self.left) * self.scale_x),
+        )
 
     def apply_box(self, box: Box) -> Box:
         """A box in file pixels to prepared pixels; it is not clipped to the crop."""
@@ -108,6 +119,13 @@ class Transform:
         )
 
     @property
+    def _file_columns(self) -> tuple[int, int]:
+        """The crop's first column and the one after its last, in the file as it is."""
+        if self.flip:
+            return self.file_width - self.right, self.file_width - self.left
+        return self.left, self.right
+
+    @property
     def _shrinks(self) -> bool:
         return self.scale_x <= 1 and self.scale_y <= 1
 
@@ -119,14 +137,8 @@ class Transform:
         """Crop, scale, flip and pad; the flip comes after the scaling, where it costs least."""
         import cv2
 
-        left, right = (self.left, self.right)
-        if self.flip:
-            left, right = self.file_width - right, self.file_width - left
-        content = cv2.resize(
-            array[self.top : self.bottom, left:right],
-            (round((right - left) * self.scale_x), round((self.bottom - self.top) * self.scale_y)),
-            interpolation=interpolation,
-        )
+        size = self.content_shape[::-1]
+        content = cv2.resize(self.cut(array), size, interpolation=interpolation)
         prepared = np.zeros((self.height, self.width), array.dtype)
         rows, columns = content.shape
         prepared[:rows, :columns] = content[:, ::-1] if self.flip else content

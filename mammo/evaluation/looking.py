@@ -15,7 +15,7 @@ from mammo.data.loader import lesion_boxes
 from mammo.errors import ConfigError
 from mammo.evaluation.evaluating import Opened
 from mammo.evaluation.heatmaps import Heatmaps, Method
-from mammo.evaluation.inference import images_of
+from mammo.evaluation.inference import as_images, images_of
 from mammo.evaluation.localisation import (
     BASELINES,
     Marks,
@@ -75,9 +75,9 @@ def look(opened: Opened, *, method: Method, layer: str | None = None, rng: np.ra
         for start in tqdm(starts, desc=f"scores and {method}", disable=not sys.stderr.isatty(), leave=False):
             part = slice(start, start + scorer.batch_size)
             rows, lesions = opened.rows[part], boxes[part]
-            seen = scorer.with_heat(images_of(store, rows), heatmaps, classes=_malignant(opened))
+            pixels = store.read(rows)
+            seen = scorer.with_heat(as_images(pixels), heatmaps, classes=_malignant(opened))
             probability.append(seen.probability.numpy())
-            pixels = list(store.read(rows))
             masks = [None if store.masks is None else store.masks[row] for row in rows]
             found = pool.map(mark_heat, seen.heat, lesions, masks)
             breasts = pool.map(breast_in, pixels)

@@ -89,6 +89,7 @@ def review(
 
 def conclude(run: RunFolder, *, report: bool) -> None:
     """What a training ends with: its curves and, where wanted, the report on its validation images."""
-    draw_curves(run)
     if report:
-        review(run, split="val", folder=run.evaluation / "val")
+        review(run, split="val", folder=run.evaluation / "val")  # whose report draws the curves too
+    else:
+        draw_curves(run)

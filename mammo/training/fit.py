@@ -173,7 +173,7 @@ def training_options(
 ) -> dict[str, Any]:
     """Of `pl.Trainer` in training alone, with the callbacks, which write to the run's folder."""
     return {
-        "max_epochs": cfg.trainer.max_epochs,
+        "max_epochs": 1 if cfg.trainer.fast_dev_run else cfg.trainer.max_epochs,
         "accumulate_grad_batches": cfg.trainer.accumulate,
         "gradient_clip_val": cfg.trainer.gradient_clip,
         "limit_train_batches": 1 if cfg.trainer.fast_dev_run else None,

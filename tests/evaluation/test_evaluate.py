@@ -2,31 +2,22 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from commands import command
 from sklearn.metrics import roc_auc_score
 
 from mammo.evaluation.inference import Scorer
 from mammo.models.backbones import build_model
 from mammo.models.classifier import Classifier
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = [
     "data.patients=60", "data.height=64", "data.width=48", "data.film_scale=2", "data.batch_size=8",
     "model=custom_cnn", "trainer.max_epochs=2", "trainer.precision=float32", "report=false",
 ]  # fmt: skip
-
-
-def command(door: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    program = [str(REPOSITORY / "train.py")] if door == "train" else ["-m", f"mammo.{door}"]
-    return subprocess.run(
-        [sys.executable, *program, *arguments], cwd=folder, capture_output=True, text=True, timeout=600
-    )
 
 
 def told(door: str, *arguments: str, folder: Path) -> str:
@@ -40,15 +31,12 @@ def told(door: str, *arguments: str, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(place: Path) -> Path:
     """A working folder with two finished runs, a and b, that differ in their seed."""
-    folder = tmp_path_factory.mktemp("evaluate")
-    folders = ["hydra.sweep.dir=runs", "hydra.sweep.subdir=${seed}"]
-    result = command("train", "-m", *SMALL, "seed=0,1", *folders, folder=folder)
-    assert result.returncode == 0, result.stderr
-    for seed, name in (("0", "a"), ("1", "b")):
-        (folder / "runs" / seed).rename(folder / "runs" / name)
-    return folder
+    for seed, name in enumerate("ab"):
+        result = command("train", *SMALL, f"seed={seed}", f"run_dir=runs/{name}", folder=place)
+        assert result.returncode == 0, result.stderr
+    return place
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +120,10 @@ def test_flips_and_ensemble_have_folders_of_their_own(evaluated: Path, place: Pa
 
 
 def test_folds_are_put_together_out_of_fold(place: Path) -> None:
-    folds = ["data.split=kfold", "data.folds=3", "data.fold=0,1,2"]
-    folders = ["hydra.sweep.dir=runs/cv", "hydra.sweep.subdir=${data.fold}"]
-    result = command("train", "-m", *SMALL, *folds, *folders, folder=place)
-    assert result.returncode == 0, result.stderr
+    for fold in range(3):
+        folds = ["data.split=kfold", "data.folds=3", f"data.fold={fold}", f"run_dir=runs/cv/{fold}"]
+        result = command("train", *SMALL, *folds, folder=place)
+        assert result.returncode == 0, result.stderr
     result = command("evaluate", "run=[runs/cv/0,runs/cv/1,runs/cv/2]", "output=cv", folder=place)
     assert result.returncode == 0, result.stderr
     table = pd.read_csv(place / "cv" / "predictions.csv")

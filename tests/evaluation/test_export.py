@@ -1,8 +1,6 @@
 """`python -m mammo.export` from the user's side: what other programs read is what PyTorch says."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors
 import torch
+from commands import command
 from torch import nn
 
 from mammo.evaluation.exporting import METADATA, export
@@ -20,7 +19,6 @@ from mammo.runs import RunFolder
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` brings it")
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = [
     "data.patients=20",
     "data.height=64",
@@ -37,21 +35,15 @@ MODELS = ("custom_cnn", "resnet18")
 SIZES = ((64, 48), (75, 101))
 
 
-def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=600
-    )
-
-
-@pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def place(place: Path) -> Path:
     """A working folder with a finished run of each model."""
-    folder = tmp_path_factory.mktemp("export")
-    jobs = ["-m", f"model={','.join(MODELS)}", "hydra.sweep.dir=runs", "hydra.sweep.subdir=${model.name}"]
-    result = command(str(REPOSITORY / "train.py"), *jobs, *SMALL, "trainer.fast_dev_run=true", folder=folder)
-    assert result.returncode == 0, result.stderr
-    (folder / "runs" / "custom_cnn" / "calibration.json").write_text(json.dumps(CALIBRATION))
-    return folder
+    for model in MODELS:
+        choices = [f"model={model}", f"run_dir=runs/{model}", "trainer.fast_dev_run=true"]
+        result = command("train", *SMALL, *choices, folder=place)
+        assert result.returncode == 0, result.stderr
+    (place / "runs" / "custom_cnn" / "calibration.json").write_text(json.dumps(CALIBRATION))
+    return place
 
 
 def run(place: Path, model: str) -> RunFolder:
@@ -98,7 +90,7 @@ def test_onnx_answers_as_pytorch_at_any_size(model: str, place: Path) -> None:
 
 def test_the_command_says_what_it_wrote(place: Path) -> None:
     given = ["run=runs/custom_cnn", "format=onnx", "output=told.onnx"]
-    result = command("-m", "mammo.export", *given, folder=place)
+    result = command("export", *given, folder=place)
     assert (result.returncode, result.stderr) == (0, "")
     first, last = result.stdout.splitlines()
     assert first.startswith("images of any height and width; probabilities at most ")
@@ -170,7 +162,7 @@ def test_mistake_is_told_in_one_sentence(mistake: dict[str, str], sentence: str,
         (unfinished / name).write_bytes((place / "runs" / "resnet18" / name).read_bytes())
     arguments = {"run": "runs/resnet18", "format": "safetensors", "output": "m.file"} | mistake
     given = [f"{key}={value}" for key, value in arguments.items()]
-    result = command("-m", "mammo.export", *given, folder=place)
+    result = command("export", *given, folder=place)
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
     assert sentence in result.stderr

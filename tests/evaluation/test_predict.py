@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import weakref
 from pathlib import Path
@@ -17,6 +16,7 @@ import pydicom
 import pytest
 import torch
 import yaml
+from commands import command, line
 
 from mammo.data.preparing import Settings
 from mammo.data.store import Store
@@ -28,19 +28,9 @@ from mammo.evaluation.journal import Journal
 from mammo.evaluation.predictions import read_predictions
 from mammo.runs import RunFolder
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = ["data.patients=20", "data.height=64", "data.width=48", "data.film_scale=2", "data.batch_size=8"]
 FAST = ["model=custom_cnn", "trainer.max_epochs=1", "trainer.precision=float32", "report=false"]
 SCORES = ["score_BENIGN", "score_MALIGNANT"]
-
-
-def program(door: str, *arguments: str) -> list[str]:
-    called = [str(REPOSITORY / "train.py")] if door == "train" else ["-m", f"mammo.{door}"]
-    return [sys.executable, *called, *arguments]
-
-
-def command(door: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(program(door, *arguments), cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 def predict(*arguments: str, folder: Path) -> str:
@@ -54,13 +44,12 @@ def table(file: Path) -> pd.DataFrame:
     return pd.read_csv(file).set_index("path")
 
 
-@pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def place(place: Path) -> Path:
     """A working folder with the finished run `runs/a`."""
-    folder = tmp_path_factory.mktemp("predict")
-    result = command("train", *SMALL, *FAST, "run_dir=runs/a", folder=folder)
+    result = command("train", *SMALL, *FAST, "run_dir=runs/a", folder=place)
     assert result.returncode == 0, result.stderr
-    run = folder / "runs" / "a"
+    run = place / "runs" / "a"
     calibration = {
         "classes": ["BENIGN", "MALIGNANT"], "method": "platt", "slope": 0.7, "intercept": -0.2,
         "rule": "youden", "target": None, "thresholds": {}, "images": 4, "source": "val",
@@ -68,10 +57,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scores = pd.read_csv(run / "evaluation" / "val" / "predictions.csv")["score_MALIGNANT"]
     calibration["thresholds"] = {"image": scores.median()}  # with images on either side
     (run / "calibration.json").write_text(json.dumps(calibration))
-    return folder
+    return place
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def names(place: Path) -> dict[str, str]:
     """`exams/`, the validation images under new names; which image each is."""
     run = place / "runs" / "a"
@@ -87,7 +76,7 @@ def names(place: Path) -> dict[str, str]:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def scored(place: Path, names: dict[str, str]) -> pd.DataFrame:
     """What came of `exams/` with damaged and other files among them, the table beside."""
     exams = place / "exams"
@@ -231,7 +220,7 @@ def test_a_killed_command_goes_on_where_it_was(place: Path) -> None:
     arguments = ["run=runs/a", "input=many", "batch_size=2"]
     partial = place / "killed.csv.partial"
     process = subprocess.Popen(
-        program("predict", *arguments, "workers=1", "output=killed.csv"), cwd=place, stderr=subprocess.DEVNULL
+        line("predict", *arguments, "workers=1", "output=killed.csv"), cwd=place, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
     while not partial.exists() or partial.read_bytes().count(b"\n") < 5:
@@ -261,7 +250,7 @@ def test_a_killed_command_goes_on_where_it_was(place: Path) -> None:
     assert found[SCORES].to_numpy() == pytest.approx(logits.softmax(1).numpy(), abs=1e-6)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mistakes(place: Path) -> Path:
     """The working folder with what mistakes are made of."""
     for folder in ("runs/unfinished", "empty/.git", "few"):

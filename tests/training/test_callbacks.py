@@ -1,8 +1,6 @@
 """What is checked, switched and written while a network trains."""
 
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from commands import command
 from small import module, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -23,8 +22,6 @@ from mammo.training.checkpoints import Checkpoints
 from mammo.training.hparams import write_hparams
 from mammo.training.module import MammogramModule
 from mammo.training.optim import build_optimizer
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class Spoiled(nn.Module):
@@ -99,15 +96,9 @@ def test_weights_that_are_no_numbers_reach_no_checkpoint(
 
 
 def test_too_great_a_learning_rate_is_told_by_the_command(tmp_path: Path) -> None:
-    line = [
-        sys.executable,
-        str(REPOSITORY / "train.py"),
-        "data.patients=20",
-        "data.height=64",
-        "data.width=48",
-    ]
-    line += ["model=custom_cnn", "optim=sgd", "optim.lr=1e30", "trainer.gradient_clip=null", "run_dir=r"]
-    result = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    settings = ["data.patients=20", "data.height=64", "data.width=48", "model=custom_cnn", "optim=sgd"]
+    settings += ["optim.lr=1e30", "trainer.gradient_clip=null", "run_dir=r"]
+    result = command("train", *settings, folder=tmp_path)
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: the loss is ")

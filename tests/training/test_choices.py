@@ -1,12 +1,10 @@
 """Every choice of every group of the configuration, for one batch."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import REPOSITORY, command
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = [
     "data.patients=20",
     "data.height=64",
@@ -47,16 +45,9 @@ CHOICES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder in which phantom and store are made once."""
-    return tmp_path_factory.mktemp("choices")
-
-
 @pytest.mark.parametrize("choices", CHOICES, ids=" ".join)
 def test_choices_train(choices: list[str], place: Path) -> None:
-    command = [sys.executable, str(REPOSITORY / "train.py"), *SMALL, *choices]
-    result = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600)
+    result = command("train", *SMALL, *choices, folder=place)
     assert result.returncode == 0, result.stderr
 
 

@@ -63,12 +63,6 @@ train.main()
 """
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder in which phantom and store are made once."""
-    return tmp_path_factory.mktemp("ddp")
-
-
 def begin(place: Path, *arguments: str, program: Path = REPOSITORY / "train.py", **environment: str) -> Popen:
     return subprocess.Popen(
         [sys.executable, str(program), *arguments], cwd=place, text=True,

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import hydra
 import pytest
 import torch
+from commands import command, line
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -24,18 +24,11 @@ from mammo.runs import RunFolder
 from mammo.training.checkpoints import Checkpoints
 from mammo.training.fit import fit
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = [
     "data.patients=20", "data.height=64", "data.width=48", "data.batch_size=4", "model=custom_cnn",
     "model.dropout=0.3", "augment=strong", "trainer=cpu", "trainer.precision=float32", "trainer.max_epochs=3",
     "report=false",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder in which phantom and store are made once."""
-    return tmp_path_factory.mktemp("work")
 
 
 class Killed(BaseException):
@@ -131,7 +124,7 @@ def test_killed_after_any_checkpoint_ends_the_same(
     choices: list[str], start: Callable[..., bool], place: Path, tmp_path: Path
 ) -> None:
     """Both within epochs and at their ends, with every state there is."""
-    choices = [*choices, "trainer.checkpoint_steps=2"]
+    choices = [*choices, "trainer.checkpoint_steps=3"]
     assert start(tmp_path / "reference", *choices)
     number = 0
     while True:
@@ -144,22 +137,20 @@ def test_killed_after_any_checkpoint_ends_the_same(
     assert number > 4
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, str(REPOSITORY / "train.py"), *arguments]
-
-
 def test_kill_9_at_random_moments_ends_the_same(place: Path) -> None:
     """Of the real command, three times."""
     choices = [*SMALL, "data.root=phantom", "data.store=store", "trainer.max_epochs=20"]
     choices.append("trainer.checkpoint_steps=1")
     began = time.monotonic()
-    subprocess.run(command(*choices, "run_dir=runs/whole"), cwd=place, check=True)
+    assert command("train", *choices, "run_dir=runs/whole", folder=place).returncode == 0
     seconds = json.loads((place / "runs" / "whole" / "run.json").read_text())["seconds"]
     assert seconds < time.monotonic() - began
     rng = random.Random(0)
     arguments = [*choices, "run_dir=runs/killed"]
     for _ in range(3):
-        with subprocess.Popen(command(*arguments), cwd=place, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            line("train", *arguments), cwd=place, stderr=subprocess.PIPE, text=True
+        ) as process:
             assert process.stderr is not None
             while "validation images" not in process.stderr.readline():
                 assert process.poll() is None
@@ -167,7 +158,7 @@ def test_kill_9_at_random_moments_ends_the_same(place: Path) -> None:
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
         arguments = ["resume=runs/killed"]
-    subprocess.run(command("resume=latest"), cwd=place, check=True)
+    assert command("train", "resume=latest", folder=place).returncode == 0
     assert_same_end(place / "runs" / "killed", place / "runs" / "whole")
     for side in ("train", "val"):
         events = EventAccumulator(str(place / "runs" / "killed" / "tensorboard" / side)).Reload()
@@ -236,8 +227,9 @@ def test_other_images_are_refused(start: Callable[..., bool], place: Path, tmp_p
 
 def test_finished_run_grows_or_says_that_it_is_finished(place: Path) -> None:
     def run(*arguments: str) -> str:
-        line = command(*arguments)
-        return subprocess.run(line, cwd=place, check=True, capture_output=True, text=True).stdout
+        result = command("train", *arguments, folder=place)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     paths = ["data.root=phantom", "data.store=store", "trainer.max_epochs=1", "schedule=constant"]
     run(*SMALL, *paths, "run_dir=runs/grown")

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from commands import REPOSITORY, command
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = [
     "data.patients=20",
     "data.height=64",
@@ -24,20 +24,7 @@ SMALL = [
 ]
 
 
-def command(module: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    program = [str(REPOSITORY / "train.py")] if module == "train" else ["-m", f"mammo.{module}"]
-    return subprocess.run(
-        [sys.executable, *program, *arguments], cwd=folder, capture_output=True, text=True, timeout=600
-    )
-
-
-@pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder in which phantom and store are made once."""
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def trained(place: Path) -> Path:
     result = command("train", *SMALL, "report=true", "run_dir=runs/a", folder=place)
     assert result.returncode == 0, result.stderr
@@ -150,15 +137,18 @@ def test_multirun_gives_a_folder_each(place: Path) -> None:
     names = sorted(path.parent.name for path in (place / "runs" / "m").glob("*/run.json"))
     assert names == ["0-phantom-resnet18", "1-phantom-custom_cnn"]
     for name in names:
-        assert json.loads((place / "runs" / "m" / name / "run.json").read_text())["status"] == "finished"
+        facts = json.loads((place / "runs" / "m" / name / "run.json").read_text())
+        assert (facts["status"], facts["epochs"]) == ("finished", 1)  # of fast_dev_run
 
 
 def test_folds_put_together_score_every_image_once(place: Path) -> None:
     """Each by a network that was not trained on its patient."""
-    jobs = ["-m", "data.split=kfold", "data.folds=3", "data.fold=0,1,2", "hydra.sweep.dir=runs/folds"]
-    result = command("train", *jobs, *SMALL, "model=custom_cnn", folder=place)
-    assert result.returncode == 0, result.stderr
-    runs = sorted((place / "runs" / "folds").glob("*-phantom-custom_cnn"))
+    folds = ["data.split=kfold", "data.folds=3", "model=custom_cnn"]
+    for fold in range(3):
+        choices = [*folds, f"data.fold={fold}", f"run_dir=runs/folds/{fold}"]
+        result = command("train", *SMALL, *choices, folder=place)
+        assert result.returncode == 0, result.stderr
+    runs = sorted((place / "runs" / "folds").iterdir())
     tables = [pd.read_csv(run / "evaluation" / "val" / "predictions.csv") for run in runs]
     for fold, (run, table) in enumerate(zip(runs, tables, strict=True)):
         assert (table["fold"] == fold).all()

@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -12,6 +10,7 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+from commands import command
 from small import module, train
 
 from mammo.data.augment import BatchAugment
@@ -27,7 +26,6 @@ from mammo.models.classifier import Classifier
 from mammo.training.losses import box_loss, largest_lesion
 from mammo.training.module import MammogramModule
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 NO_BOX = [math.nan] * 4
 # by image of 10 x 20 pixels: one lesion; none; two, of which the second is the larger
 BOXES = torch.tensor([[[2.0, 1, 6, 3], NO_BOX], [NO_BOX, NO_BOX], [[0, 0, 2, 2], [10, 5, 20, 10]]])
@@ -171,16 +169,10 @@ SMALL = [
 ]  # fmt: skip
 
 
-def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=600
-    )
-
-
 def test_a_two_headed_run_is_trained_and_its_boxes_are_judged(tmp_path: Path) -> None:
-    trained = command(str(REPOSITORY / "train.py"), *SMALL, folder=tmp_path)
+    trained = command("train", *SMALL, folder=tmp_path)
     assert trained.returncode == 0, trained.stderr
-    judged = command("-m", "mammo.evaluate", "run=run", "split=val", "resamples=100", folder=tmp_path)
+    judged = command("evaluate", "run=run", "split=val", "resamples=100", folder=tmp_path)
     assert judged.returncode == 0, judged.stderr
     metrics = json.loads((tmp_path / "run" / "evaluation" / "val" / "metrics.json").read_text())
     for group in ("malignant", "all"):
