@@ -9,10 +9,14 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 from pages import Browser
 
 from mammo.data.store import Store, prepare
 from mammo.data.tables import read_table
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes is no matter of tests
+settings.load_profile("untimed")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mammo.data.catalog import Catalog
 
 # To be raised with every change that alters a prepared pixel or table: older stores are then not used.
-PREPARATION_VERSION = 2
+PREPARATION_VERSION = 3
 _PACKAGES = ("mammo", "numpy", "opencv-python-headless", "pandas", "pydicom", "imagecodecs")
 
 

@@ -151,7 +151,7 @@ def images(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(images())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_map_equal_to_the_mask_is_perfect(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     boxes, mask, _ = case
     marks = mark_heat(mask.astype(np.float32), boxes, mask)
@@ -161,7 +161,7 @@ def test_a_map_equal_to_the_mask_is_perfect(case: tuple[np.ndarray, np.ndarray, 
 
 
 @given(images())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bounds(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     boxes, mask, heat = case
     marks = mark_heat(heat, boxes, mask)
@@ -293,7 +293,7 @@ def test_candidates_of_equal_rank_come_together() -> None:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_sensitivity_grows_with_the_false_positives_allowed(seed: int) -> None:
     rng = np.random.default_rng(seed)
     marks = []

@@ -141,7 +141,7 @@ def test_the_gallery_by_hand() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), max_size=20), st.integers(0, 25))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_gallery_shows_no_image_twice(images: list[tuple[int, float]], count: int) -> None:
     labels = np.array([label for label, _ in images], np.int64)
     scores = np.array([score for _, score in images], np.float64)

@@ -81,7 +81,7 @@ def best(scores: np.ndarray, labels: np.ndarray, *, least_specificity: int) -> f
 
 
 @given(weighted())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_weights_are_repetitions(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, labels, weights = case
     found = BinaryMetrics(scores, labels, threshold=THRESHOLD)(weights)
@@ -194,7 +194,6 @@ RANKS += ["sensitivity_at_90_specificity", "specificity_at_80_sensitivity", "spe
 
 
 @given(weighted())
-@settings(deadline=None)
 def test_ranks_alone_decide(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, labels, weights = case
     found = BinaryMetrics(scores, labels)(weights)
@@ -204,7 +203,6 @@ def test_ranks_alone_decide(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> 
 
 
 @given(weighted(), st.randoms())
-@settings(deadline=None)
 def test_the_order_of_the_rows_changes_nothing(case: tuple[np.ndarray, ...], random) -> None:
     scores, labels, weights = case
     order = list(range(len(scores)))
@@ -258,7 +256,6 @@ def multiclass(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(multiclass())
-@settings(deadline=None)
 def test_four_classes_with_weights_are_repetitions(case: tuple[np.ndarray, ...]) -> None:
     scores, labels, weights = case
     found = MulticlassMetrics(scores, labels, tuple("abcd"))(weights)
