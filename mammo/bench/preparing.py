@@ -24,10 +24,10 @@ from mammo.errors import ConfigError
 
 def measure_prepare(cfg: DictConfig) -> Result:
     jobs = image_jobs(_first_images(cfg))
-    if len(jobs) <= 3 * CHUNK:
+    if len(jobs) <= 2 * CHUNK:
         raise ConfigError(
             f"images={cfg.images}: of the data {len(jobs)} images have a file; two workers need more than "
-            f"{3 * CHUNK} to be measured; give more"
+            f"{2 * CHUNK} to be measured; give more"
         )
     settings = Settings(
         height=cfg.data.height,
@@ -98,7 +98,7 @@ def _alone(jobs: Sequence[ImageJob], settings: Settings) -> float:
 
 
 def _prepare_anew(jobs: Sequence[ImageJob], settings: Settings, beside: Path, *, workers: int) -> float:
-    """Images per second into an empty folder, while every worker is busy."""
+    """Images per second into an empty folder, from when each worker has done a chunk to the last chunk."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir=beside) as name:
         folder = Path(name)
         (folder / "chunks").mkdir()
@@ -106,6 +106,4 @@ def _prepare_anew(jobs: Sequence[ImageJob], settings: Settings, beside: Path, *,
             allocate(folder / array, shape=(len(jobs), settings.height, settings.width), dtype=dtype)
         chunks = run_chunks(folder, jobs, settings, workers=workers)
         ended = [(time.perf_counter(), len(chunk)) for chunk in chunks]
-    # from when each worker has done a chunk to when the first finds none left
-    busy = ended[workers : len(ended) - workers + 1]
-    return sum(images for _, images in busy) / (busy[-1][0] - ended[workers - 1][0])
+    return sum(images for _, images in ended[workers:]) / (ended[-1][0] - ended[workers - 1][0])
