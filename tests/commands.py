@@ -1,7 +1,6 @@
 """The project's commands as a user gives them: `python train.py ...`, `python -m mammo.evaluate ...`."""
 
 import atexit
-import contextlib
 import multiprocessing
 import os
 import runpy
@@ -65,5 +64,4 @@ def _run(program: list[str], folder: Path, environment: dict[str, str], streams:
             sys.path.insert(0, str(Path(program[0]).parent))
             runpy.run_path(program[0], run_name="__main__")
     finally:
-        with contextlib.suppress(Exception):  # which are told
-            atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # which multiprocessing leaves out
