@@ -21,6 +21,16 @@ settings.load_profile("untimed")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+# of the longest files, in this order
+_SLOW = ("training", "sweeping", "slurm", "tests", "evaluation")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow files first, lest one of the workers that share them out be left with a slow one at the end."""
+    ranks = {name: rank for rank, name in enumerate(_SLOW)}
+    items.sort(key=lambda item: ranks.get(item.path.parent.name, len(ranks)))
+
+
 @pytest.fixture(scope="session")
 def cbis_ddsm_files() -> Path:
     """Folder with the four official case files and, optionally, `mass800/`; skips where it is absent."""

@@ -132,7 +132,7 @@ class Disturbed:
 @pytest.fixture(scope="module")
 def disturbed(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
     place = tmp_path_factory.mktemp("disturbed")
-    settings = [*SMALL, "trainer.max_epochs=150", "trainer.gradient_clip=null"]
+    settings = [*SMALL, "trainer.max_epochs=80", "trainer.gradient_clip=null"]
     multirun = Multirun(slurm, place, *settings, "optim.lr=1e-3,1e-3,1e-3,1e30")
     ids = multirun.ids()
     multirun.wait_for(lambda: all(multirun.epochs(number) > 5 for number in range(3)))
@@ -192,7 +192,7 @@ def test_jobs_belong_to_their_multirun_and_share_a_store(disturbed: Disturbed) -
     for number, lr in enumerate([*3 * ["0.001"], "1e+30"]):
         job = facts(multirun.job(number))
         assert job["part_of"] == str(multirun.folder)
-        assert {f"optim.lr={lr}", "trainer.max_epochs=150"} <= set(job["overrides"])
+        assert {f"optim.lr={lr}", "trainer.max_epochs=80"} <= set(job["overrides"])
         assert job["device"].startswith("CPU, 1 threads")
         assert "preparing" not in multirun.log(number)
     assert multirun.told.count("preparing: 52 of 52") == 1
