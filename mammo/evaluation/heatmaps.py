@@ -229,7 +229,7 @@ def to_file_pixels(heat: NDArray[np.float32], transform: Transform) -> NDArray[n
     import cv2
 
     height, width = transform.bottom - transform.top, transform.right - transform.left
-    rows, columns = round(height * transform.scale_y), round(width * transform.scale_x)
+    rows, columns = transform.content_shape
     content = cv2.resize(heat[:rows, :columns], (width, height), interpolation=cv2.INTER_LINEAR)
     flipped = np.zeros((transform.file_height, transform.file_width), np.float32)
     flipped[transform.top : transform.bottom, transform.left : transform.right] = content

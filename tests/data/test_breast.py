@@ -149,7 +149,7 @@ def test_a_mask_and_its_box_agree(transform: Transform, data: st.DataObject) -> 
     assert found == pytest.approx(transform.apply_box((x_min, y_min, x_max, y_max)), abs=1)
 
 
-@given(transforms(), st.integers(0, 2**32 - 1), st.floats(0.001, 0.05))
+@given(transforms(), st.integers(0, 2**32 - 1), st.floats(0.001, 0.2))
 def test_a_prepared_mask_is_true_where_any_part_was(transform: Transform, seed: int, share: float) -> None:
     shape = (transform.file_height, transform.file_width)
     mask = np.random.default_rng(seed).random(shape) < share
