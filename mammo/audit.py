@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mammo.command import hydra_main, write_json
-from mammo.config import arguments_for
+from mammo.config.checks import arguments_for
+from mammo.config.command import hydra_main, write_json
 
 _SPLITS = ("", "train", "test")
 _TYPES = ("", "mass", "calcification", "both")
@@ -17,7 +17,7 @@ _COLUMNS = ("images", "malignant_images", "patients", "lesions", "malignant_lesi
 @hydra_main("audit")
 def main(cfg: DictConfig) -> None:
     from mammo.data.inventory import inventory
-    from mammo.data.sources import read_catalog
+    from mammo.data.sources.reader import read_catalog
 
     catalog = read_catalog(**arguments_for(read_catalog, cfg.data))
     counts = inventory(catalog, **arguments_for(inventory, cfg.data))

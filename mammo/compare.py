@@ -4,9 +4,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mammo.command import hydra_main
+from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
-from mammo.imports import quick_imports
+from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder
 
 
@@ -18,9 +18,9 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(f"runs={list(cfg.runs)}: give two different folders or more")
 
     with quick_imports():
-        from mammo.evaluation.comparison import compare, comparison_table
-        from mammo.evaluation.comparison_page import write_comparison
-        from mammo.evaluation.evaluating import predictions_of
+        from mammo.evaluation.evaluation_files import predictions_of
+        from mammo.evaluation.report.comparison_report import write_comparison
+        from mammo.evaluation.statistics.comparison import compare, comparison_table
 
     predictions = {name: predictions_of(run, cfg.split) for name, run in zip(names, runs, strict=True)}
     found = compare(predictions, unit=cfg.unit, reduce=cfg.reduce, resamples=cfg.resamples, seed=cfg.seed)

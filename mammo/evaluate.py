@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mammo.command import hydra_main
+from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
-from mammo.imports import quick_imports
+from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder, dated
 
 if TYPE_CHECKING:
-    from mammo.evaluation.calibration import Calibration
     from mammo.evaluation.predictions import Predictions
+    from mammo.evaluation.statistics.calibration import Calibration
 
 
 @hydra_main("evaluate")
@@ -24,17 +24,17 @@ def main(cfg: DictConfig) -> None:
 
     # they import PyTorch, which takes seconds: an error in the config is told before
     with quick_imports():
-        from mammo.evaluation.evaluating import write_verdict
-    from mammo.evaluation.verdict import verdict, verdict_table
+        from mammo.evaluation.evaluation_files import write_evaluation
+    from mammo.evaluation.statistics.performance import measure_performance, performance_table
 
     settings = {"resamples": cfg.resamples, "seed": cfg.seed, "reduce": cfg.reduce.value}
     folder = Path(cfg.output) if cfg.output is not None else _folder(cfg, runs)
     if len(runs) == 1 and folder is not None:
-        from mammo.evaluation.reviewing import review
+        from mammo.evaluation.run_evaluation import evaluate_run
 
         choices = {key: cfg[key].value for key in ("split", "tta", "heatmap")}
         print(
-            review(
+            evaluate_run(
                 runs[0],
                 folder=folder,
                 data=cfg.data,
@@ -47,10 +47,10 @@ def main(cfg: DictConfig) -> None:
         )
     else:
         predictions, calibration = _ensemble(cfg, runs) if runs else _read(cfg)
-        found = verdict(predictions, calibration=calibration, **settings)
-        print(verdict_table(found))
+        found = measure_performance(predictions, calibration=calibration, **settings)
+        print(performance_table(found))
         if folder is not None:
-            write_verdict(folder, predictions=predictions, found=found, calibration=calibration)
+            write_evaluation(folder, predictions=predictions, found=found, calibration=calibration)
     if folder is not None:
         print(f"written to {folder}")
 
@@ -79,8 +79,8 @@ def _name(cfg: DictConfig) -> str:
 
 def _read(cfg: DictConfig) -> "tuple[Predictions, Calibration | None]":
     """A table, with the calibration that stands beside it."""
-    from mammo.evaluation.calibration import read_calibration
     from mammo.evaluation.predictions import read_predictions
+    from mammo.evaluation.statistics.calibration import read_calibration
 
     file = Path(cfg.predictions)
     return read_predictions(file), read_calibration(file.parent)
@@ -88,22 +88,18 @@ def _read(cfg: DictConfig) -> "tuple[Predictions, Calibration | None]":
 
 def _ensemble(cfg: DictConfig, runs: list[RunFolder]) -> "tuple[Predictions, Calibration]":
     """Scores of several runs, and what their validation images fix for them together."""
-    from mammo.evaluation.calibration import fit_calibration
-    from mammo.evaluation.evaluating import (
-        calibration_of,
-        put_together,
-        score_split,
-        validation_predictions,
-    )
+    from mammo.evaluation.evaluation_files import calibration_of, combine_predictions, validation_predictions
+    from mammo.evaluation.split_scoring import score_split
+    from mammo.evaluation.statistics.calibration import fit_calibration
 
     fixed = [found for found in map(calibration_of, runs) if found is not None]
     if len(fixed) < len(runs):
         raise ConfigError("run=[...]: a run without calibration cannot be put together with others; leave it")
     scored = [score_split(run, cfg.split.value, data=cfg.data, tta=cfg.tta.value) for run in runs]
     both = zip(fixed, scored, strict=True)
-    together = put_together([map_.apply(one) for map_, one in both], split=cfg.split.value)
+    together = combine_predictions([map_.apply(one) for map_, one in both], split=cfg.split.value)
     held_out = [map_.apply(validation_predictions(run)) for map_, run in zip(fixed, runs, strict=True)]
-    return together, fit_calibration(put_together(held_out, split="val"))
+    return together, fit_calibration(combine_predictions(held_out, split="val"))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mammo.command import hydra_main
+from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
-from mammo.imports import quick_imports
+from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder
 
 
@@ -17,12 +17,12 @@ def main(cfg: DictConfig) -> None:
         reason = "is a folder" if output.is_dir() else "its folder does not exist"
         raise ConfigError(f"output={output}: {reason}; name a file, such as model.{cfg.format}")
 
-    from mammo.evaluation.predicting import checkpoint_of
+    from mammo.evaluation.prediction.file_scoring import checkpoint_of
 
     checkpoint_of(run)
     # it imports PyTorch, which takes seconds: an error in the config is told before
     with quick_imports():
-        from mammo.evaluation.exporting import export
+        from mammo.evaluation.model_export import export
 
     print(export(run, format=cfg.format, output=output))
     print(f"written to {output}, {output.stat().st_size / 1e6:.1f} MB")

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from mammo.command import hydra_main
+from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
-from mammo.imports import quick_imports
+from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder
 
 if TYPE_CHECKING:
-    from mammo.evaluation.incoming import Files
-    from mammo.evaluation.inference import Scorer
-    from mammo.evaluation.journal import Journal
-    from mammo.evaluation.predicting import Pictures
+    from mammo.evaluation.prediction.file_scoring import Pictures
+    from mammo.evaluation.prediction.input_files import Files
+    from mammo.evaluation.prediction.prediction_log import Journal
+    from mammo.evaluation.scoring import Scorer
 
 
 @hydra_main("predict")
@@ -27,9 +27,9 @@ def main(cfg: DictConfig) -> None:
     run = RunFolder.find(cfg.run, key="run")
 
     from mammo.data.tasks import CLASSES
-    from mammo.evaluation.incoming import find_files
-    from mammo.evaluation.journal import Journal, write_table
-    from mammo.evaluation.predicting import identity_of, not_yet
+    from mammo.evaluation.prediction.file_scoring import identity_of, not_yet
+    from mammo.evaluation.prediction.input_files import find_files
+    from mammo.evaluation.prediction.prediction_log import Journal, write_table
 
     output, heatmaps = Path(cfg.output), None if cfg.heatmaps is None else Path(cfg.heatmaps)
     ours = [output, *Journal.beside(output), *([] if heatmaps is None else [heatmaps])]
@@ -53,7 +53,7 @@ def main(cfg: DictConfig) -> None:
 
 def _fixed(run: RunFolder) -> dict[str, Any]:
     """Calibration and threshold of the run; says what stands in for them where there are none."""
-    from mammo.evaluation.calibration import read_calibration
+    from mammo.evaluation.statistics.calibration import read_calibration
 
     calibration = read_calibration(run.path)
     if calibration is None:
@@ -77,8 +77,8 @@ def _score(
     journal: "Journal",
     heatmaps: Path | None,
 ) -> None:
-    from mammo.data.preparing import Settings
-    from mammo.evaluation.predicting import score_files
+    from mammo.data.store.store_building import Settings
+    from mammo.evaluation.prediction.file_scoring import score_files
 
     data = run.config()["data"]
     preparation = {key: data[key] for key in ("height", "width", "crop", "aspect")}
@@ -97,9 +97,9 @@ def _network(run: RunFolder, heatmaps: Path | None) -> "tuple[Scorer, Pictures |
     from mammo.data.tasks import CLASSES
 
     with quick_imports():
-        from mammo.evaluation.heatmaps import Heatmaps
-        from mammo.evaluation.inference import Scorer, open_classifier
-    from mammo.evaluation.predicting import Pictures
+        from mammo.evaluation.explain.heatmaps import Heatmaps
+        from mammo.evaluation.scoring import Scorer, open_classifier
+    from mammo.evaluation.prediction.file_scoring import Pictures
 
     config = run.config()
     scorer = Scorer(

@@ -2,14 +2,14 @@
 
 from omegaconf import DictConfig
 
-from mammo.command import hydra_main
-from mammo.config import arguments_for
+from mammo.config.checks import arguments_for
+from mammo.config.command import hydra_main
 
 
 @hydra_main("prepare")
 def main(cfg: DictConfig) -> None:
-    from mammo.data.sources import read_catalog
-    from mammo.data.store import prepare
+    from mammo.data.sources.reader import read_catalog
+    from mammo.data.store.store import prepare
 
     catalog = read_catalog(**arguments_for(read_catalog, cfg.data))
     store = prepare(catalog, **arguments_for(prepare, cfg.data))

@@ -9,16 +9,15 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.commands import REPOSITORY
+from helpers.pages import Browser
 from hypothesis import settings
-from pages import Browser
 
-from mammo.data.store import Store, prepare
-from mammo.data.tables import read_table
+from mammo.data.sources.csv_dataset import read_table
+from mammo.data.store.store import Store, prepare
 
 settings.register_profile("untimed", deadline=None)  # how long an example takes is no matter of tests
 settings.load_profile("untimed")
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 # of the longest files, in this order

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from commands import REPOSITORY, command, line
+from helpers.commands import REPOSITORY, command, line
 
 EXPERIMENTS = sorted(
     file.stem for file in (REPOSITORY / "conf" / "experiment").glob("*.yaml") if not file.name.startswith("_")

@@ -7,11 +7,11 @@ from typing import Any
 
 import nbformat
 import pytest
+from helpers.commands import REPOSITORY
 from nbclient import NotebookClient
 
 from mammo.runs import RunFolder
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 SMALL = [
     "model=custom_cnn", "data.patients=40", "data.height=64", "data.width=48", "data.film_scale=2",

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mammo.command import hydra_main, write_json
+from mammo.config.command import hydra_main, write_json
 from mammo.errors import ConfigError
-from mammo.imports import quick_imports
+from mammo.fast_imports import quick_imports
 from mammo.runs import git_commit
 
 if TYPE_CHECKING:
-    from mammo.bench.measuring import Result
+    from mammo.bench.measurement import Result
 
 _LEAST = {"repeats": 1, "batches": 1, "steps": 1, "warmup": 1, "images": 1}
 # keys that train.py does not know
@@ -33,10 +33,10 @@ def main(cfg: DictConfig) -> None:
     # they import PyTorch, which takes seconds: an error in the config is told before
     with quick_imports():
         from mammo.bench.stages import STAGES, Bench
-        from mammo.training.memory import memory_told
+        from mammo.training.batch_memory import explain_out_of_memory
 
     bench = Bench(cfg, [override for override in overrides if override.partition("=")[0] not in _OWN])
-    with memory_told(cfg.data, cfg.trainer.accumulate):
+    with explain_out_of_memory(cfg.data, cfg.trainer.accumulate):
         results = [measure(bench) for name, measure in STAGES.items() if cfg.stage in ("all", name)]
     machine = _machine()
     print(_table(results))

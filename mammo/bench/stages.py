@@ -7,13 +7,13 @@ from functools import cached_property
 from hydra import compose
 from omegaconf import DictConfig
 
-from mammo.bench.evaluating import measure_evaluate
-from mammo.bench.loading import measure_loader
-from mammo.bench.measuring import Result
-from mammo.bench.preparing import measure_prepare
-from mammo.bench.starting import measure_startup
-from mammo.bench.training import measure_step, measure_train
-from mammo.command import own_hydra
+from mammo.bench.evaluate_stage import measure_evaluate
+from mammo.bench.loader_stage import measure_loader
+from mammo.bench.measurement import Result
+from mammo.bench.prepare_stage import measure_prepare
+from mammo.bench.startup_stage import measure_startup
+from mammo.bench.step_stages import measure_step, measure_train
+from mammo.config.composition import own_hydra
 from mammo.errors import ConfigError
 from mammo.training.setup import Training, set_up
 

@@ -107,7 +107,7 @@ def _leak(images: pd.DataFrame) -> dict[str, Any]:
 
 def _masks(images: pd.DataFrame, lesions: pd.DataFrame, workers: int) -> dict[str, Any]:
     """Lesions by what became of their ROI mask; `no_image` where the image is missing or unreadable."""
-    from mammo.data.masks import MaskStatus
+    from mammo.data.images.masks import MaskStatus
 
     path_of = images.set_index("image_id")["path"]
     tasks = [
@@ -125,7 +125,7 @@ def _masks(images: pd.DataFrame, lesions: pd.DataFrame, workers: int) -> dict[st
 
 
 def _mask_status(task: tuple[Any, Any]) -> str:
-    from mammo.data.masks import find_mask
+    from mammo.data.images.masks import find_mask
 
     image, candidates = task
     if pd.isna(candidates):
@@ -143,7 +143,7 @@ def _shape(path: Path) -> tuple[int, int]:
     """Rows and columns of an image, without decoding it where a DICOM header tells them."""
     import pydicom
 
-    from mammo.data.dicom import read_stored
+    from mammo.data.images.dicom import read_stored
 
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mammo.data.sheet import Sheet
+from mammo.data.sources.csv_table import CsvTable
 from mammo.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -228,7 +228,7 @@ def _from_file(images: pd.DataFrame, split_file: Path | None) -> Split:
 
 
 def _read_file(path: Path) -> dict[str, list[str]]:
-    sheet = Sheet.read(path)
+    sheet = CsvTable.read(path)
     sheet.require("split")
     sides = sheet.words("split", _SIDE_OF, required=True, remedy="delete the row")
     names = _names(sheet)
@@ -240,7 +240,7 @@ def _read_folder(folder: Path) -> dict[str, list[str]]:
     for side in names:
         table, text = folder / f"{side}.csv", folder / f"{side}.txt"
         if table.is_file():
-            names[side] = list(_names(Sheet.read(table)))
+            names[side] = list(_names(CsvTable.read(table)))
         elif text.is_file():
             names[side] = [line.strip() for line in text.read_text().splitlines() if line.strip()]
         elif side != "test":
@@ -248,7 +248,7 @@ def _read_folder(folder: Path) -> dict[str, list[str]]:
     return names
 
 
-def _names(sheet: Sheet) -> "pd.Series[str]":
+def _names(sheet: CsvTable) -> "pd.Series[str]":
     column = next((name for name in _NAME_COLUMNS if name in sheet.cells), "image_id")
     sheet.require(column)
     return sheet.text(column, required=True)

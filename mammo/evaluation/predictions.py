@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mammo.data.catalog import LATERALITIES, VIEWS
-from mammo.data.sheet import Sheet
+from mammo.data.sources.csv_table import CsvTable
 from mammo.data.tasks import CLASSES
 from mammo.errors import DataError
 
@@ -119,7 +119,7 @@ def read_predictions(path: Path) -> Predictions:
         DataError: a column is missing, a cell is wrong (with its row as a spreadsheet shows it), an image
             stands twice, or there is none.
     """
-    sheet = Sheet.read(path)
+    sheet = CsvTable.read(path)
     sheet.require("image_id", "patient_id", "label")
     if sheet.cells.empty:
         raise DataError(f"{path}: no row below the header; name a table with an image in each row")
@@ -155,7 +155,7 @@ def read_predictions(path: Path) -> Predictions:
     return Predictions(table.reset_index(drop=True), classes, str(path))
 
 
-def _classes(sheet: Sheet) -> tuple[str, ...]:
+def _classes(sheet: CsvTable) -> tuple[str, ...]:
     """Those of the task whose scores the sheet has."""
     for classes in CLASSES.values():
         if any(f"score_{name.lower()}" in sheet.cells for name in classes):
@@ -170,7 +170,7 @@ def _classes(sheet: Sheet) -> tuple[str, ...]:
     raise DataError(f"{sheet.path}: no column of scores; add {known}")
 
 
-def _probabilities(sheet: Sheet, name: str) -> "pd.Series[float]":
+def _probabilities(sheet: CsvTable, name: str) -> "pd.Series[float]":
     # `float` gives back the number that was written, which `pandas.to_numeric` may miss by the last digit
     column = sheet.text(name, required=True)
     numbers = column.map(_number).astype(np.float64)

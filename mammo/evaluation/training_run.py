@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
-from mammo.evaluation.pictures import ValidationPictures
+from mammo.evaluation.validation_pictures import ValidationPictures
 from mammo.runs import RunFolder
 from mammo.training.fit import fit
 
@@ -35,7 +35,7 @@ def train(
     run = fit(cfg, run_dir=run_dir, overrides=overrides, callbacks=[pictures, *callbacks], part_of=part_of)
     if run is not None:
         # Matplotlib, Jinja and all else that the first step need not wait for
-        from mammo.evaluation.reviewing import conclude
+        from mammo.evaluation.run_evaluation import write_training_report
 
-        conclude(run, report=cfg.report and not cfg.trainer.fast_dev_run)
+        write_training_report(run, report=cfg.report and not cfg.trainer.fast_dev_run)
     return run

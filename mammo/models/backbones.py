@@ -15,8 +15,8 @@ from mammo.errors import ConfigError
 from mammo.models.box_head import add_box_head
 from mammo.models.custom_cnn import CustomCNN
 from mammo.models.pooling import Pool, replace_pool
-from mammo.models.pretrained import pretrained_source, unavailable
-from mammo.models.weights import load_weights
+from mammo.models.timm_weights import pretrained_source, unavailable
+from mammo.models.weight_loading import load_weights
 
 # what a network may refuse of timm's common arguments: our key, and what to give instead
 _KEYS = {

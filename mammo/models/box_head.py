@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mammo.errors import ConfigError
-from mammo.models.layers import BOX_HEAD
+from mammo.models.layer_depth import BOX_HEAD
 
 
 class BoxHead(nn.Module):

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from mammo.data.datamodule import datamodule_of
-from mammo.data.loader import Batch
-from mammo.models.layers import layer_of_parameters
+from mammo.data.loading.datamodule import datamodule_of
+from mammo.data.loading.loader import Batch
+from mammo.models.layer_depth import layer_of_parameters
+from mammo.training.distributed import refuse_together
 from mammo.training.module import MammogramModule
 from mammo.training.optim import first_trained_layer
-from mammo.training.processes import refuse_together
 
 
 class EpochRecord(pl.Callback):

@@ -13,15 +13,15 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, TQDMProgressBar
 
-from mammo.config import arguments_for
+from mammo.config.checks import arguments_for
 from mammo.data.splits import Split
-from mammo.errors import DataError, Ended
+from mammo.errors import DataError, TrainingStopped
 from mammo.runs import RunFolder
+from mammo.training.batch_memory import explain_out_of_memory
+from mammo.training.best_epoch import score_best
 from mammo.training.callbacks import BatchSeed, EpochRecord, FiniteLoss, SameStart, Unfreezing
 from mammo.training.checkpoints import Checkpoints, newest_whole
 from mammo.training.hparams import write_hparams
-from mammo.training.memory import memory_told
-from mammo.training.scoring import score_best
 from mammo.training.setup import Training, mode_of, say, set_up
 
 
@@ -96,7 +96,7 @@ def _train(
     options |= training_options(cfg, run=run, monitor=training.monitor, more=callbacks)
     trainer = pl.Trainer(**options)
     say(f"{len(datamodule.train)} training and {len(datamodule.val)} validation images")
-    memory = memory_told(cfg.data, cfg.trainer.accumulate, processes=processes.count)
+    memory = explain_out_of_memory(cfg.data, cfg.trainer.accumulate, processes=processes.count)
     with memory, processes.together(trainer):
         trainer.fit(training.module, datamodule, ckpt_path=checkpoint, weights_only=True)
     return trainer
@@ -196,7 +196,7 @@ def _read_split(folder: Path) -> Split:
 def _status(run: RunFolder) -> Iterator[None]:
     try:
         yield
-    except Ended as ended:
+    except TrainingStopped as ended:
         run.record(status=ended.status)
         raise
     except BaseException as error:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from mammo.data.datamodule import datamodule_of
-from mammo.data.loader import Batch
+from mammo.data.loading.datamodule import datamodule_of
+from mammo.data.loading.loader import Batch
 from mammo.metrics import EpochScores
 from mammo.models.classifier import Classifier
 from mammo.training.losses import box_loss

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from mammo.models.layers import layer_of_parameters
+from mammo.models.layer_depth import layer_of_parameters
 
 
 def build_optimizer(

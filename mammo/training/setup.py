@@ -15,21 +15,21 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from mammo.config import arguments_for
-from mammo.data.augment import BatchAugment
-from mammo.data.datamodule import MammogramDataModule
-from mammo.data.sources import read_catalog
+from mammo.config.checks import arguments_for
+from mammo.data.loading.augment import BatchAugment
+from mammo.data.loading.datamodule import MammogramDataModule
+from mammo.data.sources.reader import read_catalog
 from mammo.data.splits import Split, make_split
-from mammo.data.store import Store, prepare
+from mammo.data.store.store import Store, prepare
 from mammo.data.tasks import CLASSES
 from mammo.errors import ConfigError, DataError
 from mammo.models.backbones import build_model, input_statistics
+from mammo.training.batch_memory import largest_batch
+from mammo.training.distributed import Processes, find_processes
 from mammo.training.losses import build_loss
-from mammo.training.memory import largest_batch
 from mammo.training.module import MammogramModule
 from mammo.training.optim import build_optimizer, learning_rate_factor
 from mammo.training.precision import choose_precision
-from mammo.training.processes import Processes, find_processes
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from trees import LESIONS, Lesion, write_cases
+from helpers.trees import LESIONS, Lesion, write_cases
 
-from mammo.data.catalog import IMAGE_COLUMNS, LESION_COLUMNS, Catalog, read_cbis_ddsm, validate
+from mammo.data.catalog import IMAGE_COLUMNS, LESION_COLUMNS, Catalog, validate
+from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
 from mammo.errors import DataError
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from trees import LAYOUTS, LESIONS, files, write_cases, write_tree
+from helpers.trees import LAYOUTS, LESIONS, files, write_cases, write_tree
 
-from mammo.data.catalog import Catalog, read_cbis_ddsm
+from mammo.data.catalog import Catalog
 from mammo.data.inventory import inventory
-from mammo.data.tables import read_table
+from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
+from mammo.data.sources.csv_dataset import read_table
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammo.data.catalog import IMAGE_COLUMNS, read_cbis_ddsm
+from mammo.data.catalog import IMAGE_COLUMNS
+from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
 from mammo.data.splits import Split, make_split
 from mammo.errors import ConfigError, DataError, MammoError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mammo.data.catalog import read_cbis_ddsm
+from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
 from mammo.data.tasks import CLASSES, labels
 from mammo.errors import DataError
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from commands import command
+from helpers.commands import command
 from sklearn.metrics import roc_auc_score
 
-from mammo.evaluation.inference import Scorer
+from mammo.evaluation.scoring import Scorer
 from mammo.models.backbones import build_model
 from mammo.models.classifier import Classifier
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cohorts import four_classes, predictions
+from helpers.cohorts import four_classes, predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

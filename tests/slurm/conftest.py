@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from slurm_cluster import SCRIPT, Slurm
+from helpers.slurm_cluster import SCRIPT, Slurm
 
 CANNOT = 3  # the script's exit code where a Slurm cannot be had
 

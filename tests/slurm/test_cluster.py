@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from slurm_cluster import SCRIPT, Slurm
+from helpers.slurm_cluster import SCRIPT, Slurm
 
 GPU = "--gpus-per-node=1"
 # writes where it runs, and what signals it gets

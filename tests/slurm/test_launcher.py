@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from slurm_cluster import Slurm
+from helpers.commands import REPOSITORY
+from helpers.slurm_cluster import Slurm
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = ["model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48", "report=false"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.sweep.dir=sweep"]
 

@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from slurm_cluster import Slurm
+from helpers.commands import REPOSITORY
+from helpers.slurm_cluster import Slurm
 
-from mammo.sweeping.search import Search
-from mammo.sweeping.trials import Trial
+from mammo.sweeping.search.search import Search
+from mammo.sweeping.search.trials import Trial
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 TRIALS, WORKERS, EPOCHS = 8, 4, 12
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from mammo.config import CONF
+from mammo.config.checks import CONF
+from mammo.config.composition import compose_search, compose_with_choices
 from mammo.errors import ConfigError
-from mammo.sweeping.composing import compose_search, compose_with_choices
-from mammo.sweeping.sampling import check_search, trials_of
-from mammo.sweeping.space import Space
+from mammo.sweeping.search.optuna_samplers import check_search, trials_of
+from mammo.sweeping.search.search_space import Space
 
 FILES = sorted((CONF / "sweep").glob("[!_]*.yaml"))
 # of several searches, a study is none itself

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers.commands import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SMALL = (
     "model=custom_cnn", "data=phantom", "data.patients=60", "data.height=64", "data.width=48",
     "trainer.max_epochs=5",

@@ -1,8 +1,8 @@
 import pytest
 
-from mammo.data.datamodule import MammogramDataModule
+from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.data.splits import Split
-from mammo.data.store import Store
+from mammo.data.store.store import Store
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.commands import REPOSITORY
 
 from mammo.errors import ConfigError
 from mammo.models.backbones import build_model
-from mammo.training.memory import is_out_of_memory, largest_batch
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from mammo.training.batch_memory import is_out_of_memory, largest_batch
 
 
 def told(folder: Path, *arguments: str, memory: int | None = None, **environment: str) -> str:
@@ -99,7 +98,7 @@ def test_largest_batch_is_a_power_of_two_within_memory_and_images(monkeypatch: p
     assert largest_batch(network, size=(64, 48), accelerator="cpu", most=23) == 16
     after = network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    import mammo.training.memory as memory
+    import mammo.training.batch_memory as memory
 
     monkeypatch.setattr(memory, "_memory_of_step", lambda network, batch, size, device: batch * 1000)
     monkeypatch.setattr(memory, "_free_memory", lambda device: 50_000)

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from commands import command
-from small import module, train
+from helpers.commands import command
+from helpers.small_runs import module, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from mammo.data.datamodule import MammogramDataModule
+from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.errors import DataError
 from mammo.metrics import Estimate
-from mammo.models.layers import layer_of_parameters
+from mammo.models.layer_depth import layer_of_parameters
 from mammo.training.callbacks import BatchSeed, FiniteLoss, Unfreezing
 from mammo.training.checkpoints import Checkpoints
 from mammo.training.hparams import write_hparams

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from commands import REPOSITORY, command
+from helpers.commands import REPOSITORY, command
 
 SMALL = [
     "data.patients=20",

@@ -3,9 +3,9 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
-from small import module, train
+from helpers.small_runs import module, train
 
-from mammo.data.datamodule import MammogramDataModule
+from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.training.optim import learning_rate_factor
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, StepLR
 
 from mammo.models.backbones import build_model
-from mammo.models.layers import layer_of_parameters
+from mammo.models.layer_depth import layer_of_parameters
 from mammo.training.optim import (
     build_optimizer,
     first_trained_layer,

@@ -13,13 +13,13 @@ from typing import Any
 import hydra
 import pytest
 import torch
-from commands import command, line
+from helpers.commands import command, line
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mammo.config import CONF
+from mammo.config.checks import CONF
+from mammo.config.resume import reopen
 from mammo.errors import ConfigError, DataError
-from mammo.resume import reopen
 from mammo.runs import RunFolder
 from mammo.training.checkpoints import Checkpoints
 from mammo.training.fit import fit

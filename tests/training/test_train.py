@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from commands import REPOSITORY, command
+from helpers.commands import REPOSITORY, command
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -56,10 +56,11 @@ def test_first_step_waits_for_no_more_than_it_needs(trained: Path, place: Path) 
     """What makes it quick, whatever the machine; and what it left out is there for those who need it."""
     code = f"""
 import json, os, runpy, sys
-from mammo.imports import quick_imports
+from mammo.fast_imports import quick_imports
 with quick_imports():
     import mammo.evaluation.training_run
 from mammo.training.callbacks import FiniteLoss
+from helpers.commands import REPOSITORY
 
 def stop(*_):
     late = ["scipy.signal", "matplotlib", "jinja2", "sklearn", "optuna", "onnx", "submitit"]

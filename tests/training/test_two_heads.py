@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from commands import command
-from small import module, train
+from helpers.commands import command
+from helpers.small_runs import module, train
 
-from mammo.data.augment import BatchAugment
-from mammo.data.datamodule import MammogramDataModule
-from mammo.data.loader import Batch
+from mammo.data.loading.augment import BatchAugment
+from mammo.data.loading.datamodule import MammogramDataModule
+from mammo.data.loading.loader import Batch
+from mammo.data.sources.csv_dataset import read_table
 from mammo.data.splits import Split
-from mammo.data.store import Store, prepare
-from mammo.data.tables import read_table
+from mammo.data.store.store import Store, prepare
 from mammo.metrics import EpochScores
 from mammo.models.backbones import build_model
 from mammo.models.box_head import pixel_boxes

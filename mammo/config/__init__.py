@@ -1,0 +1,1 @@
+"""The configuration: its schema, its checks, its composition, and the commands that take it."""

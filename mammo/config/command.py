@@ -1,0 +1,76 @@
+"""The decorator that turns a function of the config into a command whose errors are one sentence."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+import mammo
+from mammo.config.checks import CONF, check
+from mammo.config.composition import composition_error
+from mammo.errors import ConfigError, MammoError
+
+
+def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Decorator: a function of the checked config becomes a command whose errors are one sentence."""
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        def checked(cfg: DictConfig) -> Any:
+            try:
+                check(cfg)
+                return task(cfg)
+            except MammoError as error:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise  # the other jobs go on
+                _stop(str(error))
+
+        # hydra names the job after the module of the function it is given
+        checked.__module__, checked.__qualname__ = task.__module__, task.__qualname__
+
+        def command() -> None:
+            if "--version" in sys.argv[1:]:
+                print(f"mammo {mammo.__version__}")
+                return
+            # without it hydra prints errors its own way, a traceback for those of the task
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+            try:
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
+            except MammoError as error:
+                _stop(str(error))
+            except (HydraException, OmegaConfBaseException) as error:  # of which some are OSErrors
+                _stop(composition_error(error, config_name, sys.argv[1:]))
+            except OSError as error:  # such as a folder of Hydra's that cannot be made
+                if error.filename is None:
+                    raise
+                _stop(f"{error.filename}: {error.strerror}")
+
+        return command
+
+    return decorate
+
+
+def write_json(content: dict[str, Any], output: Path) -> None:
+    """Writes what a command found where `output` says, and tells so.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        output.write_text(json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"output={output}: cannot be written: {error.strerror}") from error
+    print(f"written to {output}")
+
+
+def _stop(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,134 @@
+"""Configurations composed from overrides, in a process that Hydra started as in one that it did not."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobRuntime
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from mammo.config.checks import CONF, check, nearest
+from mammo.config.schema import register_schema
+from mammo.errors import ConfigError
+
+register_schema()
+
+
+def compose_train(overrides: list[str]) -> DictConfig:
+    """The checked configuration that train.py gets, resolved: it needs no Hydra, nor leaves any of it behind.
+
+    Raises:
+        ConfigError: an override is wrong, naming it.
+    """
+    cfg, _ = compose_with_choices("train", overrides)
+    check(cfg)
+    return cfg
+
+
+def compose_search(name: str) -> dict[str, Any]:
+    """The settings of a search or study of `conf/sweep`, the node `sweep` of what sweep.py gets.
+
+    Raises:
+        ConfigError: there is none of that name, or it is not well-formed.
+    """
+    cfg, _ = compose_with_choices("sweep", [f"sweep={name}"])
+    settings = OmegaConf.to_container(cfg.sweep, enum_to_str=True)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
+
+
+def compose_with_choices(name: str, overrides: list[str]) -> tuple[DictConfig, dict[str, str | None]]:
+    """A configuration, not checked, and what was chosen in each group.
+
+    Args:
+        name: of the file in `conf`.
+        overrides: of it.
+
+    Raises:
+        ConfigError: an override is wrong, naming it.
+    """
+    try:
+        with own_hydra():
+            cfg = hydra.compose(name, overrides, return_hydra_config=True)
+            HydraConfig.instance().set_config(cfg)
+            choices = dict(cfg.hydra.runtime.choices)
+            with open_dict(cfg):
+                del cfg["hydra"]
+            OmegaConf.resolve(cfg)  # while ${hydra:...} is there
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(composition_error(error, name, overrides)) from error
+    return cfg, choices
+
+
+def options_of(group: str) -> list[str]:
+    """The choices there are in a group."""
+    with own_hydra():
+        return list(GlobalHydra.instance().config_loader().get_group_options(group))
+
+
+@contextlib.contextmanager
+def own_hydra() -> Iterator[None]:
+    """Hydra's compose API over `conf/`, beside what it has set in this process, which stays as it was."""
+    app, job, name = (
+        GlobalHydra.instance().hydra,
+        HydraConfig.instance().cfg,
+        JobRuntime.instance().get("name"),
+    )
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = app, job
+        JobRuntime.instance().set("name", name)
+
+
+def composition_error(error: Exception, config_name: str, overrides: list[str]) -> str:
+    """One sentence for what hydra and omegaconf say in several lines.
+
+    Args:
+        error: theirs.
+        config_name: of the configuration that was composed.
+        overrides: of it, among options of the command line.
+    """
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = [option for option in error.options if not option.startswith("_")]
+        return f"{group}={choice}: no such choice; choose from {', '.join(options)}"
+    override = next((argument for argument in overrides if _names(argument, error)), None)
+    if override and re.search(r"not in struct|Could not override|not in '", f"{error}{error.__cause__}"):
+        key = override.partition("=")[0].lstrip("+~")
+        known = _known_keys(config_name, overrides)
+        if key in known:
+            return f"{override}: {key} has no such key; give +{override} to add it"
+        return f"{override}: no such key{nearest(key, known)}"
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    reason = str(cause).partition("\n")[0].rstrip(".")
+    return f"{override}: {reason}" if override else reason
+
+
+def keys_of(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """All keys of a configuration, by their dotted names."""
+    for key in map(str, node):
+        yield f"{prefix}{key}"
+        if isinstance(child := node._get_node(key), DictConfig):
+            yield from keys_of(child, f"{prefix}{key}.")
+
+
+def _names(argument: str, error: Exception) -> bool:
+    key = argument.partition("=")[0].lstrip("+~")
+    return not argument.startswith("-") and (argument in str(error) or f"'{key}'" in str(error))
+
+
+def _known_keys(config_name: str, overrides: list[str]) -> list[str]:
+    """All keys and groups under the group choices among the overrides."""
+    groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+    choices = [override for override in overrides if override.partition("=")[0] in groups]
+    with own_hydra():
+        return list(keys_of(hydra.compose(config_name, overrides=choices)))

@@ -1,0 +1,248 @@
+"""A mammogram's file, of any format met in practice, to grey pixels and the facts its header tells."""
+
+import functools
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammo.errors import DataError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+
+# First bytes of the formats that OpenCV decodes; everything else is taken for DICOM.
+_PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"P2", b"P5")
+_SIDES = {"L": "LEFT", "R": "RIGHT"}
+# ViewCodeSequence in SNOMED-RT, SNOMED CT (DICOM PS3.16, context group 4014).
+_VIEW_CODES = {"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO"}
+
+
+@dataclass(frozen=True)
+class Mammogram:
+    """A decoded mammogram.
+
+    Attributes:
+        pixels: H W, full scale (0..255 or 0..65535), dark background, high is dense.
+        laterality: LEFT, RIGHT, or None where the header does not say.
+        view: CC, MLO, or None where the header says neither.
+        pixel_spacing_mm: Distance between rows at the detector, or None.
+    """
+
+    pixels: Pixels
+    laterality: str | None = None
+    view: str | None = None
+    pixel_spacing_mm: float | None = None
+
+
+def read_mammogram(path: Path) -> Mammogram:
+    """Read a mammogram as it is meant to be shown: VOI LUT or window applied, MONOCHROME1 inverted.
+
+    Args:
+        path: DICOM of any transfer syntax, PNG or TIFF (8 or 16 bit), JPEG, or PGM.
+
+    Raises:
+        DataError: The file is no single grey image, cannot be decoded, or shows nothing.
+    """
+    with _guarded(path, "its header is damaged"):
+        stored, header = _decode(path)
+        mammogram = Mammogram(stored) if header is None else _mammogram(stored, header, path)
+    pixels, first = mammogram.pixels, mammogram.pixels[0, 0]
+    # a few pixels settle it for all but the worst
+    if (pixels[::64, ::64] == first).all() and (pixels == first).all():
+        raise DataError(f"{path}: shows nothing, every pixel has the value {first}")
+    return mammogram
+
+
+def _mammogram(stored: NDArray[Any], header: "Dataset", path: Path) -> Mammogram:
+    return Mammogram(
+        pixels=_shown(stored, header, path),
+        laterality=_SIDES.get(str(header.get("ImageLaterality") or header.get("Laterality") or "").upper()),
+        view=_view(header),
+        pixel_spacing_mm=_pixel_spacing(header),
+    )
+
+
+def read_stored(path: Path) -> NDArray[Any]:
+    """Read the stored values of a file, H W, without any display transform; raises DataError."""
+    with _guarded(path, "its header is damaged"):
+        return _decode(path)[0]
+
+
+def _decode(path: Path) -> tuple[NDArray[Any], "Dataset | None"]:
+    """Stored values H W, and the header where the file is DICOM."""
+    try:
+        with path.open("rb") as file:
+            signature = file.read(4)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror})") from error
+    if not signature:
+        raise DataError(f"{path}: the file is empty")
+    if signature.startswith(_PICTURE_SIGNATURES):
+        return _decode_picture(path), None
+    header = _read_header(path)
+    return _decode_dicom(path, header), header
+
+
+def _decode_picture(path: Path) -> Pixels:
+    import cv2
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    pixels: Any
+    try:
+        # Not imread, which fills up a truncated JPEG with grey.
+        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise DataError(f"{path}: cannot be decoded; the file is damaged or cut short")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{path}: has {pixels.dtype} pixels; save it with 8 or 16 bits per pixel")
+    if pixels.ndim == 3:
+        if np.any(pixels[..., 1:3] != pixels[..., :1]):
+            raise DataError(f"{path}: is a colour image; a mammogram has one grey channel")
+        pixels = np.ascontiguousarray(pixels[..., 0])
+    return pixels  # type: ignore[no-any-return]
+
+
+def _read_header(path: Path) -> "Dataset":
+    import pydicom
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    with _guarded(path, "is no image; DICOM, PNG, TIFF, JPEG and PGM are read"):
+        header = pydicom.dcmread(path, force=True)
+    if not any(keyword in header for keyword in ("Rows", "Columns", "PixelData")):
+        known = "SOPClassUID" in header or "TransferSyntaxUID" in header.file_meta
+        reason = "is a DICOM file without an image, or cut short" if known else "is no image"
+        raise DataError(f"{path}: {reason}; DICOM, PNG, TIFF, JPEG and PGM are read")
+    if "TransferSyntaxUID" not in header.file_meta:
+        implicit, little = header.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    _refuse_other_images(path, header)
+    return header
+
+
+def _refuse_other_images(path: Path, header: "Dataset") -> None:
+    """Raise DataError unless the header describes one grey image of at most 16 bits."""
+    if "PixelData" not in header:
+        raise DataError(f"{path}: has no pixel data; the file was cut short or holds only a header")
+    rows, columns = header.get("Rows") or 0, header.get("Columns") or 0
+    if rows < 1 or columns < 1:
+        raise DataError(f"{path}: has no pixels, its size is {rows} x {columns}")
+    if header.get("SamplesPerPixel", 1) != 1:
+        raise DataError(f"{path}: has {header.SamplesPerPixel} channels; a mammogram has one grey channel")
+    if str(header.get("PhotometricInterpretation")) not in ("MONOCHROME1", "MONOCHROME2"):
+        kind = header.get("PhotometricInterpretation")
+        raise DataError(f"{path}: has the photometric interpretation {kind}, not MONOCHROME1 or MONOCHROME2")
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise DataError(f"{path}: holds {header.NumberOfFrames} frames; give each its own file")
+    if header.get("BitsAllocated") not in (1, 8, 16) or not 1 <= (header.get("BitsStored") or 0) <= 16:
+        raise DataError(f"{path}: stores {header.get('BitsAllocated')} bits per pixel; 1, 8 and 16 are read")
+
+
+def _decode_dicom(path: Path, header: "Dataset") -> NDArray[Any]:
+    from pydicom.pixels.utils import pixel_array
+
+    from mammo.data.images.codecs import DECODERS, decode
+
+    syntax = header.file_meta.TransferSyntaxUID
+    with _guarded(path, f"its pixels ({syntax.name}) cannot be decoded"):
+        if syntax in DECODERS:
+            return decode(header)
+        # a view of the file's bytes where they are not compressed
+        pixels: NDArray[Any] = pixel_array(header, view_only=True)
+    return pixels
+
+
+def _shown(stored: NDArray[Any], header: "Dataset", path: Path) -> Pixels:
+    """Map stored values to display values of full scale.
+
+    Every step (modality LUT, VOI LUT, inversion, scaling) depends on the stored value alone, so that all run
+    on a table of the at most 65,536 possible values, and the image itself is touched once.
+    """
+    bits = int(header.BitsStored)
+    signed = header.get("PixelRepresentation", 0) == 1
+    lowest = -(1 << (bits - 1)) if signed else 0
+    values = np.arange(lowest, lowest + (1 << bits), dtype=np.int32)
+    with _guarded(path, "its LUT or window cannot be applied"):
+        fraction = _display_fraction(values, header)
+    if header.PhotometricInterpretation == "MONOCHROME1":
+        fraction = 1 - fraction
+    white, dtype = (255, np.uint8) if bits <= 8 else (65535, np.uint16)
+    table = np.rint(np.clip(fraction, 0, 1) * white).astype(dtype)
+    if stored.dtype == dtype and np.array_equal(table, values):
+        return stored  # as CBIS-DDSM's own files
+    indices = np.clip(stored, lowest, values[-1]).astype(np.int32) - lowest  # overlays may use unstored bits
+    pixels: Pixels = table[indices]
+    return pixels
+
+
+def _display_fraction(values: NDArray[np.int32], header: "Dataset") -> NDArray[np.float64]:
+    """Display values in [0, 1] of stored values: VOI LUT, else the first window, else the whole range."""
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
+
+    modality = np.asarray(apply_modality_lut(values, header))
+    if header.get("VOILUTSequence"):
+        depth = header.VOILUTSequence[0].LUTDescriptor[2]
+        black, white = 0.0, float((1 << depth) - 1)
+        shown = apply_voi(np.rint(modality).astype(np.int32), header)
+    elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
+        with np.errstate(over="ignore"):
+            # The window's black and white, which pydicom does not tell, are what it makes of the extremes.
+            black, white = apply_windowing(np.array([-1e9, 1e9]), header)
+            shown = apply_windowing(modality, header)
+    else:
+        black, white = float(modality.min()), float(modality.max())
+        shown = modality
+    return (np.asarray(shown, np.float64) - black) / (white - black)
+
+
+def _view(header: "Dataset") -> str | None:
+    for keyword in ("ViewPosition", "PatientOrientation"):  # CBIS-DDSM writes the view to the latter
+        view = str(header.get(keyword) or "").upper()
+        if view in ("CC", "MLO"):
+            return view
+    codes = header.get("ViewCodeSequence") or []
+    return _VIEW_CODES.get(str(codes[0].get("CodeValue"))) if codes else None
+
+
+def _pixel_spacing(header: "Dataset") -> float | None:
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        try:
+            return float(header[keyword].value[0])
+        except (KeyError, TypeError, ValueError, IndexError):
+            continue
+    return None
+
+
+@contextmanager
+def _guarded(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever damaged bytes make pydicom and its decoders raise or warn of into one sentence."""
+    _silence_loggers()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (DataError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # pylibjpeg-rle panics with what is no Exception
+        reason = str(error)
+        if "missing dependencies" in reason:
+            reason = "no decoder is installed"
+        elif "\n" in reason or not reason:
+            reason = "damaged or cut short"
+        raise DataError(f"{path}: {what} ({reason})") from error
+
+
+@functools.cache
+def _silence_loggers() -> None:
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)

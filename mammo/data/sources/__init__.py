@@ -1,0 +1,5 @@
+"""Data sources: from the files of a data set to a `Catalog`, the tables of its images and lesions."""
+
+from mammo.data.sources.reader import read_catalog
+
+__all__ = ["read_catalog"]

@@ -1,0 +1,119 @@
+"""CBIS-DDSM: from its official case files to the tables of images and lesions.
+
+Lee et al., A curated mammography data set for use in computer-aided detection and diagnosis research,
+Scientific Data 4:170177 (2017).
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from mammo.data.catalog import LATERALITIES, PATHOLOGIES, VIEWS, Catalog, check_root, validate
+from mammo.data.sources.cbis_layouts import FileIndex, index_files
+from mammo.data.sources.csv_table import CsvTable
+from mammo.errors import DataError
+
+_ABNORMALITY_OF = {"mass": "mass", "calc": "calcification"}
+_FILE_COLUMNS = {"image": "image_file_path", "crop": "cropped_image_file_path", "mask": "roi_mask_file_path"}
+
+
+def read_cbis_ddsm(
+    *, root: Path, cases: Path | None = None, abnormality: Literal["mass", "calc", "all"] = "all"
+) -> Catalog:
+    """Read the official case files of CBIS-DDSM and find the image files in any layout of the release.
+
+    Calcification and mass rows of one patient, side and view become one image, once for each official split;
+    it is malignant if any of its lesions is, as subtle as its subtlest lesion and assessed as its worst one.
+    Where a view stands in both official splits of what is read, the id of the test image ends with `_TEST`.
+
+    Args:
+        root: Folder of the images, or a folder above or below; it may hold none, then every path is NA.
+        cases: Folder of the case files; by default root, its folder `csv`, or the same in the folder above.
+        abnormality: Which case files to read.
+
+    Raises:
+        DataError: A folder or case file is missing, or a cell of a case file holds no valid value.
+    """
+    check_root(root)
+    if cases is not None and not cases.is_dir():
+        raise DataError(f"data.cases={cases}: no such folder; name the folder of the case files")
+    kinds = ["mass", "calc"] if abnormality == "all" else [abnormality]
+    folders = [cases] if cases else [root, root.absolute().parent]
+    rows = pd.concat(
+        [
+            _read_cases(_case_file(folders, kind, split, abnormality), kind, split)
+            for kind in kinds
+            for split in ("train", "test")
+        ],
+        ignore_index=True,
+    )
+    rows["image_id"] = _image_ids(rows)
+    index = index_files(root)
+    return validate(Catalog(images=_images(rows, index), lesions=_lesions(rows, index)))
+
+
+def _case_file(folders: list[Path], kind: str, split: str, abnormality: str) -> Path:
+    name = f"{kind}_case_description_{split}_set.csv"
+    found = [path for folder in folders for path in (folder / name, folder / "csv" / name) if path.is_file()]
+    if found:
+        return found[0]
+    other = {"mass": "calc", "calc": "mass"}[kind]
+    remedy = f" or set data.abnormality={other}" if abnormality == "all" else ""
+    raise DataError(f"{folders[0]}: no case file {name}; name its folder by data.cases=DIR{remedy}")
+
+
+def _read_cases(path: Path, kind: str, split: str) -> pd.DataFrame:
+    """The rows of one case file, one per lesion, with the names and values of the tables."""
+    sheet = CsvTable.read(path)
+    # calcification files write `breast density`, mass files `breast_density`: the sheet makes them one
+    sheet.require("patient_id", "breast_density", "left_or_right_breast", "image_view", "abnormality_id")
+    sheet.require("assessment", "pathology", "subtlety", *_FILE_COLUMNS.values())
+    rows = pd.DataFrame(
+        {
+            "patient_id": sheet.text("patient_id", required=True),
+            "laterality": sheet.words("left_or_right_breast", LATERALITIES, required=True),
+            "view": sheet.words("image_view", VIEWS, required=True),
+            "pathology": sheet.words("pathology", PATHOLOGIES, required=True),
+            "abnormality_id": sheet.text("abnormality_id", required=True),
+            "density": sheet.grades("breast_density", highest=4),
+            "subtlety": sheet.grades("subtlety", highest=5),
+            "assessment": sheet.grades("assessment", highest=6),
+            **{name: sheet.text(column, required=True) for name, column in _FILE_COLUMNS.items()},
+            **{n: sheet.text(n) for n in ("mass_shape", "mass_margins", "calc_type", "calc_distribution")},
+        }
+    )
+    return rows.assign(kind=kind, abnormality_type=_ABNORMALITY_OF[kind], official_split=split)
+
+
+def _image_ids(rows: pd.DataFrame) -> "pd.Series[str]":
+    view = rows["patient_id"] + "_" + rows["laterality"] + "_" + rows["view"]
+    in_both = rows.groupby(view)["official_split"].transform("nunique") == 2
+    return view.mask(in_both & (rows["official_split"] == "test"), view + "_TEST")
+
+
+def _images(rows: pd.DataFrame, index: FileIndex) -> pd.DataFrame:
+    """One row per image; a view scanned once for its masses and once for its calcifications has two files."""
+    by_image = rows.assign(malignant=rows["pathology"] == "MALIGNANT").groupby("image_id", sort=True)
+    images = by_image[["patient_id", "laterality", "view", "density", "official_split"]].first()
+    images["subtlety"] = by_image["subtlety"].min()
+    images["assessment"] = by_image["assessment"].max()
+    images["pathology"] = by_image["malignant"].any().map({True: "MALIGNANT", False: "BENIGN"})
+    several = by_image["abnormality_type"].nunique() > 1
+    images["abnormality_type"] = by_image["abnormality_type"].first().mask(several, "both")
+    images["path"] = [
+        next((file for named in paths for file in index.files(named)), pd.NA)
+        for paths in by_image["image"].unique()
+    ]
+    return images.reset_index()
+
+
+def _lesions(rows: pd.DataFrame, index: FileIndex) -> pd.DataFrame:
+    """One row per lesion; crop and mask mostly share a series, so all its files may be the mask."""
+    candidates: list[Any] = [
+        os.pathsep.join(dict.fromkeys([*index.files(mask), *index.files(crop)])) or pd.NA
+        for mask, crop in zip(rows["mask"], rows["crop"], strict=True)
+    ]
+    lesion_ids = rows["image_id"] + "_" + rows["kind"] + "_" + rows["abnormality_id"]
+    return rows.assign(lesion_id=lesion_ids, mask_paths=candidates)

@@ -1,0 +1,338 @@
+"""The prepared store: every image at one size in one memory-mapped array, made once."""
+
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import shutil
+from dataclasses import asdict, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from mammo.data.images.breast import BOX_COLUMNS, Transform
+from mammo.data.store.store_building import (
+    ImageJob,
+    LesionJob,
+    Record,
+    Settings,
+    allocate,
+    no_space,
+    no_space_told,
+    row_bytes,
+    run_chunks,
+    write_file,
+)
+from mammo.errors import DataError
+
+if TYPE_CHECKING:
+    from mammo.data.catalog import Catalog
+
+# To be raised with every change that alters a prepared pixel or table: older stores are then not used.
+PREPARATION_VERSION = 3
+_PACKAGES = ("mammo", "numpy", "opencv-python-headless", "pandas", "pydicom", "imagecodecs")
+
+
+class Store:
+    """A prepared store on disk.
+
+    Attributes:
+        directory: Its folder.
+        table: The images table without the rejected ones, with `row` (the place in `images` and `masks`),
+            `pixel_spacing_mm` of the file, and the columns `transform_*` back to the file's pixels.
+        lesions: The lesions table with boxes in prepared pixels (not cut to the image), `mask_status`, and
+            `mask_value`, the lesion's value in `masks`.
+        manifest: Settings, fingerprint, versions and counts.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        try:
+            self.manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{directory}: holds no prepared store; python -m mammo.prepare makes one"
+            ) from error
+        self.table = pd.read_parquet(directory / "images.parquet")
+        self.lesions = pd.read_parquet(directory / "lesions.parquet")
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open a finished store; raises DataError where there is none."""
+        return cls(directory)
+
+    @cached_property
+    def images(self) -> np.memmap[Any, np.dtype[Any]]:
+        """N H W, uint8 or uint16 of full scale; rows of rejected images are 0."""
+        return np.load(self.directory / "images.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+    @cached_property
+    def masks(self) -> np.memmap[Any, np.dtype[np.uint8]] | None:
+        """N H W, 0 outside lesions, else the lesion's `mask_value`; None where no mask was prepared."""
+        path = self.directory / "masks.npy"
+        return np.load(path, mmap_mode="r") if path.is_file() else None
+
+    @cached_property
+    def _file(self) -> io.FileIO:
+        return (self.directory / "images.npy").open("rb", buffering=0)
+
+    def read(self, rows: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Read images, B H W as in `images`; without the interpreter's lock, so that threads may read beside.
+
+        What is read so does not count among the process's own memory, as do pages of the memory map.
+
+        Args:
+            rows: B, their places in `images`.
+            out: B H W to read into, each image contiguous; None for new memory.
+        """
+        rows, images = np.asarray(rows), self.images
+        if out is None:
+            out = np.empty((len(rows), *images.shape[1:]), images.dtype)
+        for row, image in zip(rows.tolist(), out, strict=True):
+            rest = memoryview(image).cast("B")
+            place = images.offset + row * rest.nbytes
+            while rest.nbytes:
+                count = os.preadv(self._file.fileno(), [rest], place)
+                if count == 0:
+                    raise DataError(f"{self.directory / 'images.npy'}: is cut short; remove its folder")
+                rest, place = rest[count:], place + count
+        return out
+
+    def transform(self, image_id: str) -> Transform:
+        """The way from an image's file pixels to its prepared ones; KeyError where the store lacks it."""
+        rows = self.table.loc[self.table["image_id"] == image_id]
+        if rows.empty:
+            raise KeyError(image_id)
+        return Transform(
+            **{field.name: rows[f"transform_{field.name}"].item() for field in fields(Transform)}
+        )
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self.directory,)  # a memory map would be pickled with all its pixels
+
+
+def prepare(
+    catalog: "Catalog",
+    *,
+    store: Path,
+    height: int,
+    width: int,
+    crop: Literal["breast", "none"] = "breast",
+    aspect: Literal["keep", "stretch"] = "keep",
+    workers: int = 1,
+    max_rejected: float = 0.05,
+    masks: bool = True,
+) -> Store:
+    """Prepare a catalog's images, or open the store that already holds them.
+
+    Args:
+        catalog: The images and lesions; their files are read once.
+        store: Folder of all stores; this one becomes `store/<fingerprint>/`.
+        height: Rows of a prepared image.
+        width: Columns of a prepared image.
+        crop: See `mammo.data.images.breast.plan`, like `aspect`.
+        aspect: Keep the shape and pad, or stretch.
+        workers: Processes that work at once, each within 1 GB of memory; 0 works in this process, which a
+            file that kills its decoder then kills too.
+        max_rejected: Share of images that may be missing or unreadable.
+        masks: Whether to prepare the lesions' masks, and take from them the boxes the catalog lacks.
+
+    Raises:
+        DataError: Too many images are missing or unreadable, or the store cannot be written.
+    """
+    jobs = image_jobs(catalog)
+    paths = [job.path for job in jobs if job.path is not None]
+    settings = Settings(
+        height=height,
+        width=width,
+        crop=crop,
+        aspect=aspect,
+        dtype="uint8" if all(path.suffix.lower() in (".jpg", ".jpeg") for path in paths) else "uint16",
+        masks=masks and any(lesion.mask_paths for job in jobs for lesion in job.lesions),
+    )
+    fingerprint = _fingerprint(catalog, jobs, settings)
+    final, partial = store / fingerprint, store / f"{fingerprint}.partial"
+    try:
+        if not final.is_dir():
+            _make(catalog, jobs, settings, partial=partial, workers=workers, max_rejected=max_rejected)
+            _publish(partial, final)
+    except OSError as error:
+        if not final.is_dir():  # else another process was faster, and the folder has its final name
+            raise DataError(
+                f"{store}: cannot be written ({error.strerror}); choose another data.store"
+            ) from error
+    made = Store.open(final)
+    _refuse_finished(made, max_rejected)
+    return made
+
+
+def _refuse_finished(made: Store, max_rejected: float) -> None:
+    """A store finished under a looser `max_rejected` is no more welcome than the images it lacks."""
+    rejected, accepted = made.manifest["counts"]["rejected"], made.manifest["counts"]["images"]
+    if rejected > max_rejected * (rejected + accepted):
+        raise DataError(
+            f"{made.directory}: {rejected} of {rejected + accepted} images were rejected, more than "
+            f"data.max_rejected={max_rejected:g} of them, see its rejected.csv; mend the files or raise "
+            "data.max_rejected"
+        )
+
+
+def _make(
+    catalog: "Catalog",
+    jobs: list[ImageJob],
+    settings: Settings,
+    *,
+    partial: Path,
+    workers: int,
+    max_rejected: float,
+) -> None:
+    """Fill the folder of an unfinished store; one that another process has begun is gone on with."""
+    (partial / "chunks").mkdir(parents=True, exist_ok=True)
+    rejected = {row: "file missing" for row, job in enumerate(jobs) if job.path is None}
+    _refuse_too_many(partial, jobs, rejected, max_rejected)
+    _allocate(partial, settings, total=len(jobs))
+    records: dict[int, Record] = {}
+    for chunk in run_chunks(partial, jobs, settings, workers=workers):
+        records.update((record["row"], record) for record in chunk)
+        rejected.update((record["row"], record["rejected"]) for record in chunk if record["rejected"])
+        _refuse_too_many(partial, jobs, rejected, max_rejected)
+    accepted = [record for _, record in sorted(records.items()) if not record["rejected"]]
+    images, lesions = _images_table(catalog.images, accepted), _lesions_table(catalog.lesions, accepted)
+    counts = {
+        "images": len(images),
+        "rejected": len(rejected),
+        "lesions": len(lesions),
+        "lesions_with_mask": int(lesions["mask_value"].notna().sum()),
+    }
+    manifest = {
+        "fingerprint": partial.stem,
+        "preparation_version": PREPARATION_VERSION,
+        "settings": asdict(settings),
+        "counts": counts,
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+    with no_space_told(partial, settings, len(jobs)):
+        _write_rejected(partial, jobs, rejected)
+        write_file(partial / "images.parquet", images.to_parquet(index=False))
+        write_file(partial / "lesions.parquet", lesions.to_parquet(index=False))
+        write_file(partial / "manifest.json", json.dumps(manifest, indent=2).encode())
+
+
+def _publish(partial: Path, final: Path) -> None:
+    """Give a finished store its name; if another process was faster, its store stays and this one goes."""
+    try:
+        partial.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(final / "chunks", ignore_errors=True)
+    # what another process was about to name when the folder moved away under it
+    for draft in final.glob("*.tmp"):
+        draft.unlink(missing_ok=True)
+
+
+def image_jobs(catalog: "Catalog") -> list[ImageJob]:
+    """What is to be done for each image of a catalog, in its order."""
+    lesions: dict[str, list[LesionJob]] = {}
+    for lesion in catalog.lesions.to_dict("records"):
+        paths = "" if pd.isna(lesion["mask_paths"]) else lesion["mask_paths"]
+        sides = tuple(lesion[side] for side in BOX_COLUMNS)
+        job = LesionJob(
+            lesion_id=lesion["lesion_id"],
+            mask_paths=tuple(Path(path) for path in paths.split(os.pathsep) if path),
+            box=None if any(pd.isna(side) for side in sides) else sides,
+        )
+        lesions.setdefault(lesion["image_id"], []).append(job)
+    return [
+        ImageJob(image_id, None if pd.isna(path) else Path(path), tuple(lesions.get(image_id, ())))
+        for image_id, path in zip(catalog.images["image_id"], catalog.images["path"], strict=True)
+    ]
+
+
+def _fingerprint(catalog: "Catalog", jobs: list[ImageJob], settings: Settings) -> str:
+    """A name for settings, tables and files (their place in the tree, size and time, not their content)."""
+    files = [job.path for job in jobs]
+    if settings.masks:
+        files += [path for job in jobs for lesion in job.lesions for path in lesion.mask_paths]
+    root = os.path.commonpath([path.parent for path in files if path is not None] or [Path("/")])
+    digest = hashlib.sha256(json.dumps([PREPARATION_VERSION, asdict(settings)]).encode())
+    digest.update(catalog.images.drop(columns="path").to_csv(index=False).encode())
+    digest.update(catalog.lesions.drop(columns="mask_paths").to_csv(index=False).encode())
+    for path in files:
+        digest.update(_identity(path, root).encode())
+    return digest.hexdigest()[:16]
+
+
+def _identity(path: Path | None, root: str) -> str:
+    if path is None:
+        return "no file\n"
+    name = str(path).removeprefix(root)
+    try:
+        status = path.stat()
+    except OSError:
+        return f"{name} not found\n"
+    return f"{name} {status.st_size} {status.st_mtime_ns}\n"
+
+
+def _refuse_too_many(
+    partial: Path, jobs: list[ImageJob], rejected: dict[int, str], max_rejected: float
+) -> None:
+    if len(rejected) <= max_rejected * len(jobs) and len(rejected) < len(jobs):
+        return
+    _write_rejected(partial, jobs, rejected)
+    missing = sum(job.path is None for job in jobs)
+    first = min(row for row in rejected if jobs[row].path is not None or missing == len(rejected))
+    raise DataError(
+        f"{len(rejected)} of {len(jobs)} images cannot be used, {missing} of them for want of a file, and "
+        f"data.max_rejected={max_rejected:g}; the first is {jobs[first].path or jobs[first].image_id}: "
+        f"{rejected[first]}; all are in {partial / 'rejected.csv'}: mend the files, name the part that is "
+        "there (data.abnormality=mass) or raise data.max_rejected"
+    )
+
+
+def _write_rejected(partial: Path, jobs: list[ImageJob], rejected: dict[int, str]) -> None:
+    rows = [(jobs[row].image_id, jobs[row].path, reason) for row, reason in sorted(rejected.items())]
+    table = pd.DataFrame(rows, columns=["image_id", "file", "reason"])
+    write_file(partial / "rejected.csv", table.to_csv(index=False).encode())
+
+
+def _allocate(partial: Path, settings: Settings, *, total: int) -> None:
+    """Make the arrays at full size, refusing at once where the disk has no room for them."""
+    arrays = [partial / "images.npy", *([partial / "masks.npy"] if settings.masks else [])]
+    present = sum(path.stat().st_blocks * 512 for path in arrays if path.is_file())
+    needed = total * row_bytes(settings)
+    if shutil.disk_usage(partial).free + present < needed:
+        raise DataError(no_space(partial, needed))
+    with no_space_told(partial, settings, total):
+        for path, dtype in zip(arrays, (settings.dtype, "uint8"), strict=False):
+            allocate(path, shape=(total, settings.height, settings.width), dtype=dtype)
+
+
+def _images_table(images: pd.DataFrame, records: list[Record]) -> pd.DataFrame:
+    """The images that were not rejected, with what their files told."""
+    rows = [record["row"] for record in records]
+    table = images.iloc[rows].reset_index(drop=True)
+    table["row"] = rows
+    for column in ("laterality", "view"):
+        told = pd.Series([record[column] for record in records], dtype="string")
+        table[column] = table[column].fillna(told)
+    spacing = [record["pixel_spacing_mm"] for record in records]
+    table["pixel_spacing_mm"] = pd.Series(spacing, dtype="Float64")
+    transforms = pd.DataFrame([record["transform"] for record in records])
+    return table.join(transforms.add_prefix("transform_"))
+
+
+def _lesions_table(lesions: pd.DataFrame, records: list[Record]) -> pd.DataFrame:
+    """The lesions of those images, with boxes in prepared pixels."""
+    found = pd.DataFrame(
+        [lesion for record in records for lesion in record["lesions"]],
+        columns=["lesion_id", *BOX_COLUMNS, "mask_status", "mask_value"],
+    ).astype({"lesion_id": "string", "mask_status": "string", "mask_value": "Int64"})
+    found[BOX_COLUMNS] = found[BOX_COLUMNS].astype("Float64")
+    return lesions.drop(columns=BOX_COLUMNS).merge(found, on="lesion_id", validate="one_to_one")

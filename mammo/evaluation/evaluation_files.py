@@ -1,0 +1,83 @@
+"""The files of an evaluation: predictions, metrics and calibration, written and read again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mammo.errors import ConfigError, DataError
+from mammo.evaluation.predictions import Predictions, ensemble, out_of_fold, read_predictions
+from mammo.evaluation.split_scoring import SplitName, score_split
+from mammo.evaluation.statistics.calibration import Calibration, fit_calibration, read_calibration
+from mammo.runs import RunFolder
+
+
+def calibration_of(run: RunFolder) -> Calibration | None:
+    """What was fixed on the run's validation images, fixed now where it was not; None where they do not do.
+
+    Raises:
+        ConfigError: the run has no scores of its validation images.
+    """
+    fixed = read_calibration(run.path)
+    if fixed is not None:
+        return fixed
+    try:
+        calibration = fit_calibration(validation_predictions(run))
+    except DataError:
+        return None  # of one class
+    write_calibration(run.path, calibration)
+    return calibration
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Write `calibration.json`, whole at any moment."""
+    draft = folder / "calibration.json.partial"
+    draft.write_text(json.dumps(calibration.to_dict(), indent=2) + "\n")
+    draft.replace(folder / "calibration.json")
+
+
+def validation_predictions(run: RunFolder) -> Predictions:
+    """The scores of the validation images that the training ended with.
+
+    Raises:
+        ConfigError: the run did not come to its end.
+    """
+    file = run.evaluation / "val" / "predictions.csv"
+    if not file.exists():
+        raise ConfigError(
+            f"run={run.path}: has no {file.name} of its validation images; finish it with resume"
+        )
+    return replace(read_predictions(file), source=f"{run.path} (val)")
+
+
+def predictions_of(run: RunFolder, split: SplitName) -> Predictions:
+    """The scores of a run's split, those of an earlier evaluation where there is one."""
+    file = run.evaluation / split / "predictions.csv"
+    return read_predictions(file) if file.exists() else score_split(run, split)
+
+
+def combine_predictions(scored: Sequence[Predictions], *, split: SplitName) -> Predictions:
+    """Several runs' scores: folds out of fold where their images differ on `val`, else their mean."""
+    first = set(scored[0].images)
+    if split == "val" and any(set(run.images) != first for run in scored[1:]):
+        return out_of_fold(scored)
+    return ensemble(scored)
+
+
+def write_evaluation(
+    folder: Path, *, predictions: Predictions, found: dict[str, Any], calibration: Calibration | None
+) -> None:
+    """Write `predictions.csv`, `metrics.json`, and `calibration.json`, with which the table gives them again.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        predictions.write(folder / "predictions.csv")
+        if calibration is not None:
+            write_calibration(folder, calibration)
+        (folder / "metrics.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,194 @@
+"""Pictures of a mammogram with its heat and boxes, and which images to show."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammo.data.images.breast import breast_mask
+from mammo.data.images.dicom import Pixels
+
+RGB = NDArray[np.uint8]  # H W 3
+
+TRUE_COLOUR = (255, 40, 40)
+PREDICTED_COLOUR = (90, 220, 255)
+BOX_HEAD_COLOUR = (255, 110, 255)
+# Of the hottest pixel; what lies below still shows through.
+_OPACITY = 0.55
+_FONT_HEIGHT = 0.045  # of the picture's width
+_MOST_BYTES = 60_000
+_QUALITIES = (88, 80, 70, 60, 50)
+
+
+def draw_overlay(
+    image: Pixels,
+    heat: NDArray[np.float32],
+    true_boxes: NDArray[np.floating[Any]],
+    predicted_boxes: NDArray[np.floating[Any]],
+    caption: str,
+    *,
+    width: int | None = None,
+    box_head: NDArray[np.floating[Any]] | None = None,
+) -> RGB:
+    """A mammogram in grey under its heat, with boxes and a caption below.
+
+    The heat is in viridis, which is perceptually uniform and told apart by the colour-blind, and the more
+    opaque the hotter; true boxes are red lines, predicted ones dashed and pale blue,
+    that of the box head dashed and magenta.
+
+    Args:
+        image: H W, uint8 or uint16 of full scale.
+        heat: H W in [0, 1].
+        true_boxes: K 4 in pixels, rows of NaN for no lesion.
+        predicted_boxes: M 4 in pixels.
+        caption: wrapped to the width; what is not ASCII becomes a question mark.
+        width: of the picture; None for W.
+        box_head: 4 in pixels, the box that the network tells; None where it tells none.
+
+    Returns:
+        The picture: `width` columns, and below the image rows for the caption.
+    """
+    import cv2
+
+    width = width or image.shape[1]
+    scale = width / image.shape[1]
+    size = (width, max(1, round(image.shape[0] * scale)))
+    grey = cv2.resize(_stretched(image), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    warm = cv2.resize(np.clip(heat, 0, 1).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    coloured = cv2.applyColorMap(np.rint(warm * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1]
+    opacity = _OPACITY * warm[..., None]
+    picture = np.ascontiguousarray(
+        np.rint((1 - opacity) * grey[..., None] + opacity * coloured).astype(np.uint8)
+    )
+    thickness = max(1, round(width / 200))
+    for boxes, colour, dashed in (
+        (true_boxes, TRUE_COLOUR, False),
+        (predicted_boxes, PREDICTED_COLOUR, True),
+        (np.zeros((0, 4)) if box_head is None else box_head[None], BOX_HEAD_COLOUR, True),
+    ):
+        for box in boxes[~np.isnan(boxes).any(axis=1)]:
+            _draw_box(picture, np.asarray(box, np.float64) * scale, colour, thickness, dashed=dashed)
+    return np.concatenate([picture, _caption(caption, width)])
+
+
+def save_picture(path: Path, rgb: RGB, width: int | None = None, *, most_bytes: int = _MOST_BYTES) -> None:
+    """Write a picture that takes no more than so many bytes, at less quality or smaller where it must be.
+
+    Args:
+        path: `.jpg`, `.jpeg` or `.png`.
+        rgb: H W 3.
+        width: greatest width; a narrower picture stays as it is.
+        most_bytes: of the file.
+    """
+    import cv2
+
+    target = min(width or rgb.shape[1], rgb.shape[1])
+    while True:
+        height = max(1, round(rgb.shape[0] * target / rgb.shape[1]))
+        small = (
+            rgb if target == rgb.shape[1] else cv2.resize(rgb, (target, height), None, 0, 0, cv2.INTER_AREA)
+        )
+        for quality in _QUALITIES if path.suffix.lower() != ".png" else (0,):
+            parameters = [cv2.IMWRITE_JPEG_QUALITY, quality] if quality else [cv2.IMWRITE_PNG_COMPRESSION, 9]
+            done, encoded = cv2.imencode(path.suffix.lower(), small[..., ::-1], parameters)
+            assert done
+            if encoded.size <= most_bytes or target < 32:
+                path.write_bytes(encoded.tobytes())
+                return
+        target = round(target * 0.85)
+
+
+def choose_gallery(
+    labels: NDArray[np.int64], scores: NDArray[np.float64], threshold: float, count: int
+) -> list[tuple[int, str]]:
+    """The images that tell most, none twice, in equal parts as far as there are any.
+
+    Args:
+        labels: N, 1 for malignant and 0 for benign.
+        scores: N, of malignancy.
+        threshold: at or above which an image is called malignant.
+        count: of images at most.
+
+    Returns:
+        Index and reason, kind by kind: the surest right of both classes, the surest wrong, and the nearest
+        to the threshold.
+    """
+    called = scores >= threshold
+    kinds = {
+        "surest true positive": (called & (labels == 1), -scores),
+        "surest true negative": (~called & (labels == 0), scores),
+        "surest false positive": (called & (labels == 0), -scores),
+        "surest false negative": (~called & (labels == 1), scores),
+        "nearest to the threshold": (np.ones(len(labels), bool), np.abs(scores - threshold)),
+    }
+    queues = {
+        reason: [index for index in np.argsort(order, kind="stable").tolist() if members[index]]
+        for reason, (members, order) in kinds.items()
+    }
+    chosen: dict[int, str] = {}
+    while len(chosen) < min(count, len(labels)):
+        for reason, queue in queues.items():
+            while queue and queue[0] in chosen:
+                queue.pop(0)
+            if queue and len(chosen) < count:
+                chosen[queue.pop(0)] = reason
+    order = list(kinds)
+    return sorted(chosen.items(), key=lambda item: order.index(item[1]))
+
+
+def _stretched(image: Pixels) -> NDArray[np.uint8]:
+    """Grey values from 0 to 255 of the breast's, but for its brightest part: labels and film edges glare."""
+    brightest = max(1.0, float(np.quantile(image[breast_mask(image)], 0.998)))
+    return np.rint(np.clip(image / brightest, 0, 1) * 255).astype(np.uint8)
+
+
+def _draw_box(
+    picture: RGB, box: NDArray[np.float64], colour: tuple[int, int, int], thickness: int, *, dashed: bool
+) -> None:
+    """Draws the outline of a box (4, in pixels of the picture) into the picture."""
+    import cv2
+
+    left, top, right, bottom = np.rint(box).astype(int).tolist()
+    corners = [(left, top), (right - 1, top), (right - 1, bottom - 1), (left, bottom - 1)]
+    for start, end in zip(corners, [*corners[1:], corners[0]], strict=True):
+        for first, last in _dashes(start, end, 5 * thickness) if dashed else [(start, end)]:
+            cv2.line(picture, first, last, colour, thickness)
+
+
+def _dashes(
+    start: tuple[int, int], end: tuple[int, int], length: int
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Every other piece of a line."""
+    (x, y), (x_end, y_end) = start, end
+    whole = max(abs(x_end - x), abs(y_end - y), 1)
+
+    def at(place: int) -> tuple[int, int]:
+        share = min(place, whole) / whole
+        return round(x + share * (x_end - x)), round(y + share * (y_end - y))
+
+    return [(at(place), at(place + length)) for place in range(0, whole, 2 * length)]
+
+
+def _caption(text: str, width: int) -> RGB:
+    """White rows with the text, as many as it takes."""
+    import cv2
+
+    plain = text.encode("ascii", "replace").decode()
+    font, margin = cv2.FONT_HERSHEY_SIMPLEX, max(2, width // 60)
+    height = max(8, round(width * _FONT_HEIGHT))
+    scale = cv2.getFontScaleFromHeight(font, round(height * 0.6))
+    lines: list[str] = []
+    for paragraph in plain.splitlines():
+        lines.append("")
+        for word in paragraph.split(" "):
+            longer = f"{lines[-1]} {word}" if lines[-1] else word
+            if lines[-1] and cv2.getTextSize(longer, font, scale, 1)[0][0] > width - 2 * margin:
+                lines.append(word)
+            else:
+                lines[-1] = longer
+    rows = np.full((len(lines) * height + 2 * margin if lines else 0, width, 3), 255, np.uint8)
+    for number, line in enumerate(lines):
+        base = margin + number * height + round(height * 0.75)
+        cv2.putText(rows, line, (margin, base), font, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    return rows

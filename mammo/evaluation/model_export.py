@@ -1,0 +1,248 @@
+"""A run as one file for other programs: its network with all that must be known to use it."""
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mammo.data.tasks import CLASSES
+from mammo.errors import ConfigError
+from mammo.evaluation.scoring import open_classifier
+from mammo.evaluation.statistics.calibration import read_calibration
+from mammo.models.classifier import Classifier
+from mammo.runs import RunFolder
+
+Format = Literal["onnx", "torchscript", "safetensors"]
+
+# The name of the metadata in each format; one JSON object.
+METADATA = "mammo"
+_OPSET = 20
+# Greatest difference from PyTorch's probabilities that a file may show before it gets its name.
+_TOLERANCE = 1e-4
+_OTHER_SIZE = 32  # pixels by which the second size of that trial is larger
+
+
+class _Probabilities(nn.Module):
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        probabilities: Tensor = self.classifier(images).softmax(dim=1)
+        return probabilities
+
+
+def export(run: RunFolder, *, format: Format, output: Path) -> str:
+    """Write the network of a run's best epoch with its metadata.
+
+    ONNX and TorchScript take `images`, B 1 H W in [0, 1], and give `probabilities`, B C, both float32; mean
+    and deviation are applied inside. Before a file gets its name its answers are held against PyTorch's.
+    safetensors holds the network's weights alone, for `model.weights=FILE`.
+
+    Args:
+        run: with a checkpoint.
+        format: of the file.
+        output: the file; what stands there is replaced.
+
+    Returns:
+        A line on the file.
+
+    Raises:
+        ConfigError: the run has no checkpoint, the output cannot be written, a package is missing, or the
+            file's answers are not PyTorch's.
+    """
+    draft = output.with_name(f"{output.name}.partial")
+    try:
+        draft.touch()  # before the work
+        classifier = open_classifier(run)
+        line = _WRITERS[format](classifier, facts(run, classifier), draft)
+        draft.replace(output)
+    except OSError as error:
+        raise ConfigError(f"output={output}: cannot be written: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return line
+
+
+def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:
+    """What must be known to use the network: its preparation, classes, threshold and calibration."""
+    config, calibration = run.config(), read_calibration(run.path)
+    task = config["task"]["name"]
+    return {
+        "task": task,
+        "classes": list(CLASSES[task]),
+        "model": config["model"] | {"weights": None},
+        "preparation": {key: config["data"][key] for key in ("height", "width", "crop", "aspect")},
+        "scale": "pixel / 65535 of 16 bits, / 255 of 8 bits: 0 is black, 1 is white and dense",
+        "mean": classifier.mean.item(),
+        "std": classifier.std.item(),
+        "threshold": None if calibration is None else calibration.threshold("image", "mean"),
+        "calibration": None if calibration is None else calibration.to_dict(),
+        "run": run.path.absolute().name,
+        "commit": run.facts()["commit"],
+    }
+
+
+def _write_safetensors(classifier: Classifier, known: dict[str, Any], draft: Path) -> str:
+    tensors = {name: tensor.contiguous() for name, tensor in classifier.network.state_dict().items()}
+    known |= {"input": "images, B 1 H W, (scaled - mean) / std", "output": "logits, B C"}
+    draft.write_bytes(safetensors.torch.save(tensors, metadata={METADATA: json.dumps(known)}))
+    return f"{len(tensors)} tensors; python train.py model=... model.weights=FILE starts from them"
+
+
+def _write_torchscript(classifier: Classifier, known: dict[str, Any], draft: Path) -> str:
+    model = _Probabilities(classifier).eval()
+    size = _size(known)
+    trace: Any = torch.jit.trace  # it has no types
+    with _quiet(), torch.no_grad():
+        traced = trace(model, torch.rand(2, 1, *size), check_trace=False)
+
+    def answer(images: Tensor) -> NDArray[np.float32]:
+        return np.asarray(traced(images).numpy())
+
+    for any_size in (True, False):
+        difference = _difference(model, answer, size, any_size=any_size)
+        if difference is not None:
+            buffer = io.BytesIO()
+            with _quiet():
+                told = json.dumps(known | _ends(size, any_size))
+                torch.jit.save(traced, buffer, _extra_files={METADATA: told})
+            draft.write_bytes(buffer.getvalue())
+            return _line(size, any_size, difference)
+    raise ConfigError("format=torchscript: PyTorch cannot trace this network; give another format")
+
+
+def _write_onnx(classifier: Classifier, known: dict[str, Any], draft: Path) -> str:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"format=onnx: needs the package {error.name}; pip install 'mammo[export]' brings it, or give "
+            "format=torchscript"
+        ) from error
+    model = _Probabilities(classifier).eval()
+    size = _size(known)
+    for any_size in (True, False):
+        program = _onnx_program(model, size, any_size=any_size)
+        if program is None:
+            continue
+        program.model.metadata_props[METADATA] = json.dumps(known | _ends(size, any_size))
+        program.save(draft, external_data=False)
+        session = onnxruntime.InferenceSession(draft.read_bytes(), providers=["CPUExecutionProvider"])
+
+        def answer(images: Tensor, session: Any = session) -> NDArray[np.float32]:
+            return np.asarray(session.run(None, {"images": images.numpy()})[0])
+
+        difference = _difference(model, answer, size, any_size=any_size)
+        if difference is not None:
+            return _line(size, any_size, difference)
+    raise ConfigError("format=onnx: PyTorch cannot express this network in it; give format=torchscript")
+
+
+def _onnx_program(model: nn.Module, size: tuple[int, int], *, any_size: bool) -> Any:
+    """The model in ONNX; None where it cannot be expressed so."""
+    if any_size and _answer_of(model, _other(size)) is None:
+        return None
+    with contextlib.suppress(torch.onnx.errors.OnnxExporterError), _quiet():
+        return torch.onnx.export(
+            model,
+            (torch.rand(2, 1, *size),),
+            input_names=["images"],
+            output_names=["probabilities"],
+            dynamic_shapes={"images": {0: "batch"} | ({2: "height", 3: "width"} if any_size else {})},
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    return None
+
+
+def _size(known: dict[str, Any]) -> tuple[int, int]:
+    return known["preparation"]["height"], known["preparation"]["width"]
+
+
+def _ends(size: tuple[int, int], any_size: bool) -> dict[str, Any]:
+    height, width = ("H", "W") if any_size else size
+    return {
+        "input": f"images, B 1 {height} {width}, float32 in [0, 1]; mean and std are applied inside",
+        "output": "probabilities, B C, float32",
+    }
+
+
+def _line(size: tuple[int, int], any_size: bool, difference: float) -> str:
+    sizes = "any height and width" if any_size else f"{size[0]} x {size[1]} pixels only"
+    return f"images of {sizes}; probabilities at most {difference:.1g} from PyTorch's"
+
+
+def _other(size: tuple[int, int]) -> tuple[int, int]:
+    return size[0] + _OTHER_SIZE, size[1] + _OTHER_SIZE
+
+
+def _difference(
+    model: nn.Module,
+    answer: Callable[[Tensor], NDArray[np.float32]],
+    size: tuple[int, int],
+    *,
+    any_size: bool,
+) -> float | None:
+    """The greatest difference from PyTorch; None where either does not take images of another size.
+
+    Raises:
+        ConfigError: it is too great.
+    """
+    worst = 0.0
+    for each in (size, _other(size)) if any_size else (size,):
+        ours, theirs = _answer_of(model, each), _answer_of(answer, each)
+        if ours is None or theirs is None:
+            return None
+        worst = max(worst, float(np.abs(theirs - ours).max()))
+    if worst > _TOLERANCE:
+        raise ConfigError(f"the file's scores would be {worst:.1g} from PyTorch's; give another format=...")
+    return worst
+
+
+def _answer_of(
+    model: Callable[[Tensor], Tensor | NDArray[np.float32]], size: tuple[int, int]
+) -> NDArray[np.float32] | None:
+    """Probabilities of three images, 3 C; None where the model does not take them."""
+    images = torch.rand(3, 1, *size, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            return np.asarray(model(images))
+    except Exception:  # each runtime has its own for a network made for one size
+        return None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporters tell their developers."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+_WRITERS: dict[Format, Callable[[Classifier, dict[str, Any], Path], str]] = {
+    "onnx": _write_onnx,
+    "torchscript": _write_torchscript,
+    "safetensors": _write_safetensors,
+}

@@ -1,0 +1,417 @@
+"""Pictures of a run and of its evaluation, in one style that does without telling red from green."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from mammo.evaluation.predictions import Units
+from mammo.evaluation.report.html_page import estimate
+from mammo.evaluation.statistics.intervals import draw_patients
+from mammo.evaluation.statistics.weighted_metrics import ECE_BINS, Floats, Ranking, auc, average_precision
+from mammo.runs import RunFolder
+
+# Okabe and Ito (2008, Color universal design); each colour has its line style, marker or hatch beside it.
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+GREY = "#808080"
+_SERIES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"), (PURPLE, ":", "D"))
+# up to their sky blue, on which dark text is read
+_SHADES = LinearSegmentedColormap.from_list("shades", ["#f7fafc", "#56B4E9"])
+
+_CURVES = {"loss": "Loss", "auc": "AUC", "accuracy": "Accuracy"}
+_UNIT_INTERVAL_Z = 1.959964
+_GRID = np.linspace(0, 1, 201)
+
+
+def curve_figure(epochs: pd.DataFrame, *, name: str, title: str = "") -> Figure:
+    """A score of training and validation by epoch, the epoch of the best validation AUC marked.
+
+    Args:
+        epochs: the content of `metrics.csv`.
+        name: of the score, such as `loss`, `auc` or `accuracy`.
+        title: stands above.
+    """
+    figure, axes = _one(title)
+    sides = {"train": ("training", ORANGE, "--", "s"), "val": ("validation", BLUE, "-", "o")}
+    for side, (label, colour, line, marker) in sides.items():
+        if f"{side}/{name}" in epochs:
+            values = pd.to_numeric(epochs[f"{side}/{name}"], errors="coerce")
+            axes.plot(
+                epochs["epoch"],
+                values,
+                color=colour,
+                linestyle=line,
+                marker=marker,
+                markersize=3,
+                label=label,
+            )
+    if "val/auc" in epochs and epochs["val/auc"].notna().any():
+        best = int(epochs["epoch"].to_numpy()[epochs["val/auc"].argmax()])
+        axes.axvline(best, color=GREY, linestyle=":", label=f"best AUC, epoch {best}")
+    axes.set(xlabel="Epoch", ylabel=_CURVES.get(name, name))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend_above(axes)
+    return figure
+
+
+def roc_figure(
+    units: Units,
+    *,
+    threshold: float | None = None,
+    resamples: int = 500,
+    seed: int = 0,
+    title: str = "",
+) -> Figure:
+    """The ROC curve with the band that holds 95 % of the resampled patients' curves at each point.
+
+    Args:
+        units: images, breasts or patients of both classes.
+        threshold: whose point is marked.
+        resamples: of the patients, for the band; 0 for none.
+        seed: of the resamples.
+        title: stands above.
+    """
+    figure, axes = _one(title)
+    true, false = _points(units)
+    area = float(auc(true[None], false[None])[0])
+    band = roc_band(units, resamples=resamples, seed=seed)
+    if band is not None:
+        axes.fill_between(_GRID, *band, color=BLUE, alpha=0.2, linewidth=0, label="95 % band, by patient")
+    axes.plot(false / false[-1], true / true[-1], color=BLUE, label=f"AUC {area:.3f}")
+    if threshold is not None:
+        called = units.score >= threshold
+        point = called[units.label == 0].mean(), called[units.label == 1].mean()
+        axes.plot(*point, color=ORANGE, marker="D", linestyle="", label=f"threshold {threshold:.3g}")
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="chance")
+    _unit_square(axes, xlabel="1 - specificity", ylabel="Sensitivity")
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    return figure
+
+
+def roc_band(units: Units, *, resamples: int = 500, seed: int = 0) -> tuple[Floats, Floats] | None:
+    """Lowest and highest sensitivity of the ROC band at 201 specificities; None where there is no band."""
+    draws = draw_patients(units.cluster, units.label, resamples=resamples, rng=np.random.default_rng(seed))
+    if not resamples or not draws.enough:
+        return None
+    true, false = Ranking(units.score, units.label).points(draws.weights(units.cluster))
+    there = (true[:, -1] > 0) & (false[:, -1] > 0)
+    if there.mean() < 0.95:
+        return None
+    curves = [
+        np.interp(_GRID, wrong / wrong[-1], right / right[-1])
+        for right, wrong in zip(true[there], false[there], strict=True)
+    ]
+    low, high = np.quantile(curves, [0.025, 0.975], axis=0)
+    return low, high
+
+
+def precision_recall_figure(units: Units, *, title: str = "") -> Figure:
+    """Precision by sensitivity, with the precision of calling everything malignant."""
+    figure, axes = _one(title)
+    true, false = _points(units)
+    area = float(average_precision(true[None], false[None])[0])
+    called = true[1:] + false[1:]
+    precision = true[1:] / called
+    recall = true[1:] / true[-1]
+    axes.step(
+        [0, *recall],
+        [precision[0], *precision],
+        where="pre",
+        color=BLUE,
+        label=f"average precision {area:.3f}",
+    )
+    share = float(units.label.mean())
+    axes.axhline(share, color=GREY, linestyle=":", linewidth=1, label=f"share of malignant {share:.3f}")
+    _unit_square(axes, xlabel="Sensitivity (recall)", ylabel="Precision")
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    return figure
+
+
+def reliability_figure(
+    units: Units, *, calibrated: NDArray[np.float64] | None = None, title: str = ""
+) -> Figure:
+    """The share of malignant ones by score, in the bins of the calibration error, above the bins' counts.
+
+    The bars are Wilson intervals that count a bin's patients, not her images.
+
+    Args:
+        units: images, breasts or patients.
+        calibrated: their scores after calibration.
+        title: stands above.
+    """
+    figure = _figure(title, height=4.6)
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="share equals score")
+    sides = {"score" if calibrated is None else "score as it is": units.score}
+    if calibrated is not None:
+        sides["after calibration"] = calibrated
+    edges = np.linspace(0, 1, ECE_BINS + 1)
+    for (name, scores), (colour, line, marker) in zip(sides.items(), _SERIES, strict=False):
+        mean, share, low, high = _bins(scores, units, edges)
+        error = np.clip([share - low, high - share], 0, None)
+        axes.errorbar(
+            mean, share, yerr=error, color=colour, linestyle=line, marker=marker, markersize=4, label=name,
+            linewidth=1, elinewidth=1, ecolor=(colour, 0.55),
+        )  # fmt: skip
+        counts.hist(scores, bins=list(edges), color=colour, histtype="step", linestyle=line)
+    axes.set(ylabel="Share malignant", ylim=(-0.03, 1.03), xlim=(0, 1))
+    _legend_above(axes)
+    counts.set(xlabel="Score of malignancy", ylabel="Number")
+    _style(axes)
+    _style(counts)
+    return figure
+
+
+def histogram_figure(units: Units, *, threshold: float | None = None, title: str = "") -> Figure:
+    """The scores of the benign and of the malignant ones, and the threshold."""
+    figure, axes = _one(title)
+    edges = [float(edge) for edge in np.linspace(0, 1, 26)]
+    for label, (name, colour, hatch) in enumerate((("benign", BLUE, ""), ("malignant", ORANGE, "////"))):
+        scores = units.score[units.label == label]
+        name = f"{name} ({len(scores)})"
+        look: dict[str, Any] = {"bins": edges, "histtype": "stepfilled", "edgecolor": colour}
+        axes.hist(scores, facecolor=(colour, 0.25), label="" if hatch else name, **look)
+        if hatch:  # apart from the face, for in SVG a hatch over one is lost
+            axes.hist(scores, facecolor="none", hatch=hatch, label=name, **look)
+    if threshold is not None:
+        axes.axvline(threshold, color=GREY, linestyle="--", label=f"threshold {threshold:.3g}")
+    axes.set(xlabel="Score of malignancy", ylabel="Number", xlim=(0, 1))
+    _legend_above(axes)
+    return figure
+
+
+def confusion_figure(
+    counts: NDArray[np.int64], *, classes: Sequence[str], called: str = "Called", title: str = ""
+) -> Figure:
+    """Counts and shares of each row, shaded by share.
+
+    Args:
+        counts: C C, a row for each class and a column for each that was called.
+        classes: C names.
+        called: what decided, for the label of the columns.
+        title: stands above.
+    """
+    figure, axes = _one(title, height=3.9 if len(classes) == 2 else 4.6)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.pcolormesh(shares, cmap=_SHADES, vmin=0, vmax=1, edgecolor="white", linewidth=2)
+    for row, column in np.ndindex(counts.shape):
+        axes.text(
+            column + 0.5,
+            row + 0.5,
+            f"{counts[row, column]}\n{shares[row, column]:.0%}",
+            ha="center",
+            va="center",
+            color="#101010",
+            fontsize=11,
+        )
+    names = [readable(name, lines=True) for name in classes]
+    places = np.arange(len(classes)) + 0.5
+    axes.set_xticks(places, names, fontsize=9)
+    axes.set_yticks(places, names, fontsize=9)
+    axes.set(xlabel=called, ylabel="Truth")
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    return figure
+
+
+def subgroups_figure(
+    groups: Sequence[Mapping[str, Any]], *, overall: float | None = None, title: str = ""
+) -> Figure:
+    """The AUC of each subgroup with its interval, and its number of images, malignant ones in brackets.
+
+    Args:
+        groups: those of `metrics.json`: `column`, `value`, `n`, `malignant`, `auc`, `note`.
+        overall: AUC of all images.
+        title: stands above.
+    """
+    figure, axes = _one(title, height=1.3 + 0.19 * _rows_high(groups))
+    place, column = -1.0, None
+    places: list[float] = []
+    heads: set[float] = set()
+    labels: list[str] = []
+    for group in groups:
+        if group["column"] != column:
+            place += 1 if column is None else 1.5
+            column = group["column"]
+            places.append(place)
+            heads.add(place)
+            labels.append(readable(str(column)))
+        place += 1
+        value = "unknown" if group.get("value") is None else readable(str(group["value"]))
+        places.append(place)
+        labels.append(value)
+        axes.annotate(
+            f"{group.get('n', '?')} ({group.get('malignant', '?')})", (1.02, place), fontsize=8.5,
+            xycoords=("axes fraction", "data"), va="center", annotation_clip=False,
+        )  # fmt: skip
+        area, low, high = estimate(group.get("auc"))
+        if area is None:
+            axes.annotate(
+                "too few", (0.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8,
+                fontstyle="italic",
+            )  # fmt: skip
+            continue
+        if low is not None and high is not None:
+            axes.plot([low, high], [place, place], color=BLUE, linewidth=1.5)
+        axes.plot(area, place, color=BLUE, marker="s", markersize=5)
+    axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1, label="chance")
+    if overall is not None:
+        axes.axvline(overall, color=ORANGE, linestyle="--", linewidth=1, label=f"all images {overall:.3f}")
+    axes.set_yticks(places, labels, parse_math=False)
+    for tick, place in zip(axes.get_yticklabels(), places, strict=True):
+        tick.set(fontsize=8.5, fontweight="bold" if place in heads else "normal")
+    axes.set(xlabel="AUC", ylim=(place + 0.7, -0.7))
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    _legend_above(axes)
+    return figure
+
+
+def _rows_high(groups: Sequence[Mapping[str, Any]]) -> float:
+    return len(groups) + 1.5 * len({group["column"] for group in groups})
+
+
+def froc_figure(froc: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Figure:
+    """The share of lesions marked by the number of false marks an image, one curve for each method.
+
+    Args:
+        froc: by method, and in it by the false marks an image as text (`"0.25"`), a share or its estimate.
+        title: stands above.
+    """
+    figure, axes = _one(title)
+    for (method, points), (colour, line, marker) in zip(froc.items(), _SERIES, strict=False):
+        found = [
+            (float(marks), *estimate(share))
+            for marks, share in sorted(points.items(), key=lambda pair: float(pair[0]))
+        ]
+        there = [(marks, value, low, high) for marks, value, low, high in found if value is not None]
+        if not there:
+            continue
+        marks, values = [point[0] for point in there], [point[1] for point in there]
+        bars = [
+            [0 if low is None else value - low for _, value, low, _ in there],
+            [0 if high is None else high - value for _, value, _, high in there],
+        ]
+        axes.errorbar(
+            marks, values, yerr=np.clip(bars, 0, None), color=colour, linestyle=line, marker=marker,
+            markersize=4, elinewidth=1, capsize=2, label=method,
+        )  # fmt: skip
+    axes.set(xlabel="False marks per image", ylabel="Lesions marked", ylim=(0, 1.02))
+    axes.set_xlim(left=0)
+    _legend_above(axes)
+    return figure
+
+
+def draw_figures(figures: Mapping[str, Figure], *, folder: Path) -> dict[str, str]:
+    """Writes each figure as PNG and as SVG with its text as text, and gives the SVG's content by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    for name, figure in figures.items():
+        _save_png(figure, folder / f"{name}.png", dpi=150)
+        drawn[name] = svg_text(figure)
+        (folder / f"{name}.svg").write_text(drawn[name])
+    return drawn
+
+
+def svg_text(figure: Figure) -> str:
+    """A figure as SVG on no background, the same for the same figure."""
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mammo"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def curve_figures(run: RunFolder) -> dict[str, Figure]:
+    """The figures of loss, AUC and accuracy by epoch, from `metrics.csv`."""
+    epochs = pd.read_csv(run.metrics)
+    return {name: curve_figure(epochs, name=name) for name in _CURVES if f"val/{name}" in epochs}
+
+
+def draw_curves(run: RunFolder) -> dict[str, Figure]:
+    """Writes `figures/{loss,auc,accuracy}.png`, and gives these figures: see `curve_figures`."""
+    run.figures.mkdir(exist_ok=True)
+    figures = curve_figures(run)
+    for name, figure in figures.items():
+        _save_png(figure, run.figures / f"{name}.png", dpi=120)
+    return figures
+
+
+def _save_png(figure: Figure, file: Path, *, dpi: int) -> None:
+    """Saves a figure; its layout, which takes as long as drawing it, then stays for the next format."""
+    figure.savefig(file, dpi=dpi)
+    figure.set_layout_engine(None)
+
+
+def readable(name: str, *, lines: bool = False) -> str:
+    """`MALIGNANT_MASS` as `malignant mass`, in two lines where asked; `MLO` and mixed case stay."""
+    if len(name) <= 3 or not (name.isupper() or name.islower()):
+        return name
+    return name.lower().replace("_", "\n" if lines else " ")
+
+
+def _figure(title: str, *, height: float) -> Figure:
+    figure = Figure(figsize=(4.6, height), layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=10, parse_math=False)
+    return figure
+
+
+def _one(title: str, *, height: float = 3.7) -> tuple[Figure, Axes]:
+    figure = _figure(title, height=height)
+    axes = figure.subplots()
+    _style(axes)
+    return figure, axes
+
+
+def _style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(color=GREY, alpha=0.25, linewidth=0.8)
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(
+        frameon=False, fontsize=8.5, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=1.2,
+        handlelength=1.8,
+    )  # fmt: skip
+
+
+def _unit_square(axes: Axes, *, xlabel: str, ylabel: str) -> None:
+    axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+
+
+def _points(units: Units) -> tuple[Floats, Floats]:
+    true, false = Ranking(units.score, units.label).points(np.ones((1, len(units.label))))
+    return true[0], false[0]
+
+
+def _bins(scores: Floats, units: Units, edges: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Mean score, share of malignant ones and its interval, of each bin that holds any."""
+    index = np.minimum(np.searchsorted(edges, scores, "right"), len(edges) - 1) - 1
+    rows = []
+    for number in np.unique(index):
+        inside = index == number
+        share = float(units.label[inside].mean())
+        low, high = _wilson(share, len(np.unique(units.cluster[inside])))
+        rows.append((float(scores[inside].mean()), share, low, high))
+    mean, shares, lows, highs = np.array(rows).T
+    return mean, shares, lows, highs
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    """95 % interval of a share of so many (Wilson 1927, Probable inference, JASA 22:209)."""
+    z2 = _UNIT_INTERVAL_Z**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2))) / (1 + z2 / count)
+    return middle - half, middle + half

@@ -1,0 +1,206 @@
+"""The page of a report: what may stand on it, and how a figure, a picture or a number does."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.report.html_page import TEMPLATES, render_page
+from mammo.evaluation.report.plots import readable
+
+# Bytes of all pictures, as they are before base64 makes four of three.
+_PICTURES_BYTES = 5_500_000
+# Longest side in pixels and JPEG quality, tried one after the other until the pictures fit.
+_PICTURE_SIZES = ((640, 85), (480, 80), (360, 75), (256, 70), (192, 60))
+_LEFT_OUT = "(path left out)"
+# After a bracket, a quote, an equals sign or a blank; `</script>` is none.
+_PATH = re.compile(r"(?<![^\s=\[,'\"(:])(?:~?/(?=[^\s/])|[A-Za-z]:[\\/]|\\\\)[^\s,;:\]'\")]*")
+_UID = re.compile(r"\b[0-2](?:\.\d+){5,}\b")
+_COLUMNS = {
+    "laterality": "Side",
+    "view": "View",
+    "density": "Density",
+    "abnormality_type": "Type",
+    "subtlety": "Subtlety",
+    "assessment": "Assessment",
+    "fold": "Fold",
+}
+_OUTCOMES = {(0, 0): "correct", (1, 1): "correct", (0, 1): "false alarm", (1, 0): "missed"}
+_PATH_KEYS = {"root", "store", "table", "lesions", "cases", "split_file", "run_dir", "resume"}
+
+
+def render(context: Mapping[str, Any]) -> str:
+    """The page as HTML; every text of the context goes through `public` and is escaped."""
+    return render_page(
+        TEMPLATES / "report.html.j2",
+        context,
+        script=TEMPLATES / "report.js",
+        finalize=lambda value: public(value) if type(value) is str else value,
+        readable=readable,
+        at=at,
+    )
+
+
+def public(text: str) -> str:
+    """A text without the machine's paths, and with DICOM UIDs replaced by a short mark of each.
+
+    Example:
+        >>> public("data.root=/home/eve/exams, 3 images")
+        'data.root=(path left out), 3 images'
+    """
+    if "/" in text or "\\" in text:
+        text = _PATH.sub(_LEFT_OUT, text)
+    return _UID.sub(lambda uid: f"UID-{hashlib.sha256(uid[0].encode()).hexdigest()[:8]}", text)
+
+
+def image_name(image_id: str) -> str:
+    """The last part of an image's id, for an id made of a path holds folders of the hospital."""
+    return re.split(r"[/\\]", image_id)[-1] or image_id
+
+
+def settings(config: Mapping[str, Any], *, prefix: str = "") -> list[tuple[str, str]]:
+    """Every key of the config with its value, without paths; of weights the file's name."""
+    rows = []
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            rows += settings(value, prefix=f"{name}.")
+        else:
+            rows.append((name, _setting(name, value)))
+    return rows
+
+
+def override(text: str) -> str:
+    """One `key=value` of the command line, without paths."""
+    name, sign, value = text.partition("=")
+    return f"{name}{sign}{_setting(name, value)}"
+
+
+def _setting(name: str, value: Any) -> str:
+    if value in (None, "", "null"):
+        return "null"
+    text = value if isinstance(value, str) else json.dumps(value)
+    last = name.lstrip("+~").rpartition(".")[2]
+    if last == "weights":
+        return Path(text).name
+    return _LEFT_OUT if last in _PATH_KEYS or _PATH.match(text) else public(text)
+
+
+def at(config: Mapping[str, Any], name: str) -> Any:
+    """The value of a key with dots; None where it is missing."""
+    found: Any = config
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def inline_svg(svg: str, *, name: str, text: str) -> Markup:
+    """A figure for the page: names of its own, the page's ink for black, and a text for those who hear it.
+
+    Args:
+        svg: as `svg_text` gives it.
+        name: of the figure, in front of every name in it.
+        text: what it shows.
+    """
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r' xmlns(:\w+)?="[^"]*"', "", body)
+    body = re.sub(r'(?<= id=")|(?<=url\(#)|(?<=href="#)', f"{name}-", body)
+    body = body.replace("#000000", "currentColor").replace("#0072b2", "var(--blue, #0072b2)")
+    body = re.sub(r"\n\s*", "\n", body)
+    size = re.search(r'viewBox="[^"]*"', body)
+    opening = f'<svg {size[0] if size else ""} role="img" aria-label="{html.escape(text)}" focusable="false">'
+    return Markup(re.sub(r"<svg[^>]*>", lambda _: opening, body, count=1))
+
+
+def data_pictures(files: list[Path]) -> list[Markup | None]:
+    """Pictures as data URIs, as large as lets all stand in the page; None for one that cannot be read.
+
+    They are encoded anew, so that nothing written into the file beside its pixels comes along.
+    """
+    images = [_pixels(file) for file in files]
+    encoded: list[bytes | None] = []
+    for longest, quality in _PICTURE_SIZES:
+        encoded = [None if image is None else _jpeg(image, longest, quality) for image in images]
+        if sum(len(data) for data in encoded if data) <= _PICTURES_BYTES:
+            break
+    left = _PICTURES_BYTES
+    found: list[Markup | None] = []
+    for data in encoded:
+        left -= len(data or b"")
+        if data is None or left < 0:
+            found.append(None)
+        else:
+            found.append(Markup(f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"))
+    return found
+
+
+def _pixels(file: Path) -> NDArray[Any] | None:
+    data = np.fromfile(file, np.uint8) if file.is_file() else np.empty(0, np.uint8)
+    return cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+
+
+def _jpeg(image: NDArray[Any], longest: int, quality: int) -> bytes:
+    scale = longest / max(image.shape[:2])
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
+
+
+def images_table(
+    predictions: Predictions, threshold: float | None, gallery: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Columns and rows of the table of images; a column that knows nothing is left out.
+
+    Args:
+        predictions: of the images.
+        threshold: at or above which an image is called malignant; None calls none.
+        gallery: the pictures, each with the `row` of its image, its `id` and its `data`.
+    """
+    shown: dict[str, tuple[str, Sequence[Any]]] = {
+        "number": ("No.", range(1, 1 + len(predictions.images))),
+        "image": ("Image", [image_name(name) for name in predictions.images]),
+        "patient": ("Patient", predictions.patients.tolist()),
+    }
+    for name, title in _COLUMNS.items():
+        values = predictions.table[name]
+        if values.notna().any():
+            shown[name] = (title, [None if pd.isna(value) else _tidy(value) for value in values])
+    shown["truth"] = ("Truth", [readable(predictions.classes[index]) for index in predictions.labels])
+    shown["score"] = ("Score of malignancy", predictions.malignancy.tolist())
+    if len(predictions.classes) > 2:
+        highest = predictions.scores.argmax(axis=1)
+        shown["called"] = ("Highest class", [readable(predictions.classes[index]) for index in highest])
+    outcomes: list[str] = []
+    if threshold is not None:
+        called = (predictions.malignancy >= threshold).astype(int)
+        outcomes = [_OUTCOMES[pair] for pair in zip(predictions.malignant.tolist(), called, strict=True)]
+        shown["outcome"] = ("At threshold", outcomes)
+    pictures = {entry["row"]: entry["id"] for entry in gallery if entry["data"]}
+    columns = [(key, title) for key, (title, _) in shown.items()]
+    rows = list(zip(*(values for _, values in shown.values()), strict=True))
+    return {
+        "columns": columns,
+        "rows": [dict(zip(shown, row, strict=True)) | {"picture": pictures.get(row[0])} for row in rows],
+        "outcomes": [name for name in ("correct", "missed", "false alarm") if name in outcomes],
+        "pictures": bool(pictures),
+    }
+
+
+def _tidy(value: Any) -> Any:
+    """A grade as a whole number, a word in the page's way."""
+    if isinstance(value, str):
+        return readable(value)
+    return int(value) if float(value).is_integer() else float(value)

@@ -1,0 +1,96 @@
+"""A run's verdict from its checkpoint to its page: scores, intervals, heatmaps, report."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from omegaconf import DictConfig
+
+from mammo.evaluation.evaluation_files import calibration_of, write_evaluation
+from mammo.evaluation.explain.heatmaps import Method
+from mammo.evaluation.explain.localisation import localisation_table, localise
+from mammo.evaluation.heatmap_evaluation import evaluate_heatmaps, write_gallery
+from mammo.evaluation.predictions import Reduce
+from mammo.evaluation.report.evaluation_report import write_report
+from mammo.evaluation.report.plots import draw_curves
+from mammo.evaluation.scoring import Tta
+from mammo.evaluation.split_scoring import SplitName, open_split
+from mammo.evaluation.statistics.performance import measure_performance, performance_table
+from mammo.runs import RunFolder
+
+
+def evaluate_run(
+    run: RunFolder,
+    *,
+    split: SplitName,
+    folder: Path,
+    data: DictConfig | None = None,
+    tta: Tta = "none",
+    heatmap: Method | Literal["none"] = "gradcam",
+    heatmap_layer: str | None = None,
+    reduce: Reduce = "mean",
+    resamples: int = 2000,
+    seed: int = 0,
+    report: bool = True,
+    name: str | None = None,
+) -> str:
+    """Evaluate a split of a run, and write all that `evaluation/<split>` holds.
+
+    Args:
+        run: finished.
+        split: of its images.
+        folder: to write to.
+        data: other data than the run's.
+        tta: see `Scorer`.
+        heatmap: see `Heatmaps`; `none` leaves out heatmaps and localisation.
+        heatmap_layer: see there.
+        reduce: how the score of a breast or patient is made of those of her images.
+        resamples: of the patients, for the intervals.
+        seed: of the resamples.
+        report: whether to write the page.
+        name: of the images in the page, such as `test` or `test-flips`; None for the split's.
+
+    Returns:
+        The tables to print.
+    """
+    calibration = calibration_of(run)
+    opened = open_split(run, split, data=data, tta=tta)
+    rng = np.random.default_rng(seed)
+    sight = None
+    if heatmap == "none" or heatmap == "occlusion":
+        probability = opened.scorer.of_store(opened.store, opened.rows)
+    else:
+        sight = evaluate_heatmaps(opened, method=heatmap, layer=heatmap_layer, rng=rng)
+        probability = sight.probability
+    predictions = opened.predictions(probability)
+    found: dict[str, Any] = measure_performance(
+        predictions, calibration=calibration, resamples=resamples, seed=seed, reduce=reduce
+    )
+    told = [performance_table(found)]
+    write_evaluation(folder, predictions=predictions, found=found, calibration=calibration)
+    if heatmap == "occlusion":  # hundreds of passes for each image: the scores are written before
+        sight = evaluate_heatmaps(opened, method=heatmap, layer=heatmap_layer, rng=rng)
+    if sight is not None:
+        found["localisation"] = localise(
+            sight.marks,
+            malignant=predictions.malignant,
+            scores=predictions.malignancy,
+            patients=predictions.patients,
+            rng=rng,
+            resamples=resamples,
+        )
+        told.append(localisation_table(found["localisation"]))
+        write_evaluation(folder, predictions=predictions, found=found, calibration=calibration)
+        threshold = found["image"]["threshold"]
+        write_gallery(opened, sight, predictions, threshold=threshold, folder=folder / "heatmaps")
+    if report:
+        told.append(f"report {write_report(run, folder=folder, split=name or split)}")
+    return "\n\n".join(told)
+
+
+def write_training_report(run: RunFolder, *, report: bool) -> None:
+    """What a training ends with: its curves and, where wanted, the report on its validation images."""
+    if report:
+        evaluate_run(run, split="val", folder=run.evaluation / "val")  # whose report draws the curves too
+    else:
+        draw_curves(run)

@@ -1,0 +1,133 @@
+"""From a finished run to its verdict: the images of a split scored, judged, looked into and reported."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from mammo.config.checks import arguments_for
+from mammo.data.sources.reader import read_catalog
+from mammo.data.splits import make_split
+from mammo.data.store.store import Store, prepare
+from mammo.data.tasks import CLASSES, labels
+from mammo.errors import DataError
+from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.scoring import Scorer, Tta, open_classifier
+from mammo.runs import RunFolder
+from mammo.training.best_epoch import predictions_table
+
+SplitName = Literal["val", "test", "clean_test", "train", "all"]
+
+# A run keeps to its preprocessing on whichever data.
+_PREPROCESSING = ("height", "width", "crop", "aspect")
+
+
+@dataclass(frozen=True)
+class OpenedSplit:
+    """The images of a split, and the network of a run that is to score them.
+
+    Attributes:
+        images: N rows of the images table.
+        labels: N, index of the class.
+        classes: of the task.
+        rows: N, in the store.
+        store: of the images.
+        scorer: of the run.
+        fold: of the run, where the images are its own; else NA.
+        source: what the scores are of.
+    """
+
+    images: pd.DataFrame
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    rows: list[int]
+    store: Store
+    scorer: Scorer
+    fold: Any
+    source: str
+
+    def predictions(self, probability: NDArray[np.float32]) -> Predictions:
+        """The table of the images' scores, N C."""
+        table = predictions_table(
+            self.images, label=self.labels, probability=probability, classes=self.classes
+        )
+        return Predictions(table.reset_index(drop=True).assign(fold=self.fold), self.classes, self.source)
+
+
+def open_split(
+    run: RunFolder, split: SplitName, *, data: DictConfig | None = None, tta: Tta = "none"
+) -> OpenedSplit:
+    """Open the images of a split and the network.
+
+    Args:
+        run: finished.
+        split: `val` and `train` are the run's; `clean_test` leaves out patients of the training set; `all` is
+            every image.
+        data: other data than the run's; they are prepared as the run's were.
+        tta: see `Scorer`.
+
+    Raises:
+        ConfigError: the run has no such checkpoint, or the data no such split.
+        DataError: there is no image in the split.
+    """
+    config: Any = OmegaConf.create(run.config())
+    settings = config.data if data is None else _as_prepared(data, config.data)
+    store = prepare(read_catalog(**arguments_for(read_catalog, settings)), **arguments_for(prepare, settings))
+    ids = _image_ids(run, split, store=store, data=settings, own=data is None)
+    table = store.table.set_index("image_id", drop=False)
+    missing = [image for image in ids if image not in table.index]
+    if missing:
+        raise DataError(
+            f"run={run.path}: {len(missing)} of the {len(ids)} {split} images are not in the store, first "
+            f"'{missing[0]}'; bring the run's data back"
+        )
+    if not ids:
+        raise DataError(f"split={split}: holds no image; choose another")
+    images = table.loc[ids]
+    task = config.task.name
+    return OpenedSplit(
+        images=images,
+        labels=labels(images, store.lesions, task=task),
+        classes=CLASSES[task],
+        rows=images["row"].tolist(),
+        store=store,
+        scorer=Scorer(
+            open_classifier(run),
+            size=(config.data.height, config.data.width),
+            precision=config.trainer.precision,
+            batch_size=config.data.batch_size,
+            tta=tta,
+        ),
+        fold=config.data.fold if data is None and config.data.split == "kfold" else pd.NA,
+        source=f"{run.path} ({split})",
+    )
+
+
+def score_split(
+    run: RunFolder, split: SplitName, *, data: DictConfig | None = None, tta: Tta = "none"
+) -> Predictions:
+    """The scores of the images of a split, as they come from the network; see `open_split`."""
+    opened = open_split(run, split, data=data, tta=tta)
+    return opened.predictions(opened.scorer.of_store(opened.store, opened.rows))
+
+
+def _as_prepared(data: DictConfig, own: DictConfig) -> DictConfig:
+    """Other data with the run's preprocessing."""
+    merged = data.copy()
+    merged.update({key: own[key] for key in _PREPROCESSING})
+    return merged
+
+
+def _image_ids(run: RunFolder, split: SplitName, *, store: Store, data: DictConfig, own: bool) -> list[str]:
+    if split == "all":
+        return sorted(store.table["image_id"])
+    if own and split != "clean_test":
+        return (run.path / "split" / f"{split}.txt").read_text().split()
+    wanted = arguments_for(make_split, data)
+    if split == "clean_test":
+        wanted |= {"split": "clean", "sample": None}
+    sides: dict[str, list[str]] = asdict(make_split(store.table, **wanted))
+    return sides["test" if split == "clean_test" else split]

@@ -1,0 +1,1 @@
+"""Statistics: scores and labels go in; metrics, intervals, calibration and comparisons come out."""

@@ -1,0 +1,261 @@
+"""The verdict on a model: every score with its interval, by image, breast and patient, and by subgroup."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammo.errors import DataError
+from mammo.evaluation.predictions import UNITS, Predictions, Reduce, Unit, Units, by_unit
+from mammo.evaluation.statistics.calibration import Calibration
+from mammo.evaluation.statistics.intervals import Draws, bootstrap, draw_patients
+from mammo.evaluation.statistics.weighted_metrics import AucOnly, BinaryMetrics, MulticlassMetrics
+from mammo.metrics import Estimate, clustered_auc
+
+SUBGROUPS = ("density", "abnormality_type", "view", "subtlety", "assessment", "laterality")
+# Patients of each class that a subgroup needs for an AUC.
+SMALLEST_GROUP = 5
+_NO_RULE = 0.5
+_SHOWN = {
+    "auc": "AUC",
+    "auc_delong": "AUC, DeLong by patient",
+    "auc_delong_images": "AUC, DeLong by image",
+    "partial_auc": "partial AUC, specificity >= 80 %",
+    "average_precision": "average precision",
+    "sensitivity_at_80_specificity": "sensitivity at 80 % specificity",
+    "sensitivity_at_90_specificity": "sensitivity at 90 % specificity",
+    "specificity_at_80_sensitivity": "specificity at 80 % sensitivity",
+    "specificity_at_90_sensitivity": "specificity at 90 % sensitivity",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "f1": "F1",
+    "brier": "Brier score",
+    "ece": "calibration error (ECE)",
+    "calibration_slope": "calibration slope",
+    "calibration_intercept": "calibration intercept",
+    "brier_calibrated": "Brier score, calibrated",
+    "ece_calibrated": "calibration error, calibrated",
+    "calibration_slope_calibrated": "calibration slope, calibrated",
+    "calibration_intercept_calibrated": "calibration intercept, calibrated",
+}
+
+
+def measure_performance(
+    predictions: Predictions,
+    *,
+    calibration: Calibration | None,
+    resamples: int = 2000,
+    seed: int = 0,
+    reduce: Reduce = "mean",
+) -> dict[str, Any]:
+    """All scores of malignancy with 95 % intervals by patient, as plain values for JSON.
+
+    Of the four classes of lesion type and pathology the score of malignancy is the sum of the two malignant
+    ones; `multiclass` tells how well the four are told apart.
+
+    Args:
+        predictions: of the images to judge.
+        calibration: fixed on validation images; without one the threshold is 0.5 and no score is calibrated.
+        resamples: of the patients.
+        seed: of the resamples.
+        reduce: how a breast's or a patient's score is made of those of her images.
+
+    Returns:
+        `n`; for each of `image`, `breast` and `patient` the scores as `{"value", "low", "high"}` with
+        `threshold` and `confusion` (rows: benign, malignant; columns: called benign, called malignant), None
+        for a unit left out; `multiclass` or None; `subgroups`; `notes`, a sentence for each thing left out;
+        `method`. None stands for what is undefined.
+    """
+    calibrated = calibration.apply(predictions) if calibration else None
+    draws = draw_patients(
+        predictions.patients,
+        predictions.malignant,
+        resamples=resamples,
+        rng=np.random.default_rng(seed),
+    )
+    result: dict[str, Any] = {"source": predictions.source, "n": {}, "notes": _notes(predictions)}
+    result["n"] = {
+        "images": len(predictions.images),
+        "malignant_images": int(predictions.malignant.sum()),
+        "patients": len(draws.patients),
+        "malignant_patients": int(draws.stratum.sum()),
+        "breasts": None,
+        "malignant_breasts": None,
+    }
+    for unit in UNITS:
+        try:
+            units = by_unit(predictions, unit, reduce=reduce)
+        except DataError as error:
+            result[unit] = None
+            result["notes"].append(str(error))
+            continue
+        if unit == "breast":
+            result["n"].update(breasts=len(units.label), malignant_breasts=int(units.label.sum()))
+        threshold = calibration.threshold(unit, reduce) if calibration else _NO_RULE
+        if math.isnan(threshold):
+            result["notes"].append(f"no operating threshold for the {unit}: the validation images gave none")
+        probability = by_unit(calibrated, unit, reduce=reduce).score if calibrated else None
+        result[unit] = _of_unit(unit, units, probability, threshold, draws)
+    result["multiclass"] = _multiclass(predictions, draws) if len(predictions.classes) > 2 else None
+    result["subgroups"] = _subgroups(predictions, resamples=resamples, seed=seed)
+    result["method"] = {
+        "interval": "percentile bootstrap of patients, stratified by whether she has a malignant image",
+        "level": 0.95,
+        "resamples": resamples,
+        "seed": seed,
+        "reduce": reduce,
+        "threshold": calibration.rule if calibration else f"{_NO_RULE}, for want of validation images",
+        "partial_auc": "area at specificity >= 0.8, McClish-standardised: 0.5 is chance, 1 perfect",
+        "ece": "15 bins of equal width; no interval, for the bootstrap has none that covers",
+        "auc_delong": "DeLong 1988 in Obuchowski's form for clusters, interval on the logit scale",
+        "calibration": calibration.to_dict() if calibration else None,
+    }
+    return result
+
+
+def _notes(predictions: Predictions) -> list[str]:
+    there = np.unique(predictions.malignant)
+    if len(there) == 2:
+        return []
+    only = "malignant" if there[0] else "benign"
+    return [f"all {len(predictions.images)} images are {only}: scores that compare classes are undefined"]
+
+
+def _of_unit(
+    unit: Unit,
+    units: Units,
+    calibrated: NDArray[np.float64] | None,
+    threshold: float,
+    draws: Draws,
+) -> dict[str, Any]:
+    metrics = BinaryMetrics(units.score, units.label, threshold=threshold, calibrated=calibrated)
+    found = _plain(bootstrap(metrics, draws, units.cluster))
+    found["auc_delong"] = _values(clustered_auc(units.score, units.label, units.cluster))
+    if unit == "image":
+        found["auc_delong_images"] = _values(
+            clustered_auc(units.score, units.label, np.arange(len(units.label)))
+        )
+    found["threshold"] = _finite(threshold)
+    found["confusion"] = None
+    if not math.isnan(threshold):
+        found["confusion"] = _confusion(units.label, (units.score >= threshold).astype(np.int64), 2)
+    return found
+
+
+def _multiclass(predictions: Predictions, draws: Draws) -> dict[str, Any]:
+    metrics = MulticlassMetrics(predictions.scores, predictions.labels, predictions.classes)
+    found = _plain(bootstrap(metrics, draws, predictions.patients))
+    found["classes"] = list(predictions.classes)
+    found["confusion"] = _confusion(
+        predictions.labels, predictions.scores.argmax(axis=1), len(predictions.classes)
+    )
+    return found
+
+
+def _subgroups(predictions: Predictions, *, resamples: int, seed: int) -> list[dict[str, Any]]:
+    """The AUC of the images of each value of the columns that have any; missing is a value too, None."""
+    groups = []
+    for column in SUBGROUPS:
+        values = predictions.table[column]
+        if values.isna().all():
+            continue
+        for value in [*sorted(values.dropna().unique().tolist()), None]:
+            rows = (values.isna() if value is None else values == value).fillna(value=False)
+            if rows.any():
+                group = predictions.take(rows.to_numpy(dtype=bool))
+                estimate, note = _subgroup_auc(group, resamples=resamples, seed=seed)
+                groups.append(
+                    {
+                        "column": column,
+                        "value": value,
+                        "n": len(group.images),
+                        "patients": len(np.unique(group.patients)),
+                        "malignant": int(group.malignant.sum()),
+                        "auc": estimate,
+                        "note": note,
+                    }
+                )
+    return groups
+
+
+def _subgroup_auc(
+    group: Predictions, *, resamples: int, seed: int
+) -> tuple[dict[str, float | None] | None, str | None]:
+    for label, name in enumerate(("benign", "malignant")):
+        patients = len(np.unique(group.patients[group.malignant == label]))
+        if patients < SMALLEST_GROUP:
+            return None, f"{patients} patients with {name} images, {SMALLEST_GROUP} needed"
+    draws = draw_patients(
+        group.patients, group.malignant, resamples=resamples, rng=np.random.default_rng(seed)
+    )
+    metrics = AucOnly({"auc": group.malignancy}, group.malignant)
+    return _values(bootstrap(metrics, draws, group.patients)["auc"]), None
+
+
+def _confusion(labels: NDArray[np.int64], called: NDArray[np.int64], classes: int) -> list[list[int]]:
+    """C C counts, a row for each class and a column for each that was called."""
+    counts = np.bincount(labels * classes + called, minlength=classes**2)
+    return [[int(count) for count in row] for row in counts.reshape(classes, classes)]
+
+
+def _plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: _values(estimate) for name, estimate in estimates.items()}
+
+
+def _values(estimate: Estimate) -> dict[str, float | None]:
+    return {name: _finite(getattr(estimate, name)) for name in ("value", "low", "high")}
+
+
+def _finite(number: float) -> float | None:
+    return float(number) if math.isfinite(number) else None
+
+
+def performance_table(found: Mapping[str, Any]) -> str:
+    """What `verdict` found as a table to print, with intervals in brackets and `-` for what is undefined."""
+    n = found["n"]
+    lines = [f"{n['images']} images of {n['patients']} patients, {n['malignant_images']} malignant"]
+    units = [unit for unit in UNITS if found[unit] is not None]
+    rows = [["", *units]]
+    for name, shown in _SHOWN.items():
+        if name in found["image"]:
+            rows.append([shown, *(_cell(found[unit].get(name)) for unit in units)])
+    rows.append(["operating threshold", *(_number(found[unit]["threshold"]) for unit in units)])
+    lines += ["", *_columns(rows)]
+    if found["multiclass"]:
+        rows = [
+            [name, _cell(value)] for name, value in found["multiclass"].items() if isinstance(value, dict)
+        ]
+        lines += ["", *_columns([["four classes", "image"], *rows])]
+    if found["subgroups"]:
+        rows = [["subgroup", "images", "malignant", "AUC"]]
+        for group in found["subgroups"]:
+            value = "unknown" if group["value"] is None else group["value"]
+            area = _cell(group["auc"]) if group["auc"] else f"- ({group['note']})"
+            rows.append([f"{group['column']} {value}", str(group["n"]), str(group["malignant"]), area])
+        lines += ["", *_columns(rows)]
+    method = found["method"]
+    lines += ["", *found["notes"], f"95 % intervals: {method['interval']}, {method['resamples']} resamples"]
+    return "\n".join(lines)
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _cell(estimate: Mapping[str, float | None] | None) -> str:
+    if estimate is None or estimate["value"] is None:
+        return "-"
+    if estimate["low"] is None:
+        return f"{_number(estimate['value'])} [-]"
+    return f"{_number(estimate['value'])} [{_number(estimate['low'])}, {_number(estimate['high'])}]"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

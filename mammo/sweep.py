@@ -1,0 +1,31 @@
+"""`python -m mammo.sweep`: searches for hyper-parameters, see `conf/sweep.yaml`."""
+
+import sys
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from mammo.config.command import hydra_main
+from mammo.sweeping.command_line import split_overrides
+from mammo.sweeping.jobs.launchers import register
+
+
+def main() -> None:
+    """Run the command of the command line.
+
+    Hydra composes the search from its own overrides, and each trial's training from the others.
+    """
+    sys.argv[1:], of_training = split_overrides(sys.argv[1:])
+
+    @hydra_main("sweep")
+    def sweep(cfg: DictConfig) -> None:
+        from mammo.sweeping.search_command import run_search
+
+        run_search(cfg, overrides=of_training, launcher=HydraConfig.get().launcher)
+
+    register()
+    sweep()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The leaderboard: trials go in; `leaderboard.csv` and `leaderboard.html` come out."""

@@ -1,0 +1,211 @@
+"""Where a setting or a score stands on its axis."""
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from mammo.sweeping.leaderboard.trial_table import exact, setting_names
+from mammo.sweeping.search.trials import Trial, Value
+
+ABSENT = "absent"  # where a setting does not apply
+_FEWEST_NUMBERS = 3  # different ones, on an axis of numbers; fewer are points as names are
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The numbers from `low` to `high`, which may be equal."""
+
+    low: float
+    high: float
+    logarithmic: bool = False
+
+    def place(self, value: float) -> float:
+        """From 0 at the lowest to 1 at the highest; in the middle where there is but one."""
+        if self.high <= self.low:
+            return 0.5
+        if self.logarithmic:
+            low, high = math.log(self.low), math.log(self.high)
+            return (math.log(value) - low) / (high - low)
+        return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)  # halves: no overflow
+
+    def ticks(self, most: int = 5) -> list[float]:
+        """Round numbers within, at most so many of them, at least one.
+
+        Example:
+            >>> Scale(0.61, 0.93).ticks()
+            [0.7, 0.8, 0.9]
+            >>> Scale(2e-5, 0.03, logarithmic=True).ticks()
+            [0.0001, 0.001, 0.01]
+        """
+        steps: Iterable[list[float]] = self._linear(most)
+        if self.logarithmic:
+            steps = [*self._powers(), *steps]
+        for found in steps:
+            if 2 <= len(found) <= most:
+                return found
+        return [self.low] if self.high <= self.low else [self.low, self.high]
+
+    def _linear(self, most: int) -> Iterable[list[float]]:
+        span = self.high / most - self.low / most
+        if span <= 0:
+            return
+        digits = math.floor(math.log10(span))
+        for step in (factor * 10.0**power for power in (digits, digits + 1) for factor in (1, 2, 5)):
+            if step > 0 and math.isfinite(step):
+                first = math.ceil(self.low / step - 1e-9)
+                last = math.floor(self.high / step + 1e-9)
+                if last - first < most:
+                    decimals = max(0, -math.floor(math.log10(step)))
+                    yield [round(index * step, decimals) for index in range(first, last + 1)]
+
+    def _powers(self) -> Iterable[list[float]]:
+        first, last = math.floor(math.log10(self.low)), math.floor(math.log10(self.high))
+        for factors in ((1, 2, 5), (1, 3), (1,)):
+            yield self._within(factor * 10.0**power for power in range(first, last + 1) for factor in factors)
+        for every in range(2, 1 + max(2, last - first)):
+            yield self._within(10.0**power for power in range(first, last + 1) if power % every == 0)
+
+    def _within(self, numbers: Iterable[float]) -> list[float]:
+        low, high = self.low * (1 - 1e-9), self.high * (1 + 1e-9)
+        return [number for number in numbers if low <= number <= high and math.isfinite(number)]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Of a setting: its numbers above, a point for each of its other values below.
+
+    Attributes:
+        key: of the setting.
+        label: the key, as short as tells it from the others.
+        scale: of its numbers; None where it has none, or so few that they are points as well.
+        points: its other values as text, from above.
+        whole: whether all its numbers are whole ones.
+    """
+
+    key: str
+    label: str
+    scale: Scale | None
+    points: tuple[str, ...]
+    whole: bool = False
+
+    @property
+    def varies(self) -> bool:
+        """Whether trials to which the setting applies differ in it."""
+        named = [point for point in self.points if point != ABSENT]
+        return len(named) + (2 if self.scale else 0) > 1
+
+    def place(self, trial: Trial) -> float:
+        """From 0 below to 1 above."""
+        value = trial.settings.get(self.key, ABSENT)
+        if self.scale and is_number(value):
+            floor = self._floor
+            return floor + (1 - floor) * self.scale.place(value)
+        return self._point(self.points.index(readable(value)))
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Places with what is written there, from below."""
+        every = math.ceil(len(self.points) / 14)  # more are not read
+        found = [(self._point(index), name) for index, name in enumerate(self.points) if index % every == 0]
+        if self.scale:
+            floor, scale = self._floor, self.scale
+            numbers = [number for number in scale.ticks() if not self.whole or float(number).is_integer()]
+            found += [(floor + (1 - floor) * scale.place(number), shown(number)) for number in numbers]
+        return sorted(found)
+
+    @property
+    def _floor(self) -> float:
+        return min(0.5, 0.14 * len(self.points))
+
+    def _point(self, index: int) -> float:
+        top = max(0.0, self._floor - 0.14) if self.scale else 1.0
+        if len(self.points) == 1:
+            return 0.0 if self.scale else 0.5
+        return top * (1 - index / (len(self.points) - 1))
+
+
+def axes_of(trials: Sequence[Trial], *, logarithmic: Collection[str] | None = None) -> dict[str, Axis]:
+    """An axis for each setting of the trials.
+
+    Args:
+        trials: whose values the axes hold.
+        logarithmic: settings whose axes are; None for those whose values look so.
+    """
+    keys = setting_names(trials)
+    labels = short_names(keys)
+    return {key: _axis(key, labels[key], trials, logarithmic) for key in keys}
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each dotted key, or of two that end alike as many parts as tell them apart.
+
+    Example:
+        >>> short_names(["optim.lr", "model.head.width", "model.stem.width"])
+        {'optim.lr': 'lr', 'model.head.width': 'head.width', 'model.stem.width': 'stem.width'}
+    """
+    found = {}
+    for key in keys:
+        parts = key.split(".")
+        tails = [".".join(parts[-length:]) for length in range(1, 1 + len(parts))]
+        found[key] = next(
+            (
+                tail
+                for tail in tails
+                if not any(other != key and f".{other}".endswith(f".{tail}") for other in keys)
+            ),
+            key,
+        )
+    return found
+
+
+def is_number(value: Value) -> TypeGuard[int | float]:
+    """Whether a setting's value has a place among numbers."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def readable(value: Value) -> str:
+    """A setting for the page: a number to four digits."""
+    return shown(value) if isinstance(value, float) else exact(value)
+
+
+def shown(number: float) -> str:
+    """A number as short as four digits allow.
+
+    Example:
+        >>> [shown(number) for number in (0.000031416, 0.25, 128, 1e9)]
+        ['3.142e-5', '0.25', '128', '1e9']
+    """
+    mantissa, e, power = f"{number:.4g}".partition("e")
+    return f"{mantissa}e{int(power)}" if e else mantissa
+
+
+def _axis(key: str, label: str, trials: Sequence[Trial], logarithmic: Collection[str] | None) -> Axis:
+    values = [trial.settings[key] for trial in trials if key in trial.settings]
+    numbers = [value for value in values if is_number(value)]
+    scale = None
+    if len(set(numbers)) >= _FEWEST_NUMBERS:
+        asked = _looks_logarithmic(numbers) if logarithmic is None else key in logarithmic
+        scale = Scale(min(numbers), max(numbers), asked and min(numbers) > 0)
+    rest = [value for value in values if scale is None or not is_number(value)]
+    points = list(dict.fromkeys(readable(value) for value in sorted(rest, key=_order)))
+    if len(values) < len(trials) and ABSENT not in points:
+        points.append(ABSENT)
+    return Axis(key, label, scale, tuple(points), all(isinstance(number, int) for number in numbers))
+
+
+def _order(value: Value) -> tuple[bool, float, str]:
+    """Numbers from the largest, then the rest by name."""
+    return (not is_number(value), -value if is_number(value) else 0.0, exact(value))
+
+
+def _looks_logarithmic(numbers: Sequence[float]) -> bool:
+    """Whether the different numbers are spread more evenly over a logarithmic scale than a linear one."""
+    low, high = min(numbers), max(numbers)
+    if low <= 0 or high < 5 * low:
+        return False
+    different = set(numbers)
+    means = [
+        sum(map(Scale(low, high, logarithmic).place, different)) / len(different)
+        for logarithmic in (True, False)
+    ]
+    return abs(means[0] - 0.5) < abs(means[1] - 0.5)

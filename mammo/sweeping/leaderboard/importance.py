@@ -1,0 +1,87 @@
+"""How much each setting of a search matters."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mammo.sweeping.leaderboard.axes import Axis, is_number, readable
+from mammo.sweeping.leaderboard.trial_table import is_ranked
+from mammo.sweeping.search.trials import Trial
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+# With 20 random trials of five settings the one that mattered came first in 21 of 30 simulated searches,
+# with 30 in 27, with 50 in 29; with the best tenth, Optuna's own choice, in 11, 15 and 26 of 30.
+FEWEST_TRIALS = 20
+_FEWEST_FINISHED = 5
+_TOP = 0.25
+_MOST_CATEGORIES = 10  # the density of a few numbers is too sharp to compare
+
+
+def importances(ranked: Sequence[Trial], axes: Mapping[str, Axis]) -> dict[str, float] | None:
+    """Shares of the settings, from the largest, which sum to 1; None where too few trials have ended.
+
+    PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255): how far the values of the best quarter of the trials
+    lie from those of all. A pruned trial counts as worse than every finished one.
+
+    Args:
+        ranked: trials, the finished ones from the best to the worst.
+        axes: of the settings.
+    """
+    finished = [trial for trial in ranked if is_ranked(trial)]
+    ended = finished + [trial for trial in ranked if trial.state == "pruned"]
+    tried = {key for trial in ended for key in trial.settings}
+    names = [key for key, axis in axes.items() if axis.varies and key in tried]
+    if len(ended) < FEWEST_TRIALS or len(finished) < _FEWEST_FINISHED or not names:
+        return None
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of settings that few of the trials have
+            study = optuna.create_study(direction="maximize")
+            distributions = _distributions(ended, {key: axes[key] for key in tried})
+            study.add_trials([_frozen(trial, -place, distributions) for place, trial in enumerate(ended)])
+            top = min(_TOP, len(finished) / len(ended) - 1e-9)
+            evaluator = PedAnovaImportanceEvaluator(target_quantile=top)
+            return get_param_importances(study, evaluator=evaluator, params=names)
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _distributions(trials: Sequence[Trial], axes: Mapping[str, Axis]) -> dict[str, "BaseDistribution"]:
+    """Of each setting as far as the trials tell; few different values are categories, even of numbers."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    found: dict[str, BaseDistribution] = {}
+    for key, axis in axes.items():
+        values = {readable(trial.settings[key]) for trial in trials if key in trial.settings}
+        if axis.scale is None or len(values) <= _MOST_CATEGORIES:
+            found[key] = CategoricalDistribution(sorted(values))
+            continue
+        low, high, log = axis.scale.low, axis.scale.high, axis.scale.logarithmic
+        found[key] = (
+            IntDistribution(int(low), int(high), log) if axis.whole else FloatDistribution(low, high, log)
+        )
+    return found
+
+
+def _frozen(trial: Trial, value: float, distributions: Mapping[str, "BaseDistribution"]) -> "FrozenTrial":
+    """The trial as Optuna has it; what is no number where numbers are expected counts as absent."""
+    from optuna.distributions import CategoricalDistribution
+    from optuna.trial import create_trial
+
+    settings: dict[str, float | str] = {}
+    for key, setting in trial.settings.items():
+        if isinstance(distributions[key], CategoricalDistribution):
+            settings[key] = readable(setting)
+        elif is_number(setting):
+            settings[key] = setting
+    return create_trial(
+        value=value, params=settings, distributions={key: distributions[key] for key in settings}
+    )

@@ -1,0 +1,284 @@
+"""The page of a leaderboard: what stands on it, and where each line of its figures runs."""
+
+import datetime
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mammo.evaluation.report.html_page import interval, number, render_page
+from mammo.sweeping.leaderboard.axes import Axis, Scale, axes_of, readable, shown
+from mammo.sweeping.leaderboard.importance import FEWEST_TRIALS, importances
+from mammo.sweeping.leaderboard.trial_table import is_ranked
+from mammo.sweeping.search.trials import Trial
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_TOP = 20  # trials in the table
+_FAILED = 100  # in theirs
+_LABEL = 15  # letters at an axis
+_AXIS_PIXELS = 112
+_CROWD = 200  # lines; more are fainter
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The part of a figure that its axes enclose, in the figure's pixels; y runs down."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def x(self, place: float) -> float:
+        return round(self.left + place * (self.right - self.left), 1)
+
+    def y(self, place: float) -> float:
+        return round(self.bottom - place * (self.bottom - self.top), 1)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Of one trial in a figure; a single point is a mark."""
+
+    number: int
+    look: str  # its classes of the stylesheet
+    points: Sequence[Point]
+    text: str = ""
+
+    @property
+    def path(self) -> str:
+        return " ".join(f"{x:g},{y:g}" for x, y in self.points)
+
+
+_PLOT = Frame(46, 468, 12, 262)  # of 480 x 300
+_FOREST = Frame(6, 154, 0, 20)  # of 160 x 20
+
+
+def render_leaderboard(
+    folder: Path,
+    ranked: Sequence[Trial],
+    *,
+    name: str,
+    objective: str,
+    logarithmic: Collection[str] | None = None,
+) -> str:
+    """The page as HTML.
+
+    Args:
+        folder: of the search.
+        ranked: its trials, the finished ones from the best to the worst.
+        name: of the search.
+        objective: what a trial's value is; more is better.
+        logarithmic: settings whose axes are; None for those whose values look so.
+    """
+    axes = axes_of(ranked, logarithmic=logarithmic)
+    shares = importances(ranked, axes)
+    if shares is not None:  # what matters stands first
+        axes = {key: axes[key] for key in [*shares, *(key for key in axes if key not in shares)]}
+    finished = [trial for trial in ranked if is_ranked(trial)]
+    failed = sorted((trial for trial in ranked if trial.state == "failed"), key=lambda trial: trial.number)
+    now = datetime.datetime.now()
+    context = {
+        "name": name,
+        "objective": objective,
+        "written": f"{now:%-d %B %Y} at {now:%H:%M}",
+        "best": finished[0] if finished else None,
+        "command": f"python train.py --config-dir {shlex.quote(str(folder))} experiment=best",
+        "counts": {state: sum(trial.state == state for trial in ranked) for state in _STATES},
+        "trials": len(ranked),
+        "ranked": len(finished),
+        "cost": _cost(ranked),
+        "equals": _equals(finished),
+        "axes": [axis for axis in axes.values() if axis.varies],
+        "same": [axis for axis in axes.values() if not axis.varies],
+        "top": finished[:_TOP],
+        "forest": _forest(finished[:_TOP]),
+        "parallel": _parallel(ranked, [axis for axis in axes.values() if axis.varies], objective),
+        "importances": None if shares is None else [(axes[key], share) for key, share in shares.items()],
+        "fewest": FEWEST_TRIALS,
+        "density": round(max(0.25, min(1.0, _CROWD / max(1, len(ranked)))), 2),
+        "history": _history(ranked),
+        "curves": _curves(ranked),
+        "failed": failed[:_FAILED],
+        "failed_more": len(failed) - _FAILED,
+    }
+    return render_page(
+        _TEMPLATES / "leaderboard.html.j2",
+        context,
+        script=_TEMPLATES / "leaderboard.js",
+        style=_TEMPLATES / "leaderboard.css",
+        setting=readable,
+        estimate=_estimate,
+        within=lambda path: path.relative_to(folder) if path.is_relative_to(folder) else path,
+        shorten=lambda text: text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…",
+    )
+
+
+_STATES = ("finished", "pruned", "failed", "running")
+
+
+def _estimate(trial: Trial) -> dict[str, float | None]:
+    return {"value": trial.value, "low": trial.low, "high": trial.high}
+
+
+def _cost(trials: Sequence[Trial]) -> dict[str, float | None]:
+    """Epochs that were trained, and that would have been if a pruned trial went on like a finished one."""
+    whole = [len(trial.curve) for trial in trials if is_ranked(trial) and trial.curve]
+    trained = sum(len(trial.curve) for trial in trials)
+    if not whole:
+        return {"trained": trained, "without": None}
+    mean = sum(whole) / len(whole)
+    saved = sum(max(0.0, mean - len(trial.curve)) for trial in trials if trial.state == "pruned")
+    return {"trained": trained, "without": trained + saved}
+
+
+def _equals(finished: Sequence[Trial]) -> tuple[int, int] | None:
+    """Of the trials after the best, how many have an interval that holds its value, and how many have one."""
+    intervals = [(trial.low, trial.high) for trial in finished[1:] if trial.low is not None]
+    if not intervals:
+        return None
+    best = finished[0].value
+    return sum(low <= best <= high for low, high in intervals), len(intervals)  # type: ignore[operator]
+
+
+def _drawn(ranked: Sequence[Trial]) -> list[tuple[Trial, str]]:
+    """The trials with the classes of their lines, the best last: it lies above the others."""
+    finished = sum(map(is_ranked, ranked))
+    found = []
+    for place, trial in enumerate(ranked):
+        fifth = "best" if place == 0 else f"fifth-{1 + 5 * place // max(1, finished)}"
+        found.append((trial, f"finished {fifth}" if is_ranked(trial) else trial.state))
+    return found[::-1]
+
+
+def _told(trial: Trial, rank: int | None) -> str:
+    """The trial in a line."""
+    place = f"rank {rank}" if rank else trial.state
+    limits = f" ({interval(_estimate(trial))})" if trial.low is not None else ""
+    settings = "; ".join(f"{key} {readable(value)}" for key, value in trial.settings.items())
+    return f"Trial {trial.number}, {place}: {number(trial.value)}{limits}; {settings}".rstrip("; ")
+
+
+def _range(values: Iterable[float]) -> Scale | None:
+    """A little more than the range of the values."""
+    found = sorted(values)
+    if not found:
+        return None
+    margin = 0.04 * (found[-1] - found[0])
+    return Scale(found[0] - margin, found[-1] + margin)
+
+
+def _ticks(scale: Scale, most: int = 5) -> list[tuple[float, str]]:
+    return [(scale.place(value), shown(value)) for value in scale.ticks(most)]
+
+
+def _forest(top: Sequence[Trial]) -> dict[str, Any] | None:
+    """Of each trial's value and interval the places on one common scale."""
+    numbers = [value for trial in top for value in (trial.low, trial.value, trial.high) if value is not None]
+    scale = _range(numbers)
+    if scale is None:
+        return None
+
+    def x(value: float | None) -> float | None:
+        return None if value is None else _FOREST.x(scale.place(value))
+
+    return {
+        "ticks": [(_FOREST.x(place), text) for place, text in _ticks(scale, most=3)],
+        "rows": {trial.number: (x(trial.low), x(trial.value), x(trial.high)) for trial in top},
+        "best": x(top[0].value),
+    }
+
+
+def _parallel(ranked: Sequence[Trial], axes: Sequence[Axis], objective: str) -> dict[str, Any] | None:
+    """A line for each trial with a value, through its settings to the value."""
+    scored = [trial for trial in ranked if trial.value is not None]
+    scale = _range(trial.value for trial in scored if trial.value is not None)
+    if scale is None or not axes:
+        return None
+    frame = Frame(16, 16 + _AXIS_PIXELS * len(axes), 34, 330)
+    columns = [
+        (frame.x(index / len(axes)), axis.label, axis.key, axis.ticks()) for index, axis in enumerate(axes)
+    ]
+    columns.append((frame.right, "score", objective, _ticks(scale)))
+    ranks = {trial.number: rank for rank, trial in enumerate(ranked, start=1) if is_ranked(trial)}
+    lines = []
+    for trial, look in _drawn(ranked):
+        if trial.value is not None:
+            places = [*(axis.place(trial) for axis in axes), scale.place(trial.value)]
+            points = [(column[0], frame.y(place)) for column, place in zip(columns, places, strict=True)]
+            lines.append(Line(trial.number, look, points, _told(trial, ranks.get(trial.number))))
+    return {
+        "frame": frame,
+        "width": frame.right + 52,
+        "columns": [
+            (x, label, key, [(frame.y(place), text) for place, text in ticks])
+            for x, label, key, ticks in columns
+        ],
+        "lines": lines,
+    }
+
+
+def _history(ranked: Sequence[Trial]) -> dict[str, Any] | None:
+    """The value of each trial that has ended by its number, and the best up to there."""
+    ended = [(t, look) for t, look in _drawn(ranked) if t.value is not None and t.state != "running"]
+    scale = _range(trial.value for trial, _ in ended if trial.value is not None)
+    if scale is None:
+        return None
+    across = Scale(0, max(trial.number for trial, _ in ended))
+    marks = {}
+    for trial, look in ended:
+        point = _PLOT.x(across.place(trial.number)), _PLOT.y(scale.place(trial.value or 0.0))
+        marks[trial.number] = Line(trial.number, look, [point])
+    best: list[Point] = []
+    for trial in sorted(ranked, key=lambda trial: trial.number):
+        if is_ranked(trial):
+            x, y = marks[trial.number].points[0]
+            if best and y < best[-1][1]:
+                best.append((x, best[-1][1]))
+            if not best or y < best[-1][1]:
+                best.append((x, y))
+    if best:
+        best.append((_PLOT.right, best[-1][1]))
+    return _plot(across, scale) | {"lines": list(marks.values()), "best": Line(0, "", best).path}
+
+
+def _curves(ranked: Sequence[Trial]) -> dict[str, Any] | None:
+    """The reported score of each trial by epoch."""
+    values = [value for trial in ranked for value in _finite(trial.curve).values()]
+    scale = _range(values)
+    if scale is None:
+        return None
+    across = Scale(1, max(epoch for trial in ranked for epoch in trial.curve))
+    lines = []
+    for trial, look in _drawn(ranked):
+        curve = sorted(_finite(trial.curve).items())
+        points = [(_PLOT.x(across.place(epoch)), _PLOT.y(scale.place(value))) for epoch, value in curve]
+        if points:
+            lines.append(Line(trial.number, look, _without_flats(points)))
+    return _plot(across, scale) | {"lines": lines}
+
+
+def _finite(curve: Mapping[int, float]) -> dict[int, float]:
+    return {epoch: value for epoch, value in curve.items() if value - value == 0}
+
+
+def _without_flats(points: Sequence[Point]) -> list[Point]:
+    """The points without those between two of their own height: the same line."""
+    inner = [
+        here
+        for before, here, after in zip(points, points[1:], points[2:], strict=False)
+        if not before[1] == here[1] == after[1]
+    ]
+    return [points[0], *inner, *points[1:][-1:]]
+
+
+def _plot(across: Scale, up: Scale) -> dict[str, Any]:
+    """Frame and ticks of a figure whose x counts."""
+    whole = [tick for tick in across.ticks() if float(tick).is_integer()]
+    return {
+        "frame": _PLOT,
+        "x": [(_PLOT.x(across.place(tick)), shown(tick)) for tick in whole],
+        "y": [(_PLOT.y(place), text) for place, text in _ticks(up)],
+    }

@@ -1,0 +1,73 @@
+"""The trials of a search as a table, from the best to the worst."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from mammo.sweeping.search.trials import Trial, Value
+
+_BEFORE = ("rank", "number", "state", "value", "low", "high", "epochs", "seconds")
+_AFTER = ("error", "folder")
+
+
+def rank_trials(trials: Iterable[Trial]) -> list[Trial]:
+    """The finished trials from the best to the worst, then the others by number.
+
+    A value that is no finite number is none, and so is an interval that lacks an end.
+    """
+    cleaned = [_finite(trial) for trial in trials]
+    return sorted(cleaned, key=lambda trial: (not is_ranked(trial), _falling(trial), trial.number))
+
+
+def is_ranked(trial: Trial) -> bool:
+    """Whether the trial has a place: it was trained to its end and has a score."""
+    return trial.state == "finished" and trial.value is not None
+
+
+def leaderboard_csv(ranked: Sequence[Trial]) -> str:
+    """A row for each trial, in this order, and a column for each setting that any of them has.
+
+    A setting that does not apply to a trial is empty, one that is null says so.
+    """
+    settings = setting_names(ranked)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow([*_BEFORE, *settings, *_AFTER])
+    for rank, trial in enumerate(ranked, start=1):
+        place = rank if is_ranked(trial) else None
+        score = (trial.value, trial.low, trial.high, len(trial.curve), trial.seconds)
+        values = (exact(trial.settings[key]) if key in trial.settings else "" for key in settings)
+        texts = (text.replace("\r", " ") for text in (*values, trial.error or "", str(trial.folder)))
+        writer.writerow([place, trial.number, trial.state, *score, *texts])
+    return table.getvalue()
+
+
+def setting_names(trials: Iterable[Trial]) -> list[str]:
+    """The keys of all settings, in the order in which they first come."""
+    return list(dict.fromkeys(key for trial in sorted(trials, key=_number) for key in trial.settings))
+
+
+def exact(value: Value) -> str:
+    """A setting as an override of the command line gives it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _number(trial: Trial) -> int:
+    return trial.number
+
+
+def _falling(trial: Trial) -> float:
+    return -trial.value if is_ranked(trial) and trial.value is not None else 0.0
+
+
+def _finite(trial: Trial) -> Trial:
+    value, low, high, seconds = (
+        number if number is not None and math.isfinite(number) else None
+        for number in (trial.value, trial.low, trial.high, trial.seconds)
+    )
+    if value is None or low is None or high is None:
+        low = high = None
+    return replace(trial, value=value, low=low, high=high, seconds=seconds)

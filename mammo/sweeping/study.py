@@ -1,0 +1,127 @@
+"""A study: several searches, the best settings of each trained on all images, tested once, and compared."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mammo.errors import ConfigError
+from mammo.runs import RunFolder
+from mammo.sweeping.search.search import Search
+from mammo.sweeping.search.trials import best_of
+
+PHASES = ("tune", "train", "test", "compare")
+
+
+class Study:
+    """A study that was begun; its phases are searches in `tune/`, and of one trial in `train/` and `test/`.
+
+    Args:
+        folder: with `study.json`.
+        phase: the only one to work on; None for all that are not finished.
+    """
+
+    def __init__(self, folder: Path, *, phase: str | None = None) -> None:
+        self.folder = folder
+        self.phases = PHASES[:3] if phase is None else (phase,)
+        facts = json.loads((folder / "study.json").read_text())
+        self.settings: dict[str, Any] = facts["settings"]  # the config's node `sweep`
+        self.names: list[str] = facts["names"]
+        self.overrides: list[str] = facts["overrides"]  # of train.py, what the user gave
+        self._opened: dict[Path, Search] = {}
+
+    @classmethod
+    def begin(
+        cls,
+        folder: Path,
+        *,
+        settings: dict[str, Any],
+        names: list[str],
+        overrides: list[str],
+        phase: str | None,
+    ) -> "Study":
+        """Begins a study in the folder, or goes on with that which was begun there.
+
+        Raises:
+            ConfigError: another was begun there, or the folder cannot be written.
+        """
+        file = folder / "study.json"
+        facts = {"settings": settings, "names": names, "overrides": overrides}
+        try:
+            if file.exists():
+                before = json.loads(file.read_text())
+                for key in ("names", "overrides"):
+                    if facts[key] and facts[key] != before[key]:
+                        raise ConfigError(
+                            f"{folder}: the study began with {key} {before[key]}, not {facts[key]}; "
+                            "give another sweep_dir"
+                        )
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                draft = folder / f"study.json.{os.getpid()}.partial"
+                draft.write_text(json.dumps(facts, indent=2) + "\n")
+                draft.rename(file)
+        except OSError as error:
+            raise ConfigError(f"sweep_dir={folder}: cannot be written: {error.strerror}") from error
+        return cls(folder, phase=phase)
+
+    def searches(self) -> list[Search]:
+        """Those of its phases that can be worked on, each begun when the phase before it is over."""
+        found = []
+        for name in self.names:
+            for phase in PHASES[:3]:
+                search = self.search(phase, name)
+                if search is None:
+                    break
+                if phase in self.phases:
+                    found.append(search)
+                if not search.is_over():
+                    break
+        return found
+
+    def search(self, phase: str, name: str) -> Search | None:
+        """The search of a phase; None where there is none because of the phase before it."""
+        folder = self.folder / phase / name
+        if folder not in self._opened:
+            if not (folder / "search.json").exists() and not self._begin(phase, name):
+                return None
+            self._opened[folder] = Search(folder)
+        return self._opened[folder]
+
+    def _begin(self, phase: str, name: str) -> bool:
+        """Begins the training or the test of a network with the best settings of the phase before."""
+        if phase == "tune" or phase not in self.phases:
+            return False
+        before = self.search(PHASES[PHASES.index(phase) - 1], name)
+        best = best_of(before.read_trials()) if before is not None else None
+        if before is None or best is None:
+            return False
+        overrides = [*before.overrides, *before.space.overrides(best.settings)]
+        Search.begin(
+            self.folder / phase / name,
+            settings=before.settings | _ONCE | {"name": f"{phase} {name}"},
+            overrides=[*overrides, *self.settings["train"], "report=true"] if phase == "train" else overrides,
+            max_epochs=before.max_epochs,
+            evaluates=best.folder if phase == "test" else None,
+        )
+        return True
+
+    def is_over(self) -> bool:
+        """Whether no phase has anything left to do."""
+        return all(search.is_over() for search in self.searches())
+
+    def tested(self) -> dict[str, RunFolder]:
+        """The trained networks that were tested, by name."""
+        folders = {name: self.folder / "train" / name / "trials" / "0000" for name in self.names}
+        runs = {name: RunFolder(folder) for name, folder in folders.items()}
+        return {name: run for name, run in runs.items() if (run.evaluation / "test" / "report.html").exists()}
+
+
+# A phase of one trial, with settings that are known.
+_ONCE: dict[str, Any] = {
+    "space": {},
+    "sampler": {"name": "random", "startup_trials": 0},
+    "pruner": {"name": "none", "min_epochs": 1, "reduction_factor": 2, "startup_trials": 0},
+    "budget": {"trials": 1, "hours": None},
+    "objective": {"over": "none", "count": 1},
+}

@@ -1,0 +1,44 @@
+"""`python -m mammo.train`: trains a network, see `conf/train.yaml`."""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from mammo.config.command import hydra_main
+from mammo.config.resume import is_finished, reopen
+from mammo.errors import ConfigError
+from mammo.fast_imports import quick_imports
+from mammo.runs import dated
+from mammo.sweeping.jobs.launchers import register
+
+
+@hydra_main("train")
+def _train(cfg: DictConfig) -> None:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
+        raise ConfigError(f"hydra/launcher={launcher}: give local or slurm")
+    overrides = list(HydraConfig.get().overrides.task)
+    if cfg.resume:
+        run, cfg = reopen(cfg, overrides=overrides)
+        if is_finished(run, cfg):
+            print(f"finished before, nothing to do\n{run.summary()}")
+            return
+    # PyTorch and Lightning take seconds to import: an error in the config is reported before
+    with quick_imports():
+        from mammo.evaluation.training_run import train
+
+    trained = train(cfg, run_dir=Path(cfg.run_dir or dated(cfg.name)), overrides=overrides)
+    if trained is not None:
+        print(trained.summary())
+
+
+def main() -> None:
+    """Run the command of the command line; with `-m`, each combination as a job."""
+    register()
+    _train()
+
+
+if __name__ == "__main__":
+    main()

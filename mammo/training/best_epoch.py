@@ -1,0 +1,80 @@
+"""The verdict of a training: its best epoch on the validation images, and the table of scores behind it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+
+from mammo.data.loading.datamodule import MammogramDataModule
+from mammo.metrics import Estimate, clustered_auc, clustered_multiclass_auc
+from mammo.training.module import MammogramModule
+
+_FACTS = (
+    "image_id",
+    "patient_id",
+    "laterality",
+    "view",
+    "density",
+    "abnormality_type",
+    "subtlety",
+    "assessment",
+)
+
+
+def score_best(
+    trainer: pl.Trainer,
+    module: MammogramModule,
+    datamodule: MammogramDataModule,
+    *,
+    checkpoint: Path,
+    predictions: Path,
+    fold: int | None,
+) -> Estimate:
+    """AUC of the best epoch's weights on the validation images, its interval by patient.
+
+    Args:
+        trainer: without callbacks.
+        module: gets the weights.
+        datamodule: gives the images.
+        checkpoint: of the best epoch.
+        predictions: CSV to be written: what is known of each image, its class, and a score for each class;
+            those of all folds together are out of fold.
+        fold: stands in that table.
+    """
+    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    module.load_state_dict(weights)
+    trainer.validate(module, datamodule, verbose=False)
+    probability, label, row = module.val_scores.gathered()
+    images = datamodule.store.table.set_index("row").loc[row.tolist()]
+    predictions.parent.mkdir(parents=True, exist_ok=True)
+    table = predictions_table(images, label=label, probability=probability, classes=datamodule.classes)
+    table.assign(fold=fold).to_csv(predictions, index=False)
+    patients = images["patient_id"].to_numpy(dtype=str)
+    if len(datamodule.classes) == 2:
+        return clustered_auc(probability[:, 1], label, patients)
+    return clustered_multiclass_auc(probability, label, patients)
+
+
+def predictions_table(
+    images: pd.DataFrame,
+    *,
+    label: NDArray[np.int64],
+    probability: NDArray[np.float32],
+    classes: Sequence[str],
+) -> pd.DataFrame:
+    """What is known of each image, its class, and a score for each class.
+
+    Args:
+        images: N rows of the images table.
+        label: N, index of the class.
+        probability: N C.
+        classes: C names.
+    """
+    table = images[list(_FACTS)].assign(label=[classes[index] for index in label])
+    for index, name in enumerate(classes):
+        table[f"score_{name}"] = probability[:, index].astype(float)
+    return table

@@ -1,0 +1,146 @@
+"""A user's mistakes on the command line, made for real."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.commands import REPOSITORY
+
+from mammo.config.checks import CONF
+
+
+def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REPOSITORY / "train.py"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (
+            ["model=resnet19"],
+            "model=resnet19: no such choice; choose from custom_cnn, inception_resnet_v2, resnet18",
+        ),
+        (["trainer.max_epochs=three"], "trainer.max_epochs=three: Value 'three' of type 'str'"),
+        (["+trainer.max_epoch=3"], "+trainer.max_epoch: no such key; did you mean trainer.max_epochs?"),
+        (
+            ["model.pool=foo"],
+            "model.pool=foo: Invalid value 'foo', expected one of [avg, max, gem, attention]",
+        ),
+        (["sead=3"], "sead=3: no such key; did you mean seed?"),
+        (["modle=resnet18"], "modle=resnet18: no such key; did you mean model?"),
+        (["model=custom_cnn", "model.drop_path=0.1"], "model.drop_path=0.1: no such key"),
+        (["data=cbis_ddsm"], "data.root has no value: give data.root=..."),
+        (["data=cbis_ddsm", "data.root=/nowhere"], "data.root=/nowhere: no such folder"),
+        (["data=csv", "data.root=.", "data.table=t.csv"], "data.table=t.csv: no such file or folder"),
+        (["trainer.max_epochs=0"], "trainer.max_epochs=0: must be at least 1"),
+        (["data.val_fraction=1.5"], "data.val_fraction=1.5: must be between 0 and 1"),
+        (["data.sample=[10,20]"], "data.sample=[10, 20]: give three counts, [train,val,test]"),
+        (["data.split=kfold", "data.fold=5"], "data.fold=5: with data.folds=5 folds it is 0 to 4"),
+        (["data.split=file"], "data.split=file and data.split_file=PATH belong together"),
+        (
+            ["data.normalisation=weights"],
+            "data.normalisation=weights: goes with model.pretrained=true or model.weights=FILE",
+        ),
+        (["model=timm"], "model.name has no value: give model.name=..."),
+        (["model.weights=w.pt"], "model.weights=w.pt: no such file"),
+        (["model.pretrained=true", "model.weights=w.pt"], "exclude each other"),
+        (
+            ["model.box_head=true", "trainer.compile=true"],
+            "model.box_head=true and trainer.compile=true exclude",
+        ),
+        (["loss.box_weight=-1"], "loss.box_weight=-1.0: must be at least 0"),
+        (["model.channels=2"], "model.channels=2: must be 1 (grey) or 3"),
+        (
+            ["trainer.accumulate=3"],
+            "trainer.accumulate=3: does not divide data.batch_size=16; choose from 1, 2",
+        ),
+        (["optim=sgd", "optim.beta1=0.5"], "optim.beta1=0.5: no such key"),
+        (["optim.unfreeze_every=2"], "optim.unfreeze_every: goes with optim.freeze_epochs=N"),
+        (["resume=runs/none"], "resume=runs/none: holds no run"),
+        (["resume=latest"], "resume=latest: there is no run in"),
+        (["data.height=[1"], "no viable alternative at input"),
+        (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
+    ],
+)
+def test_mistake_is_told_in_one_sentence(mistake: list[str], sentence: str, tmp_path: Path) -> None:
+    result = run(*mistake, folder=tmp_path)
+    last = result.stderr.splitlines()[-1]
+    assert result.returncode == 1
+    assert last.startswith("error: ")
+    assert sentence in last
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_gpu_that_is_not_there_is_told(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    result = run("trainer=gpu", "data.patients=20", folder=tmp_path)
+    assert result.returncode == 1
+    assert "trainer.accelerator=gpu: PyTorch finds no GPU here" in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_run_folder_for_many_runs_is_refused(tmp_path: Path) -> None:
+    result = run("-m", "run_dir=x", "seed=1,2", folder=tmp_path)
+    assert result.returncode == 1
+    sentence = "run_dir=x: is for a single run; give hydra.sweep.dir=... with -m"
+    assert sentence in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "x").exists()
+
+
+def test_mistake_is_told_before_slow_imports(tmp_path: Path) -> None:
+    """What makes it quick, whatever the machine."""
+    code = "import sys; sys.argv = ['train.py', 'sead=3']; import runpy\n"
+    code += f"try: runpy.run_path({str(REPOSITORY / 'train.py')!r}, run_name='__main__')\n"
+    code += "except SystemExit: print(sorted({'torch', 'pandas', 'cv2'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_help_of_every_command_is_told_before_slow_imports(tmp_path: Path) -> None:
+    doors = ("train", "sweep", "audit", "prepare", "evaluate", "compare", "predict", "export", "bench")
+    # one after the other in one process, which keeps what any of them imports
+    code = f"""
+import runpy, sys
+for door in {doors}:
+    sys.argv = [door, "--help"]
+    try:
+        if door in ("train", "sweep"):
+            runpy.run_path(f"{REPOSITORY}/{{door}}.py", run_name="__main__")
+        else:
+            runpy.run_module(f"mammo.{{door}}", run_name="__main__")
+    except SystemExit:
+        print(door, "imported", sorted({{"torch", "pandas", "cv2", "optuna"}} & set(sys.modules)))
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    helps = re.split(r"(\w+) imported \[\]\n", result.stdout)
+    assert helps[1::2] == list(doors)
+    for door, text in zip(helps[1::2], helps[::2], strict=False):
+        for group in CONF.iterdir():  # with its choices, and the config with its keys
+            assert not group.is_dir() or group.name == "hydra" or f"\n{group.name}: " in text, door
+        assert "model: _backbone, custom_cnn, inception_resnet_v2, resnet18, resnet34, resnet50, timm" in text
+    assert re.search(r"\ntrainer:\n(  .*\n)*  max_epochs: 14\n", helps[0])
+
+
+def test_every_key_of_data_reaches_a_function() -> None:
+    """A key that no function takes would be accepted and do nothing."""
+    import dataclasses
+    import inspect
+
+    from mammo.config import schema
+    from mammo.data.loading.datamodule import MammogramDataModule
+    from mammo.data.sources.reader import read_catalog
+    from mammo.data.splits import make_split
+    from mammo.data.store.store import prepare
+
+    functions = (MammogramDataModule, read_catalog, make_split, prepare)
+    taken = {name for function in functions for name in inspect.signature(function).parameters}
+    nodes = (schema.PhantomConfig, schema.CbisDdsmConfig, schema.CsvConfig)
+    keys = {field.name for node in nodes for field in dataclasses.fields(node)}
+    assert keys - taken == {"normalisation"}  # read by fit itself

@@ -1,0 +1,71 @@
+"""Configurations composed in a process that Hydra started, and in one that it did not."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from mammo.config.checks import CONF
+from mammo.config.choices import Activation
+from mammo.config.composition import compose_train
+from mammo.config.schema import CustomCnnConfig, TrainConfig
+
+
+def test_what_is_composed_needs_no_hydra_and_keeps_its_types() -> None:
+    cfg = compose_train(["model=custom_cnn", "optim.lr=5e-05"])
+    assert not HydraConfig.initialized()
+    assert not GlobalHydra.instance().is_initialized()
+    assert cfg.name == "phantom-custom_cnn"
+    assert "${" not in OmegaConf.to_yaml(cfg)
+    assert "hydra" not in cfg
+    assert OmegaConf.is_struct(cfg)
+    assert OmegaConf.get_type(cfg) is TrainConfig
+    assert OmegaConf.get_type(cfg.model) is CustomCnnConfig
+    assert cfg.model.activation is Activation.relu
+
+
+APP = f"""
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobRuntime
+from omegaconf import OmegaConf
+from mammo.errors import ConfigError
+from mammo.config.composition import compose_train
+import mammo.config.schema
+
+def state():
+    job = HydraConfig.instance().cfg
+    name = JobRuntime.instance().get("name")
+    return id(GlobalHydra.instance().hydra), id(job), name, OmegaConf.to_yaml(job)
+
+@hydra.main(version_base="1.3", config_path={str(CONF)!r}, config_name="train")
+def main(cfg):
+    before = state()
+    own = compose_train(["model=resnet34", "data=phantom_films"])
+    try:
+        compose_train(["optim.lrr=1"])
+    except ConfigError as error:
+        print(error)
+    assert state() == before
+    assert HydraConfig.get().runtime.choices.model == "resnet50"
+    print(own.name, cfg.name)
+    same = compose_train(["model=resnet50"])
+    OmegaConf.resolve(cfg)
+    assert same == cfg
+
+main()
+"""
+
+
+def test_an_app_of_hydra_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    command = [sys.executable, "app.py", "model=resnet50"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert told.stdout.splitlines() == [
+        "optim.lrr=1: no such key; did you mean optim.lr?",
+        "phantom_films-resnet34 phantom-resnet50",
+    ], told.stderr

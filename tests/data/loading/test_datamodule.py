@@ -1,0 +1,188 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mammo.data.images.breast import BOX_COLUMNS
+from mammo.data.loading.augment import BatchAugment
+from mammo.data.loading.datamodule import MammogramDataModule
+from mammo.data.loading.samplers import EpochSampler
+from mammo.data.splits import Split
+from mammo.data.store.store import Store
+from mammo.data.store.store_building import allocate
+
+Make = Callable[..., MammogramDataModule]
+
+
+@pytest.fixture
+def make(grey_store: Store) -> Make:
+    def make_module(**changes: object) -> MammogramDataModule:
+        ids = grey_store.table["image_id"].tolist()
+        arguments = {
+            "store": grey_store,
+            "split": Split(train=ids[:7], val=ids[7:9], test=ids[9:]),
+            "task": "pathology",
+            "batch_size": 3,
+            "loader_workers": 0,
+            "balance": "none",
+            "augment": None,
+            "seed": 0,
+        }
+        return MammogramDataModule(**(arguments | changes))  # type: ignore[arg-type]
+
+    return make_module
+
+
+def test_batches_hold_the_split_with_its_labels(make: Make) -> None:
+    batches = list(make().train_dataloader())
+    rows = torch.cat([batch["row"] for batch in batches]).tolist()
+    assert len(set(rows)) == len(rows) == 6  # the seventh would be a batch of one
+    for batch in batches:
+        assert batch["image"].dtype == torch.uint16
+        assert batch["image"].shape[1:] == (1, 40, 32)
+        # grey value and label both name the image
+        assert (batch["image"][:, 0, 20, 16].int() == 1000 * (batch["row"] + 1)).all()
+        assert batch["label"].tolist() == [int(row < 4) for row in batch["row"]]
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = EpochSampler(labels=np.zeros(50, np.int64), seed=seed, balanced=False)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(0, 3) == order(0, 3)
+    assert order(0, 3) != order(0, 4)
+    assert order(0, 3) != order(1, 3)
+    assert sorted(order(0, 3)) == list(range(50))
+
+
+def test_balanced_sampling_draws_each_class_as_often() -> None:
+    labels = np.array([1] * 20 + [0] * 180)
+    sampler = EpochSampler(labels=labels, seed=0, balanced=True)
+    drawn = []
+    for epoch in range(20):
+        sampler.set_epoch(epoch)
+        drawn += list(sampler)
+    assert labels[drawn].mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_class_weights_and_statistics_are_of_the_training_images(make: Make, grey_store: Store) -> None:
+    module = make(balance="weights")
+    weights = module.class_weights()
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([7 / (2 * 3), 7 / (2 * 4)])
+    assert make().class_weights() is None
+    pixels = grey_store.images[:7] / 65535
+    assert module.statistics() == pytest.approx((pixels.mean(), pixels.std()))
+
+
+def test_scaled_to_one_and_augmented_in_training_only(make: Make) -> None:
+    from types import SimpleNamespace
+
+    module = make(augment=BatchAugment(brightness=0.5))
+    batch = next(iter(module.val_dataloader()))
+    loop = SimpleNamespace(total_batch_idx=0, batch_idx=-1)
+    module.trainer = SimpleNamespace(training=False, global_rank=0, fit_loop=loop)  # type: ignore[assignment]
+    plain = module.on_after_batch_transfer(batch, 0)["image"]
+    torch.testing.assert_close(plain[:, 0, 20, 16], 1000 * (batch["row"] + 1) / 65535)
+    module.trainer.training = True  # type: ignore[union-attr, misc]
+    first, again = (module.on_after_batch_transfer(batch, 0)["image"] for _ in range(2))
+    loop.total_batch_idx = 1
+    later = module.on_after_batch_transfer(batch, 0)["image"]
+    assert not torch.equal(first, plain)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+
+
+def test_boxes_stand_with_their_images(make: Make) -> None:
+    boxes = {
+        int(row): box
+        for batch in make().train_dataloader()
+        for row, box in zip(batch["row"], batch["boxes"], strict=True)
+    }
+    assert boxes[0].tolist() == [[4, 8, 12, 20]]
+    assert all(box.isnan().all() for row, box in boxes.items() if row != 0)
+
+
+def test_workers_read_the_same(make: Make) -> None:
+    alone = [batch["row"].tolist() for batch in make().train_dataloader()]
+    ahead = [batch["row"].tolist() for batch in make(loader_workers=1).train_dataloader()]
+    assert alone == ahead
+
+
+def test_memory_is_used_again_once_nothing_refers_to_it(make: Make) -> None:
+    loader = make(loader_workers=1).train_dataloader()
+    batches = iter(loader)
+    kept = next(batches)["image"][1:]  # a view
+    before, place = kept.clone(), kept.data_ptr()
+    taken = [batch["image"].data_ptr() for _ in range(4) for batch in loader]
+    assert (kept == before).all()
+    assert all(abs(other - place) >= kept.nbytes for other in taken)
+    assert len(set(taken)) < len(taken)
+
+
+def test_a_reader_s_error_is_that_of_the_training(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = make(loader_workers=2).train_dataloader()
+    monkeypatch.setattr(loader.dataset.store, "read", lambda *_, **__: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        list(loader)
+
+
+MANY = 100_000
+READ = """
+import resource, sys
+from pathlib import Path
+from mammo.data.loading.samplers import EpochSampler, PartSampler
+from mammo.data.loading.loader import StoreDataset, StoreLoader
+from mammo.data.store.store import Store
+store = Store(Path(sys.argv[1]))
+dataset = StoreDataset(store=store, table=store.table, task="pathology")
+order = EpochSampler(labels=dataset.labels, seed=0, balanced=False)
+parts = PartSampler(order, size=16, least=2, rank=0, processes=1)
+loader = StoreLoader(dataset=dataset, batch_sampler=parts, threads=2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+images = 0
+for batch in loader:
+    images += len(batch["label"])
+    if images >= 3000:
+        break
+assert batch["image"].shape == (16, 1, 1152, 896)
+print(len(loader), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_a_hundred_thousand_images_need_the_memory_of_a_few_batches(tmp_path: Path) -> None:
+    """A sparse store of 206 GB, of which 6 GB are read; a batch has 33 MB, six are in hand."""
+    allocate(tmp_path / "images.npy", shape=(MANY, 1152, 896), dtype="uint16")
+    ids = pd.Series([f"i{i}" for i in range(MANY)], dtype="string")
+    pathology = pd.Series(["BENIGN", "MALIGNANT"] * (MANY // 2), dtype="string")
+    table = pd.DataFrame({"image_id": ids, "patient_id": ids, "pathology": pathology, "row": range(MANY)})
+    table.to_parquet(tmp_path / "images.parquet")
+    lesions = pd.DataFrame(
+        {"image_id": ids[:0], **{side: pd.Series(dtype="Float64") for side in BOX_COLUMNS}}
+    )
+    lesions.to_parquet(tmp_path / "lesions.parquet")
+    (tmp_path / "manifest.json").write_text("{}")
+    result = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    batches, megabytes = map(int, result.stdout.split())
+    assert batches == MANY // 16
+    assert megabytes < 500
+
+
+def test_images_are_read_as_the_memory_map_shows_them(grey_store: Store) -> None:
+    rows = [3, 0, 9, 3]
+    np.testing.assert_array_equal(grey_store.read(rows), grey_store.images[rows])
+
+
+def test_images_are_not_copied_to_other_processes(grey_store: Store) -> None:
+    import pickle
+
+    grey_store.read([0])
+    assert len(pickle.dumps(grey_store)) < 1000

@@ -1,0 +1,194 @@
+"""Tables of one's own: what is accepted, and how a mistake is told."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mammo.data.catalog import Catalog
+from mammo.data.sources.csv_dataset import read_table
+from mammo.data.sources.csv_table import CsvTable
+from mammo.errors import DataError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.dcm", "mask.png"):
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).touch()
+    return tmp_path / "root"
+
+
+def _read(root: Path, text: str, lesions: str | None = None) -> Catalog:
+    (root.parent / "table.csv").write_text(text)
+    if lesions is not None:
+        (root.parent / "lesions.csv").write_text(lesions)
+    return read_table(
+        table=root.parent / "table.csv", root=root, lesions=root.parent / "lesions.csv" if lesions else None
+    )
+
+
+SMALL = "image_path,patient_id,pathology\na/1.png,p1,benign\na/2.png,p1,MALIGNANT\n"
+
+
+def test_words_in_any_manner(root: Path) -> None:
+    text = (
+        "Image Path;Patient-ID;PATHOLOGY;laterality;view;density;assessment;abnormality type;split\n"
+        "a/1.png;p1;benign without callback;l;cc;B;0;Calc;training\n"
+        "\n"
+        "./a\\2.png ;p1; Malignant;Right;MLO;4;5;both;TEST\n"
+        f"{root}/b/1.png;p2;Benign;;;N/A;;;\n"
+    )
+    images = _read(root, "\ufeff" + text).images
+    assert list(images["image_id"]) == ["a/1", "a/2", "b/1"]
+    assert list(images["pathology"]) == ["BENIGN", "MALIGNANT", "BENIGN"]
+    assert images["laterality"].fillna("").tolist() == ["LEFT", "RIGHT", ""]
+    assert images["view"].fillna("").tolist() == ["CC", "MLO", ""]
+    assert images["density"].fillna(-1).tolist() == [2, 4, -1]
+    assert images["assessment"].fillna(-1).tolist() == [-1, 5, -1]
+    assert images["abnormality_type"].fillna("").tolist() == ["calcification", "both", ""]
+    assert images["official_split"].fillna("").tolist() == ["train", "test", ""]
+    assert images["path"].tolist() == [str(root / name) for name in ("a/1.png", "a/2.png", "b/1.png")]
+
+
+def test_label_instead_of_pathology(root: Path) -> None:
+    images = _read(root, "image_path,patient_id,label\na/1.png,p1,0\na/2.png,p1,1.0\n").images
+    assert list(images["pathology"]) == ["BENIGN", "MALIGNANT"]
+
+
+def test_a_split_with_validation_rows_is_no_official_one(root: Path) -> None:
+    images = _read(root, "image_path,patient_id,label,split\na/1.png,p1,0,train\na/2.png,p2,1,val\n").images
+    assert images["official_split"].isna().all()
+
+
+def test_a_missing_file_is_kept_without_path(root: Path) -> None:
+    images = _read(root, SMALL + "a/3.png,p2,benign\n").images.set_index("image_id")
+    assert images["path"].isna().to_dict() == {"a/1": False, "a/2": False, "a/3": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            SMALL.replace("patient_id", "patientid"),
+            r"no column 'patient_id'.*rename 'patientid' to 'patient_id'",
+        ),
+        (SMALL.replace("pathology", "outcome"), r"no column 'pathology' among image_path.*add a column"),
+        (SMALL.replace("pathology", "image path"), r"column 'image_path' stands twice"),
+        (
+            SMALL.replace("MALIGNANT", "cancer"),
+            r"row 3: pathology 'cancer' is none of BENIGN.*delete the row",
+        ),
+        (SMALL.replace("pathology", "label"), r"row 2: label 'benign' is none of 0, 1"),
+        (SMALL.replace("MALIGNANT", ""), r"row 3: no pathology"),
+        (SMALL.replace("p1,benign", ",benign"), r"row 2: no patient_id"),
+        (
+            SMALL + "\na/1.png,p1,benign\n",
+            r"row 5: image_path 'a/1.png' stands in row 2 already; keep one row",
+        ),
+        (SMALL + "a/./1.png,p1,benign\n", r"row 4: image_path 'a/./1.png' stands in row 2"),
+        (
+            SMALL + "a/1.dcm,p1,benign\n",
+            r"row 4: image_id 'a/1' stands in row 2 already; add a column 'image_id'",
+        ),
+        (SMALL.replace("a/2", "../a/2"), r"row 3: image_path '../a/2.png' leads outside data.root"),
+        (SMALL.replace("a/2", "../root2/a"), r"row 3: image_path '../root2/a.png' leads outside data.root"),
+        (SMALL.replace("a/2", "/etc/a"), r"row 3: image_path '/etc/a.png' leads outside data.root"),
+        (SMALL.replace("a/", "c/"), r"holds none of the table's images, not .*c/1.png; correct data.root"),
+        (SMALL.splitlines()[0], r"holds none of the table's images, not any: .* has no rows"),
+        ("", r"table.csv: an empty file"),
+        (SMALL + "b/1.png,p1,benign,3\n", r"row 4: 4 cells under 3 column names"),
+        (
+            SMALL.replace(",patient_id", ",view,patient_id").replace(",p1", ",ML,p1"),
+            r"row 2: view 'ML' is none of",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_its_row(root: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        _read(root, text)
+
+
+def test_missing_files_are_told(root: Path) -> None:
+    with pytest.raises(DataError, match=r"nothing.csv: no such file"):
+        read_table(table=root / "nothing.csv", root=root)
+    with pytest.raises(DataError, match=r"data\.root=.*nowhere: no such folder"):
+        read_table(table=root / "nothing.csv", root=root / "nowhere")
+    (root / "latin.csv").write_bytes("image_path,patient_id,label\na/1.png,Müller,0\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin.csv: no CSV text .* in UTF-8"):
+        read_table(table=root / "latin.csv", root=root)
+
+
+BOXES = "image_path,x_min,y_min,x_max,y_max,pathology\na/1.png,1,2,3.5,4,\na/2.png,0,0,9,9,malignant\n"
+
+
+def test_lesions(root: Path) -> None:
+    lesions = _read(root, SMALL, BOXES + "a/1.png,5,5,6,6,benign\n").lesions
+    assert list(lesions["lesion_id"]) == ["a/1_lesion_1", "a/1_lesion_2", "a/2_lesion_1"]
+    assert lesions["pathology"].fillna("").tolist() == ["", "BENIGN", "MALIGNANT"]
+    assert lesions.loc[0, ["x_min", "y_min", "x_max", "y_max"]].tolist() == [1, 2, 3.5, 4]
+
+
+def test_lesions_by_id_with_type_and_mask(root: Path) -> None:
+    table = "image_id,image_path,patient_id,label,abnormality_type\nA,a/1.png,p,0,mass\nB,a/2.png,p,0,both\n"
+    lesions = "image_id,mask_path,x_min,y_min,x_max,y_max\nA,mask.png,0,0,1,1\nB,none.png,0,0,1,1\n"
+    found = _read(root, table, lesions).lesions
+    assert list(found["lesion_id"]) == ["A_mass_1", "B_lesion_1"]
+    assert found["abnormality_type"].fillna("").tolist() == ["mass", ""]
+    assert found["mask_paths"].fillna("").tolist() == [str(root / "mask.png"), ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOXES.replace("a/2.png", "b/1.png"), r"row 3: image_path 'b/1.png' is not in the table of images"),
+        (BOXES.replace("3.5", "wide"), r"row 2: x_max 'wide' is no number"),
+        (BOXES.replace("3.5", "inf"), r"row 2: x_max 'inf' is no number"),
+        (BOXES.replace("3.5", ""), r"row 2: no x_max"),
+        (BOXES.replace("3.5", "1"), r"row 2: x_min 1, y_min 2, x_max 1, y_max 4 is no box"),
+        (BOXES.replace("0,0,9", "-1,0,9"), r"row 3: x_min -1, .* is no box"),
+        (BOXES.replace("x_min", "xmin"), r"no column 'x_min'.*rename 'xmin' to 'x_min'"),
+        (BOXES.replace("image_path", "image"), r"no column 'image_path'"),
+        (BOXES.replace(",malignant", ",2"), r"row 3: pathology '2' is none of"),
+    ],
+)
+def test_a_mistake_in_the_lesions_is_told(root: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        _read(root, SMALL, text)
+
+
+def test_mass800(cbis_ddsm_files: Path) -> None:
+    folder = cbis_ddsm_files / "mass800"
+    if not folder.is_dir():
+        pytest.skip(f"no mass800 in {cbis_ddsm_files}")
+    catalog = read_table(table=folder / "images.csv", root=folder, lesions=folder / "lesions.csv")
+    images, lesions = catalog.images, catalog.lesions
+    assert (len(images), (images["pathology"] == "MALIGNANT").sum()) == (1231, 602)
+    assert images["patient_id"].nunique() == 691
+    assert images["path"].notna().all()
+    assert (len(lesions), lesions["pathology"].isna().sum()) == (1318, 14)
+    assert lesions[["x_min", "y_min", "x_max", "y_max"]].notna().all(axis=None)
+
+
+_cell = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8).map(str.strip)
+
+
+@given(rows=st.lists(st.tuples(_cell, _cell), max_size=5), separator=st.sampled_from(",;\t"))
+def test_a_sheet_keeps_every_cell_and_row_number(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], separator: str
+) -> None:
+    path = tmp_path_factory.mktemp("sheet") / "sheet.csv"
+    pd.DataFrame(rows, columns=["First Name", "second"], dtype=str).to_csv(path, sep=separator, index=False)
+    missing = {"", "N/A", "NA", "NAN", "<NA>", "NULL"}
+    expected = {
+        number: tuple("" if cell.upper() in missing else cell for cell in row)
+        for number, row in enumerate(rows, start=2)
+        if any(row)
+    }
+    cells = CsvTable.read(path).cells
+    assert list(cells) == ["first_name", "second"]
+    assert {
+        number: tuple(row) for number, row in zip(cells.index, cells.fillna("").values, strict=True)
+    } == expected

@@ -1,0 +1,65 @@
+"""Calls survive the death of the process that makes them."""
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mammo.data.worker_pool import behind, in_own_process, results
+from mammo.errors import DataError
+
+
+def double(number: int, *, alone: bool = False) -> int:
+    """Kills its process at 5, unless it is called alone."""
+    if number == 5 and not alone:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return -number if alone else 2 * number
+
+
+def test_every_call_returns_though_a_worker_dies() -> None:
+    calls = (partial(double, number) for number in range(12))
+    returned = list(results(calls, workers=2, again=lambda call: call(alone=True)))
+    assert sorted(abs(value) if value % 2 or value < 0 else value // 2 for value in returned) == list(
+        range(12)
+    )
+    assert -5 in returned
+
+
+def test_in_this_process() -> None:
+    calls = (partial(double, number) for number in range(4))
+    assert list(results(calls, workers=0, again=pytest.fail)) == [0, 2, 4, 6]
+
+
+def write_behind(file: Path, *, fail: bool) -> int:
+    """Writes a file beside the next call; where it fails, the next call does."""
+
+    def write() -> None:
+        time.sleep(0.2)
+        if fail:
+            raise DataError("no space left")
+        file.write_text("written")
+
+    behind(write)
+    return file.exists()
+
+
+def test_a_worker_writes_beside_its_next_call_and_before_it_ends(tmp_path: Path) -> None:
+    calls = [partial(write_behind, tmp_path / str(number), fail=False) for number in range(3)]
+    assert list(results(iter(calls), workers=1, again=pytest.fail)) == [False] * 3
+    assert {file.read_text() for file in tmp_path.iterdir()} == {"written"}
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_could_not_be_written_is_told_by_the_next_call(tmp_path: Path) -> None:
+    calls = [partial(write_behind, tmp_path / str(number), fail=True) for number in range(2)]
+    with pytest.raises(DataError, match="no space left"):
+        list(results(iter(calls), workers=1, again=pytest.fail))
+
+
+def test_a_call_in_its_own_process() -> None:
+    assert in_own_process(partial(double, 4)) == 8
+    with pytest.raises(DataError, match="decoder died"):
+        in_own_process(partial(double, 5))

@@ -1,0 +1,345 @@
+"""Heatmaps against formulas done by hand and against the package `grad-cam`, for every family of networks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mammo.data.images.breast import Transform, plan
+from mammo.errors import ConfigError
+from mammo.evaluation.explain.heatmaps import Heatmaps, Method, to_file_pixels
+from mammo.models.backbones import build_model
+from mammo.models.classifier import Classifier
+from mammo.models.pooling import make_pool
+
+CAMS: list[Method] = ["gradcam", "gradcam++", "layercam", "eigencam"]
+
+
+class Tiny(nn.Module):
+    """A convolution, an average and a linear layer, with the names of timm."""
+
+    def __init__(self, channels: int = 4) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, channels, 3, stride=2, padding=1), nn.ReLU(inplace=True))
+        self.global_pool = make_pool("avg", channels=channels)
+        self.fc = nn.Linear(channels, 2)
+        self.unused = nn.Linear(1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.global_pool(self.features(images)))
+        return logits
+
+
+def classifier(network: nn.Module) -> Classifier:
+    return Classifier(network=network, mean=0.3, std=0.2).eval()
+
+
+@pytest.fixture
+def tiny() -> Classifier:
+    torch.manual_seed(3)
+    return classifier(Tiny())
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(3, 1, 16, 12, generator=torch.Generator().manual_seed(5))
+
+
+def by_hand(raw: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Raw maps (B h w) without what is below 0, at the images' size, from 0 to 1."""
+    heat = nn.functional.interpolate(raw.relu()[:, None], size, mode="bilinear")[:, 0]
+    low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
+    return ((heat - low) / (high - low)).detach().numpy()
+
+
+def test_gradcam_of_an_average_is_the_features_weighted_by_the_linear_layer(
+    tiny: Classifier, images: Tensor
+) -> None:
+    network: Any = tiny.network
+    features = network.features((images - 0.3) / 0.2)
+    targets = torch.tensor([0, 1, 1])
+    raw = torch.einsum("bc,bchw->bhw", network.fc.weight[targets], features)
+    heat = Heatmaps(tiny)(images, targets)
+    assert heat.shape == (3, 16, 12)
+    assert heat.dtype == np.float32
+    np.testing.assert_allclose(heat, by_hand(raw, (16, 12)), atol=1e-5)
+
+
+def test_layercam_and_gradcam_plus_plus_of_an_average_by_hand(tiny: Classifier, images: Tensor) -> None:
+    network: Any = tiny.network
+    features = network.features((images - 0.3) / 0.2)
+    # the gradient is the same at each of the 8 x 6 positions
+    gradient = network.fc.weight[1] / 48
+    layer = torch.einsum("c,bchw->bhw", gradient.relu(), features)
+    np.testing.assert_allclose(
+        Heatmaps(tiny, method="layercam")(images, 1), by_hand(layer, (16, 12)), atol=1e-5
+    )
+    alpha = 1 / (2 + features.sum((2, 3)) * gradient)
+    plus = torch.einsum("bc,bchw->bhw", 48 * alpha * gradient.relu(), features)
+    np.testing.assert_allclose(
+        Heatmaps(tiny, method="gradcam++")(images, 1), by_hand(plus, (16, 12)), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("method", CAMS)
+@pytest.mark.parametrize(("name", "layer"), [("resnet18", "layer4"), ("custom_cnn", "features.8")])
+def test_agrees_with_the_package(method: Method, name: str, layer: str) -> None:
+    package = pytest.importorskip("pytorch_grad_cam", reason="the extra `dev` brings the reference")
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_with_sign_correction
+
+    torch.manual_seed(0)
+    network: Any = build_model(name=name, num_classes=2)
+    # the package adds 1e-6 to squared gradients in Grad-CAM++, which must not weigh here
+    network.get_classifier().weight.data *= 1e4
+    model = classifier(network)
+    pictures = torch.rand(2, 1, 96, 64)
+    targets = [ClassifierOutputTarget(1), ClassifierOutputTarget(0)]
+    kinds = {
+        "gradcam": package.GradCAM,
+        "gradcam++": package.GradCAMPlusPlus,
+        "layercam": package.LayerCAM,
+        "eigencam": package.EigenCAM,
+    }
+    cam = kinds[method](model, [model.network.get_submodule(layer)])
+    if method == "eigencam":  # its sign is arbitrary; the package corrects it for another method only
+        cam.get_cam_image = lambda *arguments: get_2d_projection_with_sign_correction(arguments[3])
+    expected = cam(pictures, targets)
+    heat = Heatmaps(model, method=method, layer=layer)(pictures, torch.tensor([1, 0]))
+    np.testing.assert_allclose(heat, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("method", CAMS)
+@pytest.mark.parametrize(
+    ("name", "size", "layer"),
+    [
+        ("resnet18", (64, 48), "layer4"),
+        ("resnet34", (64, 48), "layer4"),
+        ("resnet50", (64, 48), "layer4"),
+        ("inception_resnet_v2", (96, 80), "conv2d_7b"),
+        ("custom_cnn", (96, 64), "features"),
+        ("efficientnet_b0", (64, 48), "bn2"),
+        ("convnext_atto", (64, 48), "norm_pre"),
+        ("densenet121", (64, 48), "features"),
+        ("swin_tiny_patch4_window7_224", (112, 56), "norm"),
+        ("vit_tiny_patch16_224", (64, 48), "blocks.11.norm1"),
+    ],
+)
+def test_every_family_of_networks(
+    method: Method, name: str, size: tuple[int, int], layer: str, networks: Callable[..., Classifier]
+) -> None:
+    heatmaps = Heatmaps(networks(name, size), method=method)
+    heat = heatmaps(torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1]))
+    assert heatmaps.layer == layer
+    assert heat.shape == (2, *size)
+    assert np.isfinite(heat).all()
+    for one in heat:
+        assert one.min() == 0
+        assert one.max() in (0, 1)
+
+
+@pytest.fixture(scope="module")
+def networks() -> Callable[..., Classifier]:
+    known: dict[str, Classifier] = {}
+
+    def built(name: str, size: tuple[int, int]) -> Classifier:
+        if name not in known:
+            torch.manual_seed(0)
+            known[name] = classifier(build_model(name=name, num_classes=2, image_size=size))
+        return known[name]
+
+    return built
+
+
+@pytest.mark.parametrize("pool", ["avg", "max", "gem", "attention"])
+def test_every_pool(pool: str) -> None:
+    torch.manual_seed(0)
+    heatmaps = Heatmaps(classifier(build_model(name="resnet18", num_classes=2, pool=pool)))
+    assert heatmaps(torch.rand(1, 1, 64, 48), 1).shape == (1, 64, 48)
+    assert heatmaps.layer == "layer4"
+
+
+def looks_at_the_corner() -> Classifier:
+    """The second class's logit is the mean grey of the last 8 x 8 pixels, whatever the rest shows."""
+
+    class Corner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Conv2d(1, 1, 4, stride=4, bias=False)
+            nn.init.constant_(self.features.weight, 1 / 16)
+            self.pool = make_pool("avg", channels=1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            features = self.features(images)
+            window = torch.zeros_like(features)
+            window[..., -2:, -2:] = 1
+            seen = self.pool(features * window)
+            return torch.cat([-9 * seen, 9 * seen], dim=1)
+
+    return Classifier(network=Corner(), mean=0.0, std=1.0)
+
+
+@pytest.mark.parametrize("method", ["layercam", "occlusion"])
+def test_a_network_that_looks_at_one_corner_is_found_out(method: Method) -> None:
+    options = {"patch": 8, "stride": 4} if method == "occlusion" else {}
+    model = looks_at_the_corner()
+    pictures = torch.rand(2, 1, 32, 24, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.5
+    # a grey above what the patches put there
+    heat = Heatmaps(model, method=method, **options)(pictures, 1)  # type: ignore[arg-type]
+    for one in heat:
+        row, column = np.unravel_index(one.argmax(), one.shape)
+        assert row >= 24
+        assert column >= 16
+        assert one[:16, :12].max() == 0
+
+
+def test_occlusion_of_one_patch_by_hand() -> None:
+    model = looks_at_the_corner()
+    picture = torch.full((1, 1, 16, 16), 0.5)
+    heat = Heatmaps(model, method="occlusion", patch=8, stride=8)(picture, 1)
+    expected = np.zeros((16, 16))
+    expected[8:, 8:] = 1
+    np.testing.assert_array_equal(heat[0], expected)
+    np.testing.assert_array_equal(Heatmaps(model, method="occlusion", patch=8, stride=8)(picture, 0), 0)
+
+
+def test_occlusion_covers_every_pixel_and_passes_over_the_background(images: Tensor) -> None:
+    seen: list[int] = []
+
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            seen.append(len(pictures))
+            return torch.cat([pictures.mean((2, 3)), pictures.mean((2, 3)) * 0], dim=1)
+
+    model = Classifier(network=Counting(), mean=0.0, std=1.0)
+    heat = Heatmaps(model, method="occlusion", patch=5, stride=3)(images, 0)
+    assert (heat.max(axis=(1, 2)) == 1).all()
+    places = len([0, 3, 6, 9, 11]) * len([0, 3, 6, 7])
+    assert sum(seen) == 3 + 3 * places
+    seen.clear()
+    half = images[:1].clone()
+    half[..., 5:, :] = 0
+    Heatmaps(model, method="occlusion", patch=5, stride=5)(half, 0)
+    assert sum(seen) == 1 + 3  # the first row of patches alone
+
+
+@pytest.mark.parametrize("method", [*CAMS, "occlusion"])
+def test_a_map_without_differences_is_zero(tiny: Classifier, method: Method) -> None:
+    black = torch.zeros(1, 1, 16, 12)
+    nn.init.zeros_(tiny.network.get_submodule("fc").weight)  # type: ignore[arg-type]
+    nn.init.zeros_(tiny.network.get_submodule("features.0").weight)  # type: ignore[arg-type]
+    for picture in (black, black + 0.7):
+        np.testing.assert_array_equal(Heatmaps(tiny, method=method)(picture, 1), 0)
+
+
+@pytest.mark.parametrize("method", [*CAMS, "occlusion"])
+def test_leaves_the_classifier_as_it_was(tiny: Classifier, images: Tensor, method: Method) -> None:
+    network: Any = tiny.network
+    tiny.train()
+    network.fc.eval()
+    network.features[0].weight.requires_grad_(False)
+    network.fc.bias.grad = torch.ones(2)
+    before = {name: value.clone() for name, value in tiny.state_dict().items()}
+    with torch.inference_mode():
+        Heatmaps(tiny, method=method)(images, 1)
+    assert tiny.training
+    assert network.features.training
+    assert not network.fc.training
+    assert [p.requires_grad for p in network.parameters()] == [False] + [True] * 5
+    assert [p.grad is None for p in network.parameters()] == [True, True, True, False, True, True]
+    assert network.fc.bias.grad.tolist() == [1, 1]
+    assert all(torch.equal(value, before[name]) for name, value in tiny.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in tiny.modules())
+
+
+def test_restores_after_a_failure(tiny: Classifier) -> None:
+    tiny.train()
+    with pytest.raises(RuntimeError):
+        Heatmaps(tiny)(torch.rand(1, 2, 8, 8), 1)
+    assert tiny.training
+    assert all(parameter.requires_grad for parameter in tiny.parameters())
+    assert not any(module._forward_hooks for module in tiny.modules())
+
+
+def test_images_of_a_batch_do_not_touch(tiny: Classifier, images: Tensor) -> None:
+    for method in CAMS:
+        heatmaps = Heatmaps(tiny, method=method)
+        together = heatmaps(images, torch.tensor([0, 1, 0]))
+        alone = [heatmaps(images[i : i + 1], target)[0] for i, target in enumerate((0, 1, 0))]
+        np.testing.assert_allclose(together, np.stack(alone), atol=1e-5)
+
+
+def test_an_early_layer_can_be_named_even_where_the_network_goes_on_in_place() -> None:
+    torch.manual_seed(0)
+    model = classifier(build_model(name="resnet18", num_classes=2))
+    for layer in ("layer2.1.bn2", "conv1", "maxpool"):
+        assert Heatmaps(model, layer=layer)(torch.rand(1, 1, 64, 48), 1).shape == (1, 64, 48)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layer": "featurs"}, "heatmap_layer=featurs: no such module; the nearest are features"),
+        (
+            {"layer": "zzz"},
+            "heatmap_layer=zzz: no such module; the nearest are features, global_pool, fc, unused",
+        ),
+        ({"layer": "fc"}, "heatmap_layer=fc: its 2 numbers are no feature map"),
+        ({"layer": "unused"}, "heatmap_layer=unused: the network uses it 0 times"),
+        ({"method": "occlusion", "layer": "fc"}, "occlusion looks into no layer"),
+        ({"method": "scorecam"}, "heatmap method scorecam: give one of gradcam"),
+        (
+            {"method": "occlusion", "patch": 8, "stride": 9},
+            "heatmap stride 9: give 1 to the patch's 8 pixels",
+        ),
+    ],
+)
+def test_refusals(tiny: Classifier, images: Tensor, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Heatmaps(tiny, **arguments)(images, 1)
+
+
+def test_a_network_without_a_pool_asks_for_a_layer(images: Tensor) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 14 * 10, 2))
+    model = Classifier(network=network, mean=0.0, std=1.0)
+    with pytest.raises(ConfigError, match="Sequential has no feature map before its pool; name a layer"):
+        Heatmaps(model)(images, 1)
+    assert Heatmaps(model, layer="0")(images, 1).shape == (3, 16, 12)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("aspect", ["keep", "stretch"])
+def test_heat_goes_back_to_the_file(mirrored: bool, aspect: Any) -> None:
+    rows, columns = np.mgrid[:120, :90]
+    breast = ((rows - 60) / 50) ** 2 + (columns / 70) ** 2 < 1
+    file = np.where(breast, 30000, 0).astype(np.uint16)
+    spot = np.hypot(rows - 40, columns - 30) < 9
+    if mirrored:
+        file, spot = file[:, ::-1].copy(), spot[:, ::-1].copy()
+    transform = plan(file, height=48, width=40, aspect=aspect)
+    assert transform.flip == mirrored
+    heat = transform.apply_mask(spot).astype(np.float32)
+    back = to_file_pixels(heat, transform)
+    assert back.shape == file.shape
+    assert back.dtype == np.float32
+    assert back.min() == 0
+    assert back.max() == 1
+    found = np.argwhere(back > 0.5)
+    np.testing.assert_allclose(found.mean(axis=0), np.argwhere(spot).mean(axis=0), atol=1.5)
+    assert (back[spot] > 0.5).all()
+
+
+def test_heat_of_the_padding_is_dropped() -> None:
+    transform = Transform(20, 10, False, 2, 4, 8, 16, 1.0, 1.0, height=16, width=16)
+    heat = np.zeros((16, 16), np.float32)
+    heat[:, 6:] = 1  # right of the six columns of content
+    assert to_file_pixels(heat, transform).max() == 0
+    heat[0, 0] = 1
+    assert np.argwhere(to_file_pixels(heat, transform) > 0).tolist() == [[4, 2]]

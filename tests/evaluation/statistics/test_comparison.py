@@ -1,0 +1,151 @@
+import json
+import warnings
+
+import numpy as np
+import pauc
+import pytest
+from helpers.cohorts import four_classes, predictions, simulate, table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mammo.errors import DataError
+from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.statistics.comparison import bootstrap_p, compare, comparison_table, holm, normal_p
+from mammo.evaluation.statistics.weighted_metrics import expit
+from mammo.metrics import auc, clustered_auc, clustered_covariance
+
+
+def scored(like: Predictions, scores: np.ndarray, *, source: str) -> Predictions:
+    malignant = expit(scores)
+    return like.with_scores(np.stack([1 - malignant, malignant], axis=1), source=source)
+
+
+def rivals(rng: np.random.Generator, *, patients: int, gain: float) -> dict[str, Predictions]:
+    """Two models that share half of their noise; `gain` is how much the second separates better."""
+    names, labels, scores = simulate(rng, patients=patients)
+    other = scores + gain * labels + np.sqrt(0.5) * rng.normal(size=scores.size)
+    given = expit(np.stack([-scores, scores], axis=1))
+    first = table(names, labels, given, rng, task="pathology", source="A")
+    return {"A": first, "B": scored(first, other, source="B")}
+
+
+def test_delong_is_that_of_pauc() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=150)
+    scores = np.round(rng.normal(size=(150, 2)) + labels[:, None] + rng.normal(size=(150, 1)), 1)
+    covariance = clustered_covariance(scores, labels, np.arange(150))
+    first, second = (pauc.ROC(labels, scores[:, model], direction="<") for model in (0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert covariance[0, 0] == pytest.approx(pauc.var(first))
+        assert covariance[0, 1] == pytest.approx(pauc.cov(first, second))
+        test = pauc.compare(first, second)
+        low, high = pauc.ci_auc(first)  # on the scale of the AUC itself, which ours is on the logit's
+    difference = auc(scores[:, 0], labels) - auc(scores[:, 1], labels)
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    assert test.estimate == pytest.approx(difference)
+    assert normal_p(difference, variance) == pytest.approx(test.p_value)
+    ours = clustered_auc(scores[:, 0], labels, np.arange(150))
+    assert ours.value == pytest.approx((low + high) / 2)
+    assert ours.standard_error == pytest.approx((high - low) / 2 / 1.959964)
+
+
+def test_covariance_by_patient_is_that_of_the_resamples() -> None:
+    runs = rivals(np.random.default_rng(1), patients=300, gain=0.2)
+    found = compare(runs, resamples=2000)
+    pair = found["pairs"][0]
+    a, b = (run.malignancy for run in runs.values())
+    covariance = clustered_covariance(np.stack([a, b], axis=1), runs["A"].malignant, runs["A"].patients)
+    error = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    width = pair["difference"]["high"] - pair["difference"]["low"]
+    assert width / 2 / 1.96 == pytest.approx(error, rel=0.07)
+    assert pair["p_bootstrap"] == pytest.approx(pair["p_delong"], abs=0.05)
+
+
+def test_models_are_compared() -> None:
+    runs = rivals(np.random.default_rng(2), patients=150, gain=1.5)
+    runs["C"] = scored(runs["A"], 0 * runs["A"].malignancy, source="C")
+    for unit in ("image", "breast", "patient"):
+        found = compare(runs, unit=unit, resamples=300)
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+        value = {model["name"]: model["auc"]["value"] for model in found["models"]}
+        assert value["C"] == 0.5
+        assert [(pair["a"], pair["b"]) for pair in found["pairs"]] == [("A", "B"), ("A", "C"), ("B", "C")]
+        for pair in found["pairs"]:
+            assert pair["difference"]["value"] == pytest.approx(value[pair["a"]] - value[pair["b"]])
+            assert pair["p_bootstrap"] <= pair["p_bootstrap_holm"] < 0.05
+            assert pair["p_delong"] <= pair["p_delong_holm"] < 0.05
+        assert comparison_table(found).count("\n") == 8
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    made = predictions(np.random.default_rng(3))
+    turned = made.take(np.arange(len(made.images))[::-1])
+    pair = compare({"A": made, "B": turned}, resamples=50)["pairs"][0]
+    assert pair["difference"] == {"value": 0.0, "low": None, "high": None}
+    assert pair["p_bootstrap"] == pair["p_delong"] == 1
+
+
+def test_models_of_different_tasks_are_compared() -> None:
+    four = four_classes(np.random.default_rng(4))
+    names = four.patients, four.malignant, np.stack([1 - four.malignancy, four.malignancy], axis=1)
+    two = table(*names, np.random.default_rng(4), task="pathology", source="two")
+    assert compare({"four": four, "two": two}, resamples=50)["pairs"][0]["difference"]["value"] == 0
+
+
+def test_different_images_are_refused() -> None:
+    made = predictions(np.random.default_rng(5), source="A")
+    with pytest.raises(DataError, match="A and A: 2 images stand in one table only"):
+        compare({"A": made, "B": made.take(np.arange(2, len(made.images)))})
+
+
+def test_one_class_leaves_the_difference_undefined() -> None:
+    runs = rivals(np.random.default_rng(6), patients=30, gain=0)
+    found = compare({name: run.take(run.malignant == 0) for name, run in runs.items()}, resamples=20)
+    assert found["pairs"][0]["p_delong"] is None
+    assert found["pairs"][0]["p_bootstrap_holm"] is None
+    assert found["models"][0]["auc"]["value"] is None
+    assert "-" in comparison_table(found)
+
+
+def test_tests_of_equal_models_are_wrong_one_time_in_twenty() -> None:
+    """Equally good models on correlated images, 300 times: the tests by patient hold their level."""
+    rng = np.random.default_rng(7)
+    by_patient, by_image = 0, 0
+    for _ in range(300):
+        names, labels, _ = simulate(rng, patients=60)
+        _, index = np.unique(names, return_inverse=True)
+        shared = rng.normal(size=(60, 2))[index]
+        scores = np.sqrt(0.7) * shared + np.sqrt(0.3) * rng.normal(size=(labels.size, 2)) + labels[:, None]
+        difference = auc(scores[:, 0], labels) - auc(scores[:, 1], labels)
+        for clusters in (names, np.arange(labels.size)):
+            covariance = clustered_covariance(scores, labels, clusters)
+            p = normal_p(difference, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+            by_patient += clusters is names and p < 0.05
+            by_image += clusters is not names and p < 0.05
+    assert 0.02 <= by_patient / 300 <= 0.085
+    assert by_image / 300 > 0.09
+
+
+def test_holm_by_hand() -> None:
+    assert holm(np.array([0.01, 0.04, np.nan, 0.03])).tolist() == pytest.approx(
+        [0.03, 0.06, np.nan, 0.06], nan_ok=True
+    )
+    assert holm(np.array([0.9, 0.8])).tolist() == [1, 1]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_none_and_bonferroni(p: list[float]) -> None:
+    adjusted = holm(np.array(p))
+    assert (adjusted >= p).all()
+    assert (adjusted <= np.minimum(1, len(p) * np.array(p))).all()
+    assert np.array_equal(adjusted[np.argsort(p)], np.sort(adjusted))
+
+
+def test_p_values_by_hand() -> None:
+    assert bootstrap_p(np.array([-1.0, 1, 2, 3, 4, 5, 6, 7, 8])) == pytest.approx(2 * 2 / 10)
+    assert bootstrap_p(np.arange(1.0, 100)) == pytest.approx(2 / 100)
+    assert np.isnan(bootstrap_p(np.array([np.nan])))
+    assert normal_p(1.959964, 1.0) == pytest.approx(0.05)
+    assert np.isnan(normal_p(0.1, np.nan))
+    assert np.isnan(normal_p(0.1, 0.0))

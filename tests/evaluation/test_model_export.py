@@ -1,0 +1,170 @@
+"""`python -m mammo.export` from the user's side: what other programs read is what PyTorch says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+from helpers.commands import command
+from torch import nn
+
+from mammo.evaluation.model_export import METADATA, export
+from mammo.evaluation.scoring import open_classifier
+from mammo.models.backbones import build_model
+from mammo.models.weight_loading import load_weights
+from mammo.runs import RunFolder
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` brings it")
+
+SMALL = [
+    "data.patients=20",
+    "data.height=64",
+    "data.width=48",
+    "data.film_scale=2",
+    "data.batch_size=8",
+    "report=false",
+]
+CALIBRATION = {
+    "classes": ["BENIGN", "MALIGNANT"], "method": "platt", "slope": 0.7, "intercept": -0.2, "rule": "youden",
+    "target": None, "thresholds": {"image": 0.4}, "images": 4, "source": "val",
+}  # fmt: skip
+MODELS = ("custom_cnn", "resnet18")
+SIZES = ((64, 48), (75, 101))
+
+
+@pytest.fixture(scope="module")
+def place(place: Path) -> Path:
+    """A working folder with a finished run of each model."""
+    for model in MODELS:
+        choices = [f"model={model}", f"run_dir=runs/{model}", "trainer.fast_dev_run=true"]
+        result = command("train", *SMALL, *choices, folder=place)
+        assert result.returncode == 0, result.stderr
+    (place / "runs" / "custom_cnn" / "calibration.json").write_text(json.dumps(CALIBRATION))
+    return place
+
+
+def run(place: Path, model: str) -> RunFolder:
+    return RunFolder(place / "runs" / model)
+
+
+def images(size: tuple[int, int], *, count: int) -> torch.Tensor:
+    return torch.rand(count, 1, *size, generator=torch.Generator().manual_seed(count))
+
+
+def expected(place: Path, model: str, shown: torch.Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return open_classifier(run(place, model))(shown).softmax(dim=1).numpy()
+
+
+def check_metadata(known: dict[str, Any], place: Path, model: str) -> None:
+    classifier = open_classifier(run(place, model))
+    assert known["task"] == "pathology"
+    assert known["classes"] == ["BENIGN", "MALIGNANT"]
+    assert known["preparation"] == {"height": 64, "width": 48, "crop": "breast", "aspect": "keep"}
+    assert (known["mean"], known["std"]) == (classifier.mean.item(), classifier.std.item())
+    assert known["commit"] == run(place, model).facts()["commit"]
+    assert known["model"]["name"] == model
+    fixed = CALIBRATION if model == "custom_cnn" else None
+    assert known["calibration"] == fixed
+    assert known["threshold"] == (fixed and 0.4)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_onnx_answers_as_pytorch_at_any_size(model: str, place: Path) -> None:
+    line = export(run(place, model), format="onnx", output=place / f"{model}.onnx")
+    assert line.startswith("images of any height and width; probabilities at most ")
+    session = onnxruntime.InferenceSession(place / f"{model}.onnx", providers=["CPUExecutionProvider"])
+    assert [entry.shape for entry in session.get_inputs()] == [["batch", 1, "height", "width"]]
+    for count, size in enumerate(SIZES, start=1):
+        shown = images(size, count=count)
+        (answer,) = session.run(["probabilities"], {"images": shown.numpy()})
+        assert answer.dtype == np.float32
+        assert np.abs(answer - expected(place, model, shown)).max() < 1e-4
+    known = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
+    check_metadata(known, place, model)
+    assert known["input"].startswith("images, B 1 H W, float32 in [0, 1]")
+
+
+def test_the_command_says_what_it_wrote(place: Path) -> None:
+    given = ["run=runs/custom_cnn", "format=onnx", "output=told.onnx"]
+    result = command("export", *given, folder=place)
+    assert (result.returncode, result.stderr) == (0, "")
+    first, last = result.stdout.splitlines()
+    assert first.startswith("images of any height and width; probabilities at most ")
+    assert last.startswith("written to told.onnx, 2.1 MB")
+    assert onnxruntime.InferenceSession(place / "told.onnx", providers=["CPUExecutionProvider"])
+    assert [file.name for file in place.glob("told*")] == ["told.onnx"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_torchscript_answers_as_pytorch_at_any_size(model: str, place: Path, tmp_path: Path) -> None:
+    line = export(run(place, model), format="torchscript", output=tmp_path / "m.pt")
+    assert line.startswith("images of any height and width")
+    extra = {METADATA: ""}
+    script = torch.jit.load(tmp_path / "m.pt", _extra_files=extra)
+    for count, size in enumerate(SIZES, start=1):
+        shown = images(size, count=count)
+        with torch.no_grad():
+            assert np.abs(script(shown).numpy() - expected(place, model, shown)).max() < 1e-4
+    check_metadata(json.loads(extra[METADATA]), place, model)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_safetensors_are_what_model_weights_takes(model: str, place: Path, tmp_path: Path) -> None:
+    file = tmp_path / "m.safetensors"
+    export(run(place, model), format="safetensors", output=file)
+    network = build_model(name=model, num_classes=2, image_size=(64, 48))
+    loaded = load_weights(network, file)
+    assert loaded.matched == loaded.total
+    assert loaded.reshaped == loaded.unused == []
+    own = open_classifier(run(place, model)).network.state_dict()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in network.state_dict().items())
+    with safetensors.safe_open(file, "pt") as content:
+        check_metadata(json.loads(content.metadata()[METADATA]), place, model)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+def test_a_network_made_for_one_size_says_so(
+    format: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OneSize(nn.Module):
+        mean, std = torch.tensor(0.1), torch.tensor(0.2)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(64 * 48, 2)
+
+        def forward(self, shown: torch.Tensor) -> torch.Tensor:
+            return self.linear(shown.flatten(1))
+
+    monkeypatch.setattr("mammo.evaluation.model_export.open_classifier", lambda _: OneSize())
+    line = export(run(place, "custom_cnn"), format=format, output=tmp_path / "m")
+    assert line.startswith("images of 64 x 48 pixels only")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        ({"run": "runs"}, "run=runs: holds no run"),
+        ({"run": "runs/unfinished"}, "best.ckpt is not there"),
+        ({"format": "keras"}, "format=keras: Invalid value 'keras', expected one of [onnx, torchscript, "),
+        ({"output": "nowhere/m.onnx"}, "output=nowhere/m.onnx: its folder does not exist"),
+        ({"output": "runs"}, "output=runs: is a folder"),
+    ],
+)
+def test_mistake_is_told_in_one_sentence(mistake: dict[str, str], sentence: str, place: Path) -> None:
+    unfinished = place / "runs" / "unfinished"
+    unfinished.mkdir(exist_ok=True)
+    for name in ("run.json", "config.yaml"):
+        (unfinished / name).write_bytes((place / "runs" / "resnet18" / name).read_bytes())
+    arguments = {"run": "runs/resnet18", "format": "safetensors", "output": "m.file"} | mistake
+    given = [f"{key}={value}" for key, value in arguments.items()]
+    result = command("export", *given, folder=place)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(place.glob("m.file*"))

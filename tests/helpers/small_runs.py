@@ -1,0 +1,61 @@
+"""Trainings of a few seconds, on the ten grey images."""
+
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+from torch import nn
+
+from mammo.data.loading.datamodule import MammogramDataModule
+from mammo.models.backbones import build_model
+from mammo.training.module import MammogramModule
+from mammo.training.optim import build_optimizer, learning_rate_factor
+
+
+class Rows(pl.Callback):
+    """The rows of each training epoch, in their order."""
+
+    def __init__(self) -> None:
+        self.epochs: list[list[int]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.epochs.append([])
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.epochs[-1] += batch["row"].tolist()
+
+
+def module(datamodule: MammogramDataModule, *, lr: float = 1e-3, **changes: Any) -> MammogramModule:
+    mean, std = datamodule.statistics()
+    arguments: dict[str, Any] = {
+        "network": build_model(name="custom_cnn", num_classes=2),
+        "num_classes": 2,
+        "mean": mean,
+        "std": std,
+        "loss": nn.CrossEntropyLoss(),
+        "optimizer": partial(build_optimizer, name="adamw", lr=lr),
+        "schedule": partial(learning_rate_factor, name="constant"),
+    }
+    return MammogramModule(**(arguments | changes))
+
+
+def train(
+    model: MammogramModule,
+    datamodule: MammogramDataModule,
+    *,
+    epochs: int,
+    callbacks: tuple[pl.Callback, ...] = (),
+    **options: Any,
+) -> Rows:
+    """Trains without writing anything but what the callbacks write."""
+    rows = Rows()
+    options["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
+    trainer = pl.Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=False, callbacks=[rows, *callbacks],
+        enable_progress_bar=False, enable_model_summary=False, **options,
+    )  # fmt: skip
+    trainer.fit(model, datamodule)
+    return rows

@@ -1,0 +1,146 @@
+"""`python train.py -m ...` on this machine, by real commands."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.commands import REPOSITORY
+
+SMALL = (
+    "model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48", "report=false",
+    "trainer.max_epochs=2",
+)  # fmt: skip
+
+
+def command(*arguments: str, code: Path = REPOSITORY) -> list[str]:
+    return [sys.executable, str(code / "train.py"), "-m", *SMALL, "hydra.sweep.dir=sweep", *arguments]
+
+
+def run(folder: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300, **options
+    )  # type: ignore[call-overload,no-any-return]
+
+
+def facts(job: Path) -> dict[str, object]:
+    return dict(json.loads((job / "run.json").read_text()))
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.05)
+
+
+def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tmp_path: Path) -> None:
+    ended = run(tmp_path, "optim.lr=1e-3,1e30,1e-4", "trainer.gradient_clip=null", "hydra.launcher.n=2")
+    assert ended.returncode == 1
+    assert "error: 1 of 3 jobs failed, see sweep/summary.csv" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    summary = pd.read_csv(tmp_path / "sweep" / "summary.csv")
+    assert summary["status"].tolist() == ["finished", "failed", "finished"]
+    assert summary["settings"].tolist() == ["optim.lr=0.001", "optim.lr=1e+30", "optim.lr=0.0001"]
+    assert summary["low"].notna().tolist() == [True, False, True]
+    failed = tmp_path / "sweep" / "1-phantom-custom_cnn"
+    assert "in _look" in (failed / "traceback.txt").read_text()
+    assert summary["traceback"][1] == (failed / "traceback.txt").read_text()
+    for number in (0, 2):
+        job = facts(tmp_path / "sweep" / f"{number}-phantom-custom_cnn")
+        assert job["part_of"] == str(tmp_path / "sweep")
+        assert f"optim.lr={[1e-3, 0, 1e-4][number]}" in job["overrides"]  # type: ignore[operator]
+        cores = len(os.sched_getaffinity(0))
+        assert f"CPU, {max(1, cores // 2)} threads" in str(job["device"])
+    assert ended.stderr.count("preparing: 52 of 52") == 1
+    assert "preparing" not in (tmp_path / "sweep" / "jobs" / "0.log").read_text()
+
+
+def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(tmp_path: Path) -> None:
+    settings = ("seed=0,1", "trainer.max_epochs=40", "hydra.launcher.n=1")
+    sweep = subprocess.Popen(command(*settings), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "sweep" / "0-phantom-custom_cnn" / "checkpoints" / "previous.ckpt")
+    own = f"mammo.sweeping.jobs.training_job\0{tmp_path / 'sweep'}\0{0}\0".encode()
+    processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    [job] = [int(process.name) for process in processes if own in cmdline(process)]
+    os.kill(job, signal.SIGKILL)
+    _, told = sweep.communicate(timeout=200)
+    assert sweep.returncode == 1
+    assert "job 0 (seed=0): failed: its process ended with code -9, see sweep/jobs/0.log" in told
+    assert "job 1 (seed=1): validation AUC" in told
+    again = run(tmp_path, *settings)
+    assert again.returncode == 0, again.stderr
+    assert "1 of 2 jobs to run" in again.stderr
+    assert facts(tmp_path / "sweep" / "0-phantom-custom_cnn")["resumed"] == 1
+    other = run(tmp_path, "seed=0,2", "trainer.max_epochs=40")
+    assert other.returncode == 1
+    assert "hydra.sweep.dir=sweep: holds another multirun, whose job 1 is" in other.stderr
+
+
+def cmdline(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_code_and_config_of_waiting_jobs_are_those_of_their_submission(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    for name in ("mammo", "conf"):
+        shutil.copytree(REPOSITORY / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "train.py", code)
+    path = {"PYTHONPATH": str(code)}
+    arguments = command("seed=0,1", "hydra.launcher.n=1", "optim.lr=1e-3", code=code)
+    sweep = subprocess.Popen(
+        arguments, cwd=tmp_path, env=os.environ | path, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(tmp_path / "sweep" / "jobs" / "0.log")
+    (code / "mammo" / "training" / "fit.py").write_text("raise RuntimeError('edited')\n")
+    trainer = code / "conf" / "trainer" / "auto.yaml"
+    trainer.write_text(trainer.read_text().replace("gradient_clip: 1.0", "gradient_clip: 9.0"))
+    _, told = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0, told
+    for number in (0, 1):
+        config = (tmp_path / "sweep" / f"{number}-phantom-custom_cnn" / "config.yaml").read_text()
+        assert "gradient_clip: 1.0" in config
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (["run_dir=x"], "run_dir=x: is for a single run; give hydra.sweep.dir=... with -m"),
+        (["optim.lrr=1,2"], "optim.lrr=1,2: no such key; did you mean optim.lr?"),
+        (["data.height=64,4"], "data.height=4: must be at least 16"),
+        (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
+        (["hydra/launcher=basic"], "hydra/launcher=basic: give local or slurm"),
+        (["hydra.sweep.dir=file/sweep"], "file/sweep: Not a directory"),
+    ],
+)
+def test_a_mistake_is_told_before_any_job_begins(mistake: list[str], sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = str(Path(sys.executable).parent)  # where there is no Slurm
+    ended = run(tmp_path, *mistake, env=os.environ | {"PATH": path})
+    assert ended.returncode == 1
+    assert f"error: {sentence}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not list(tmp_path.glob("sweep/jobs"))
+
+
+def test_choices_of_ones_own_are_frozen_too(tmp_path: Path) -> None:
+    own = tmp_path / "own" / "experiment" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# @package _global_\noptim:\n  lr: 0.0123\n")
+    arguments = command("experiment=mine", "seed=0")
+    arguments[3:3] = ["--config-dir", "own"]  # options stand before overrides
+    sweep = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "sweep" / "jobs" / "0.log")
+    own.unlink()
+    _, told = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0, told
+    assert "lr: 0.0123" in (tmp_path / "sweep" / "0-phantom-custom_cnn" / "config.yaml").read_text()

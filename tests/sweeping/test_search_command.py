@@ -1,0 +1,512 @@
+"""Searches by `sweep.py` on this machine, by real commands: their end, kills, attaching, and refusals."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from helpers.commands import REPOSITORY
+
+from mammo.config.composition import compose_search
+from mammo.sweeping.search.search import Search
+from mammo.sweeping.search.trials import Trial
+from mammo.sweeping.search.worker_registry import Workers
+from mammo.sweeping.search_worker import run_trial
+
+SMALL = ("model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48")
+NO_PRUNER = "sweep.pruner.name=none"
+RANDOM = "sweep.sampler.name=random"
+# the second of these raises
+WITH_A_BAD_ONE = (
+    "+sweep.space={optim.lr: null, rate: {choice: {good: ['optim.lr=1e-4'], bad: ['optim.lr=1e30']}}}",
+    "sweep.sampler.name=grid",
+    "trainer.gradient_clip=null",
+    NO_PRUNER,
+)
+
+
+def command(*arguments: str, epochs: int = 9) -> list[str]:
+    sweep = [sys.executable, str(REPOSITORY / "sweep.py"), "sweep=lr", "sweep_dir=sweep"]
+    return [*sweep, *SMALL, f"trainer.max_epochs={epochs}", *arguments]
+
+
+def run(
+    folder: Path, *arguments: str, epochs: int = 9, **options: object
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments, epochs=epochs),
+        **{"cwd": folder, "capture_output": True, "text": True, "timeout": 300} | options,  # type: ignore[call-overload]
+    )
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.1)
+
+
+def trials_in(folder: Path) -> list[Trial]:
+    return Search(folder / "sweep").read_trials() if (folder / "sweep" / "journal.log").exists() else []
+
+
+def ended(folder: Path) -> int:
+    return sum(trial.state != "running" for trial in trials_in(folder))
+
+
+def heed_the_terminal() -> None:
+    """What the tests themselves run in may ignore these, and its processes then do too."""
+    for sign in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(sign, signal.SIG_DFL)
+
+
+def reported(folder: Path) -> int:
+    """Epochs of all trials."""
+    return sum(len(trial.curve) for trial in trials_in(folder))
+
+
+def worker_pids(folder: Path) -> list[int]:
+    """Of the processes there are that work on the search."""
+    mark = f"mammo.sweeping.search_worker\0{folder / 'sweep'}\0".encode()
+    return sorted(
+        int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if mark in content(file)
+    )
+
+
+def content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
+def epochs_of(trial: Trial, part: str = ".") -> list[int]:
+    with (trial.folder / part / "metrics.csv").open() as file:
+        return [int(row["epoch"]) for row in csv.DictReader(file)]
+
+
+def ends_told(folder: Path) -> dict[int, int]:
+    """Trial to the number of records by which it ended."""
+    records = [json.loads(line) for line in (folder / "sweep" / "journal.log").read_text().splitlines()]
+    ends = [record["trial_id"] for record in records if record.get("state") in (1, 2, 3)]
+    return {trial: ends.count(trial) for trial in ends}
+
+
+def weights(trial: Trial) -> dict[str, torch.Tensor]:
+    checkpoint = torch.load(trial.folder / "checkpoints" / "best.ckpt", weights_only=True)
+    return dict(checkpoint["state_dict"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """For a search in its `sweep`, whose workers end with the test."""
+    yield tmp_path
+    for pid in worker_pids(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_same(folder: Path) -> None:
+    # of this seed's trials the first are good, so that others are pruned
+    settings = ("sweep.budget.trials=6", "sweep.sampler.startup_trials=3", "sweep.seed=1")
+    search = run(folder, "sweep.workers=2", *settings)
+    assert search.returncode == 0, search.stderr
+    trials = trials_in(folder)
+    assert len(trials) == 6
+    table = pd.read_csv(folder / "sweep" / "leaderboard.csv")
+    best = trials[table["number"][0]]
+    assert f"best of 6 trials: trial {best.number}, validation AUC {best.value:.3f}" in search.stdout
+    assert "optim.lr" in (folder / "sweep" / "leaderboard.html").read_text()
+    assert {trial.state for trial in trials} == {"finished", "pruned"}
+    for trial in trials:
+        facts = json.loads((trial.folder / "run.json").read_text())
+        assert facts["status"] == trial.state
+        assert facts["part_of"] == str(folder / "sweep")
+        assert f"optim.lr={trial.settings['optim.lr']}" in facts["overrides"]
+        assert epochs_of(trial) == list(trial.curve)
+        for tag in ("train", "val", "."):  # the last of these holds HParams
+            assert list((trial.folder / "tensorboard" / tag).glob("events.*")), (trial, tag)
+    wait_for(lambda: not worker_pids(folder), 20)
+    train = [sys.executable, REPOSITORY / "train.py", "--config-dir", folder / "sweep", "experiment=best"]
+    again = subprocess.run(
+        [*train, "report=false", "run_dir=again"], cwd=folder, capture_output=True, text=True, timeout=100
+    )
+    assert again.returncode == 0, again.stderr
+    assert json.loads((folder / "again" / "run.json").read_text())["score"]["value"] == best.value
+
+
+def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -> None:
+    settings = ("sweep.workers=2", "sweep.budget.trials=4", "sweep.stale_seconds=3", RANDOM, NO_PRUNER)
+    (folder / "calm").mkdir()
+    calm = run(folder / "calm", *settings, epochs=12)
+    assert calm.returncode == 0, calm.stderr
+    rng = random.Random(0)
+    kills = 0
+    for epochs in sorted(rng.sample(range(3, 36), 3)):  # of the 48 in all
+        assert run(folder, *settings, "detach=true", epochs=12).returncode == 0
+        wait_for(lambda epochs=epochs: reported(folder) >= epochs)  # type: ignore[misc]
+        time.sleep(rng.uniform(0, 0.3))
+        if pids := worker_pids(folder):
+            os.kill(rng.choice(pids), signal.SIGKILL)
+            kills += 1
+    end = run(folder, *settings, epochs=12)
+    assert end.returncode == 0, end.stderr
+    assert kills >= 2
+    found, expected = trials_in(folder), trials_in(folder / "calm")
+    assert ends_told(folder) == dict.fromkeys(range(4), 1)
+    for trial, other in zip(found, expected, strict=True):
+        assert replace(trial, folder=other.folder, seconds=other.seconds) == other
+        assert trial.state == "finished"
+        assert epochs_of(trial) == list(range(1, 13))
+    resumed = [json.loads((trial.folder / "run.json").read_text()).get("resumed", 0) for trial in found]
+    assert sum(resumed) >= 1
+    disturbed = resumed.index(max(resumed))
+    ours, theirs = weights(found[disturbed]), weights(expected[disturbed])
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_worker_that_was_only_asleep_leaves_its_trial_to_the_other(folder: Path) -> None:
+    settings = ("sweep.workers=2", "sweep.budget.trials=2", "sweep.stale_seconds=2", RANDOM, NO_PRUNER)
+    assert run(folder, *settings, "detach=true", epochs=20).returncode == 0
+    wait_for(lambda: [len(trial.curve) > 2 for trial in trials_in(folder)] == [True, True])
+    [sleeper, _] = worker_pids(folder)
+    os.kill(sleeper, signal.SIGSTOP)
+    wait_for(lambda: ended(folder) == 2)
+    os.kill(sleeper, signal.SIGCONT)
+    wait_for(lambda: not worker_pids(folder), 30)
+    for trial in trials_in(folder):
+        assert trial.state == "finished"
+        assert epochs_of(trial) == list(range(1, 21))
+        assert json.loads((trial.folder / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(folder: Path) -> None:
+    settings = ("sweep.workers=2", "sweep.budget.trials=3", RANDOM, NO_PRUNER, "sweep.stale_seconds=20")
+
+    def give(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return run(folder, *settings, *arguments, epochs=150)
+
+    detached = give("detach=true")
+    assert detached.returncode == 0, detached.stderr
+    assert "2 workers started" in detached.stderr
+    assert "the search goes on by itself" in detached.stdout
+    again = give("detach=true")  # before the workers have told that they are there
+    assert "0 workers started, 2 there" in again.stderr
+    pids = worker_pids(folder)
+    assert len(pids) == 2
+    wait_for(lambda: len([trial for trial in trials_in(folder) if trial.curve]) == 2)
+    assert "lr: 0 trials finished, 2 running" in give("detach=true").stdout
+
+    for sign in (signal.SIGINT, signal.SIGHUP):
+        with subprocess.Popen(
+            command(*settings, epochs=150),
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=heed_the_terminal,
+        ) as attached:
+            assert attached.stderr
+            lines = iter(attached.stderr)
+            assert any("running" in line for line in lines)
+            os.killpg(attached.pid, sign)  # as the terminal does
+            told = "".join(lines)
+        if sign == signal.SIGINT:
+            assert attached.returncode == 1
+            assert "the search goes on without this command" in told
+            assert "Traceback" not in told
+    assert worker_pids(folder) == pids
+
+    os.kill(pids[0], signal.SIGKILL)
+    assert "1 workers started, 2 there" in give("detach=true").stderr
+    stopped = give("stop=true")
+    assert "2 workers told to end" in stopped.stdout
+    assert not worker_pids(folder)
+    assert "2 workers started" in give("detach=true").stderr
+    assert "2 workers told to end" in give("stop=true").stdout
+
+
+def test_a_trial_that_raises_fails_alone(folder: Path) -> None:
+    search = run(folder, *WITH_A_BAD_ONE)
+    assert search.returncode == 0, search.stderr
+    good, bad = trials_in(folder)
+    assert good.state == "finished"
+    assert bad.state == "failed"
+    assert bad.error
+    assert "loss" in bad.error or "is not finite" in bad.error
+    assert "DataError" in (bad.folder / "traceback.txt").read_text()
+    table = pd.read_csv(folder / "sweep" / "leaderboard.csv", index_col="number")
+    assert table["error"][bad.number] == bad.error
+
+
+@pytest.mark.parametrize("over", ["seeds", "folds"])
+def test_the_objective_is_a_mean_over_runs(over: str, folder: Path) -> None:
+    settings = ("sweep.budget.trials=1", f"sweep.objective.over={over}", "sweep.objective.count=2", NO_PRUNER)
+    search = run(folder, *settings, epochs=3)
+    assert search.returncode == 0, search.stderr
+    [trial] = trials_in(folder)
+    parts = [f"{over[:-1]}-{number}" for number in range(2)]
+    scores = [json.loads((trial.folder / part / "run.json").read_text())["score"] for part in parts]
+    assert trial.value == pytest.approx(sum(score["value"] for score in scores) / 2)
+    assert list(trial.curve) == [1, 2, 3, 4, 5, 6]
+    assert trial.curve[6] == pytest.approx(trial.value)
+    errors = [score["standard_error"] for score in scores]
+    error = (errors[0] ** 2 + errors[1] ** 2) ** 0.5 / 2 if over == "folds" else sum(errors) / 2
+    assert trial.low == pytest.approx(max(0, trial.value - 1.96 * error), abs=1e-3)
+    assert trial.high == pytest.approx(min(1, trial.value + 1.96 * error), abs=1e-3)
+    configs = [yaml.safe_load((trial.folder / part / "config.yaml").read_text()) for part in parts]
+    if over == "folds":
+        assert [(config["data"]["split"], config["data"]["fold"]) for config in configs] == [
+            ("kfold", 0),
+            ("kfold", 1),
+        ]
+    else:
+        assert [config["seed"] for config in configs] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (["+sweep.space={optim.lrr: {uniform: [0, 1]}}"], "sweep.space.optim.lrr: no such key"),
+        (["+sweep.space={optim.lr: null}"], "sweep.space: is empty"),
+        (["trainer.devices=2"], "trainer.devices: a worker of a search is one process"),
+        (["sweep.budget.trials=null"], "sweep.budget: has no end"),
+        (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
+        (["optim.lr=0.1"], "optim.lr=0.1: sweep.space.optim.lr varies it"),
+        (["sweep_dir=file/sweep"], "sweep_dir="),
+        (["sweep_dir=file"], "sweep_dir="),
+    ],
+)
+def test_a_mistake_is_told_before_anything_begins(mistake: list[str], sentence: str, folder: Path) -> None:
+    (folder / "file").write_text("")
+    ended = run(folder, *mistake, env=os.environ | {"PATH": str(Path(sys.executable).parent)})
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert [line for line in ended.stderr.splitlines() if line.startswith(f"error: {sentence}")], ended.stderr
+    assert not (folder / "sweep").exists()
+
+
+def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_runs(folder: Path) -> None:
+    settings = ("sweep.workers=1", RANDOM, NO_PRUNER, "sweep.stale_seconds=60")
+    first = run(folder, *settings, "sweep.budget.trials=1", "detach=true")
+    assert first.returncode == 0, first.stderr
+    [worker] = worker_pids(folder)
+    os.kill(worker, signal.SIGSTOP)  # lest the search be over before its budget has grown
+    for change, sentence in {
+        "sweep.seed=1": "the search began with sweep.seed 0, now it is 1",
+        "sweep.sampler.name=tpe": "the search began with sweep.sampler.name random, now it is tpe",
+        "+sweep.space={optim.lr: {log_uniform: [1e-5, 1e-1]}}": "the search began with sweep.space.optim.lr",
+        "seed=7": "the search began with overrides",
+    }.items():
+        refused = run(folder, *settings, "sweep.budget.trials=1", change)
+        assert refused.returncode == 1
+        assert sentence in refused.stderr
+        assert "Traceback" not in refused.stderr
+    with subprocess.Popen(
+        command(*settings, "sweep.budget.trials=2"), cwd=folder, stderr=subprocess.PIPE, text=True
+    ) as growing:
+        assert growing.stderr
+        assert any("0 workers started, 1 there" in told for told in growing.stderr)
+        os.kill(worker, signal.SIGCONT)
+        told = growing.stderr.read()
+    assert growing.returncode == 0, told
+    assert [trial.state for trial in trials_in(folder)] == ["finished", "finished"]
+    # without train.py's overrides the search goes on with those that it began with
+    sweep = [sys.executable, REPOSITORY / "sweep.py", "sweep=lr", "sweep_dir=sweep", *settings]
+    grown = subprocess.run(
+        [*sweep, "sweep.budget.trials=3"], cwd=folder, capture_output=True, text=True, timeout=200
+    )
+    assert grown.returncode == 0, grown.stderr
+    assert "1 workers started" in grown.stderr
+    assert len(trials_in(folder)) == 3
+
+
+def test_a_broken_end_of_the_journal_and_the_loss_of_all_workers_are_survived(folder: Path) -> None:
+    settings = ("sweep.workers=1", "sweep.budget.trials=2", RANDOM, NO_PRUNER, "sweep.stale_seconds=2")
+    with subprocess.Popen(
+        command(*settings, epochs=40), cwd=folder, stderr=subprocess.PIPE, text=True
+    ) as attached:
+        wait_for(lambda: ended(folder) == 1)
+        [worker] = worker_pids(folder)
+        os.kill(worker, signal.SIGKILL)
+        _, told = attached.communicate(timeout=30)
+    assert attached.returncode == 1
+    assert "error: no worker is left and the search is not over" in told
+    with (folder / "sweep" / "journal.log").open("ab") as journal:
+        journal.write(b'{"op_code":8,"wor')
+    end = run(folder, *settings, epochs=40)
+    assert end.returncode == 0, end.stderr
+    assert [trial.state for trial in trials_in(folder)] == ["finished", "finished"]
+
+
+def test_no_trial_is_begun_when_the_hours_are_over(folder: Path) -> None:
+    settings = ("sweep.budget.trials=null", f"sweep.budget.hours={30 / 3600}", RANDOM, NO_PRUNER)
+    ended = run(folder, *settings)
+    assert ended.returncode == 0, ended.stderr
+    search = Search(folder / "sweep")
+    assert {trial.state for trial in search.read_trials()} == {"finished"}
+    begun = [trial.datetime_start for trial in search.study.get_trials()]
+    assert all(start and start.timestamp() < search.begun.timestamp() + 31 for start in begun)
+
+
+def test_a_trial_over_which_every_worker_dies_fails(tmp_path: Path) -> None:
+    search = begun(tmp_path)
+    workers = FakeWorkers()
+    for name in "abcd":
+        workers.now = {name}
+        assert search.take(workers, name) == 0  # type: ignore[arg-type]
+    workers.now = {"e"}
+    assert search.take(workers, "e") == 1  # type: ignore[arg-type]
+    failed, other = search.read_trials()
+    assert (failed.state, other.state) == ("failed", "running")
+    assert failed.error
+    assert failed.error.startswith("4 workers ended over it")
+
+
+def test_a_trial_with_a_checkpoint_between_the_deaths_of_its_workers_goes_on(tmp_path: Path) -> None:
+    search = begun(tmp_path)
+    workers = FakeWorkers()
+    checkpoint = search.folder_of(0) / "checkpoints" / "last.ckpt"
+    for number, name in enumerate("abcdefgh"):
+        workers.now = {name}
+        assert search.take(workers, name) == 0  # type: ignore[arg-type]
+        checkpoint.parent.mkdir(exist_ok=True)
+        checkpoint.touch()
+        os.utime(checkpoint, (number, number))
+
+
+def test_a_trial_whose_worker_died_before_it_had_settings_gets_its_own(
+    tmp_path: Path,
+) -> None:
+    expected = begun(tmp_path / "calm")
+    expected.take(FakeWorkers(), "a")  # type: ignore[arg-type]
+    search = begun(tmp_path / "killed")
+    search._draw_for(0)
+    search.study.ask()
+    assert search.take(FakeWorkers(), "b") == 0  # type: ignore[arg-type]
+    assert search.read_trials()[0].settings == expected.read_trials()[0].settings
+
+
+class FakeWorkers:
+    """Those of `now` live."""
+
+    def __init__(self) -> None:
+        self.now: set[str] = set()
+
+    def is_alive(self, name: str) -> bool:
+        return name in self.now
+
+
+def begun(folder: Path) -> Search:
+    settings = compose_search("lr")
+    settings["sampler"]["name"] = "random"
+    return Search.begin(folder / "sweep", settings=settings, overrides=["model=custom_cnn"], max_epochs=9)
+
+
+def test_an_ended_trial_is_told_once(tmp_path: Path) -> None:
+    search = begun(tmp_path)
+    search.take(FakeWorkers(), "a")  # type: ignore[arg-type]
+    search.tell(0, "finished", 0.7, low=0.6, high=0.8, seconds=1.0)
+    search.tell(0, "failed", error="told by a worker that was taken for dead")
+    [trial] = search.read_trials()
+    assert (trial.state, trial.value, trial.error) == ("finished", 0.7, None)
+
+
+def test_a_failure_of_a_worker_that_has_lost_the_trial_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = begun(tmp_path)
+    search.take(FakeWorkers(), "a")  # type: ignore[arg-type]
+
+    def lose(*_: object) -> None:
+        search.take(FakeWorkers(), "b")  # type: ignore[arg-type]
+        raise FileNotFoundError("last.partial")  # the other has renamed it
+
+    monkeypatch.setattr("mammo.sweeping.search_worker._trained", lose)
+    run_trial(search, 0, "a")
+    assert search.read_trials()[0].state == "running"
+
+
+class TestWorkers:
+    def test_a_worker_lives_until_it_ends(self, tmp_path: Path) -> None:
+        workers = Workers(tmp_path, stale_seconds=60)
+        with workers.alive("me", slot=1):
+            assert workers.is_alive("me")
+            assert workers.count() == 1
+            assert workers.free_slots(3) == [0, 2]
+        assert not workers.is_alive("me")
+        assert not workers.is_alive("unknown")
+        assert workers.count() == 0
+
+    def test_silence_is_death_by_the_disk_s_own_clock(self, tmp_path: Path) -> None:
+        workers = Workers(tmp_path, stale_seconds=5)
+        workers.started(os.getpid(), slot=0)
+        [file] = tmp_path.glob("*.json")
+        assert workers.is_alive(file.stem)
+        os.utime(file, (time.time() - 6, time.time() - 6))
+        assert not workers.is_alive(file.stem)
+
+    def test_it_beats_and_goes_on_when_the_disk_was_away(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        workers = Workers(tmp_path, stale_seconds=0.3)
+        touch, failures = os.utime, []
+
+        def fail_at_first(path: Path) -> None:
+            if not failures:
+                failures.append(path)
+                raise OSError("stale file handle")
+            touch(path)
+
+        monkeypatch.setattr(os, "utime", fail_at_first)
+        with workers.alive("me", slot=0):
+            time.sleep(0.6)
+            assert failures
+            assert workers.is_alive("me")
+
+    @pytest.mark.parametrize("reaped", [True, False])
+    def test_a_process_of_this_host_that_is_gone_or_a_zombie_is_dead_at_once(
+        self, reaped: bool, tmp_path: Path
+    ) -> None:
+        workers = Workers(tmp_path, stale_seconds=60)
+        with subprocess.Popen(["sleep", "60"]) as process:
+            workers.started(process.pid, slot=0)
+            [file] = tmp_path.glob("*.json")
+            assert workers.is_alive(file.stem)
+            process.kill()
+            if reaped:
+                process.wait()
+            else:
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            assert not workers.is_alive(file.stem)
+
+    def test_a_worker_of_another_host_lives_by_its_file_alone(self, tmp_path: Path) -> None:
+        workers = Workers(tmp_path, stale_seconds=60)
+        facts = {"state": "running", "host": "elsewhere", "pid": 2**22 + 1, "slot": 0, "slurm": False}
+        (tmp_path / "other.json").write_text(json.dumps(facts))
+        assert workers.is_alive("other")
+        assert workers.free_slots(1) == [0]
+        assert workers.stop() == 0
+
+    def test_one_waits_until_it_works_or_dies(self, tmp_path: Path) -> None:
+        workers = Workers(tmp_path, stale_seconds=60)
+        with workers.alive("a", slot=0), workers.alive("b", slot=1):
+            assert workers.waits("a")
+            assert workers.waits("a")
+            assert not workers.waits("b")
+            workers.works("b")  # which did not wait
+            assert not workers.waits("b")
+            workers.works("a")
+            assert workers.waits("b")
+        with workers.alive("c", slot=0):
+            assert workers.waits("c")  # b has ended
