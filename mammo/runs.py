@@ -3,7 +3,6 @@
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
+from mammo.atomic_files import write_atomically
 from mammo.errors import ConfigError
 
 Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
@@ -94,12 +94,7 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Writes `config.yaml`, whole at any moment."""
-        self._write("config.yaml", yaml.safe_dump(config, sort_keys=False))
-
-    def _write(self, name: str, text: str) -> None:
-        draft = self.path / f"{name}.partial"
-        draft.write_text(text)
-        os.replace(draft, self.path / name)
+        write_atomically(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
     def facts(self) -> dict[str, Any]:
         """The content of `run.json`; empty before it is written."""
@@ -108,7 +103,7 @@ class RunFolder:
 
     def record(self, **facts: Any) -> None:
         """Adds facts to `run.json`, which is whole at any moment."""
-        self._write("run.json", json.dumps(self.facts() | facts, indent=2) + "\n")
+        write_atomically(self.path / "run.json", json.dumps(self.facts() | facts, indent=2) + "\n")
 
     @property
     def score(self) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mammo.compat import child_node, is_missing
 from mammo.config.choices import Normalisation, Source, SplitName
 from mammo.errors import ConfigError
 
@@ -149,7 +150,7 @@ def _added_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]
     for key in map(str, node):
         if key not in known:
             yield f"{prefix}{key}", [f"{prefix}{name}" for name in known]
-        elif isinstance(child := node._get_node(key), DictConfig) and not child._is_missing():
+        elif isinstance(child := child_node(node, key), DictConfig) and not is_missing(child):
             yield from _added_keys(child, f"{prefix}{key}.")
 
 

@@ -13,6 +13,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from mammo.compat import child_node
 from mammo.config.checks import CONF, check, nearest
 from mammo.config.schema import register_schema
 from mammo.errors import ConfigError
@@ -117,7 +118,7 @@ def keys_of(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """All keys of a configuration, by their dotted names."""
     for key in map(str, node):
         yield f"{prefix}{key}"
-        if isinstance(child := node._get_node(key), DictConfig):
+        if isinstance(child := child_node(node, key), DictConfig):
             yield from keys_of(child, f"{prefix}{key}.")
 
 

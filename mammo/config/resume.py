@@ -5,6 +5,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mammo.config.checks import check
+from mammo.config.flattening import flatten
 from mammo.errors import ConfigError
 from mammo.runs import RunFolder
 
@@ -33,7 +34,7 @@ def reopen(cfg: DictConfig, *, overrides: list[str]) -> tuple[RunFolder, DictCon
     """
     run = RunFolder.find(cfg.resume)
     began = OmegaConf.create(run.config())
-    asked = _flat(cfg, overrides)
+    asked = _chosen(cfg, overrides)
     for key, value in asked.items():
         before = OmegaConf.select(began, key)
         grown = key in _MAY_GROW and value is not None and value >= before
@@ -52,18 +53,12 @@ def is_finished(run: RunFolder, cfg: DictConfig) -> bool:
     return bool(run.facts()["status"] == "finished" and not grown)
 
 
-def _flat(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
+def _chosen(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
     """Each key that the overrides name, groups with all their keys, and its value."""
-    flat: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
         if key not in _NO_SETTING:
-            flat |= _leaves(key, OmegaConf.select(cfg, key))
-    return flat
-
-
-def _leaves(key: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, DictConfig):
-        leaves = (_leaves(f"{key}.{name!s}", child) for name, child in value.items())
-        return {name: leaf for part in leaves for name, leaf in part.items()}
-    return {key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value}
+            value = OmegaConf.select(cfg, key)
+            chosen |= flatten({key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value})
+    return chosen

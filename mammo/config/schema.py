@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from mammo.compat import keep_config_store_uncopied
 from mammo.config.choices import (
     Abnormality,
     Accelerator,
@@ -359,8 +360,7 @@ class SweepConfig:
 
 def register_schema() -> None:
     """Store every schema under the name by which `conf/` takes it."""
-    # Hydra copies all of the store for each group of its help, though it only reads it, a copy of each node
-    ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
+    keep_config_store_uncopied()
     store = ConfigStore.instance()
     doors = {
         "train": TrainConfig,

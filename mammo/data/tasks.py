@@ -1,5 +1,7 @@
 """What is told apart: the classes of a task and each image's label."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -15,6 +17,16 @@ CLASSES = {
         "MALIGNANT_MASS",
     ),
 }
+
+
+def malignant_classes(classes: Sequence[str]) -> list[int]:
+    """The indices of the classes that count as malignant.
+
+    Example:
+        >>> malignant_classes(CLASSES["lesion_type_pathology"])
+        [1, 3]
+    """
+    return [index for index, name in enumerate(classes) if name.startswith("MALIGNANT")]
 
 
 def labels(images: pd.DataFrame, lesions: pd.DataFrame, *, task: str) -> NDArray[np.int64]:

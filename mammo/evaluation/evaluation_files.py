@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mammo.atomic_files import write_atomically
 from mammo.errors import ConfigError, DataError
 from mammo.evaluation.predictions import Predictions, ensemble, out_of_fold, read_predictions
 from mammo.evaluation.split_scoring import SplitName, score_split
@@ -32,9 +33,7 @@ def calibration_of(run: RunFolder) -> Calibration | None:
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
     """Write `calibration.json`, whole at any moment."""
-    draft = folder / "calibration.json.partial"
-    draft.write_text(json.dumps(calibration.to_dict(), indent=2) + "\n")
-    draft.replace(folder / "calibration.json")
+    write_atomically(folder / "calibration.json", json.dumps(calibration.to_dict(), indent=2) + "\n")
 
 
 def validation_predictions(run: RunFolder) -> Predictions:

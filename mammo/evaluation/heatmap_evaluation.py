@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mammo.data.loading.loader import lesion_boxes
+from mammo.data.tasks import malignant_classes
 from mammo.errors import ConfigError
 from mammo.evaluation.explain.heatmaps import Heatmaps, Method
 from mammo.evaluation.explain.localisation import (
@@ -104,7 +105,7 @@ def evaluate_heatmaps(
 
 
 def _malignant(opened: OpenedSplit) -> list[int]:
-    return [index for index, name in enumerate(opened.classes) if name.startswith("MALIGNANT")]
+    return malignant_classes(opened.classes)
 
 
 def write_gallery(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mammo.data.catalog import LATERALITIES, VIEWS
 from mammo.data.sources.csv_table import CsvTable
-from mammo.data.tasks import CLASSES
+from mammo.data.tasks import CLASSES, malignant_classes
 from mammo.errors import DataError
 
 Unit = Literal["image", "breast", "patient"]
@@ -63,7 +63,7 @@ class Predictions:
 
     @cached_property
     def _malignant_classes(self) -> NDArray[np.bool_]:
-        return np.array([name.startswith("MALIGNANT") for name in self.classes])
+        return np.isin(np.arange(len(self.classes)), malignant_classes(self.classes))
 
     @cached_property
     def malignancy(self) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from mammo.data.loading.datamodule import MammogramDataModule, datamodule_of
+from mammo.data.tasks import malignant_classes
 from mammo.evaluation.explain.heatmaps import Heatmaps
 from mammo.evaluation.explain.localisation import predicted_boxes
 from mammo.evaluation.explain.overlays import draw_overlay
@@ -84,7 +85,7 @@ def _overlays(module: MammogramModule, data: MammogramDataModule, images: int) -
         for label in range(len(data.classes))
         for index in order[val.labels[order] == label][:images].tolist()
     ]
-    malignant = [index for index, name in enumerate(data.classes) if name.startswith("MALIGNANT")]
+    malignant = malignant_classes(data.classes)
     batch = images_of(data.store, val.rows[chosen].tolist()).to(module.device)
     # of a benign image too it is the heat of malignancy
     targets = [label if label in malignant else malignant[0] for label in val.labels[chosen].tolist()]

@@ -1,7 +1,6 @@
 """What a search ends with: the leaderboard, and its best trial as an experiment."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from mammo.atomic_files import write_atomically
 from mammo.config.checks import CONF
 from mammo.sweeping.leaderboard.leaderboard import write_leaderboard
 from mammo.sweeping.search.search import Search
@@ -120,9 +120,7 @@ def write_best(search: Search, best: Trial) -> Path:
     )
     file = search.folder / "experiment" / "best.yaml"
     file.parent.mkdir(exist_ok=True)
-    draft = file.with_suffix(f".{os.getpid()}.partial")
-    draft.write_text(text)
-    draft.rename(file)
+    write_atomically(file, text)
     return file
 
 

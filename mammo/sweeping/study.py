@@ -1,10 +1,10 @@
 """A study: several searches, the best settings of each trained on all images, tested once, and compared."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from mammo.atomic_files import write_atomically
 from mammo.errors import ConfigError
 from mammo.runs import RunFolder
 from mammo.sweeping.search.search import Search
@@ -58,9 +58,7 @@ class Study:
                         )
             else:
                 folder.mkdir(parents=True, exist_ok=True)
-                draft = folder / f"study.json.{os.getpid()}.partial"
-                draft.write_text(json.dumps(facts, indent=2) + "\n")
-                draft.rename(file)
+                write_atomically(file, json.dumps(facts, indent=2) + "\n")
         except OSError as error:
             raise ConfigError(f"sweep_dir={folder}: cannot be written: {error.strerror}") from error
         return cls(folder, phase=phase)

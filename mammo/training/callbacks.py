@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 import yaml
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from mammo.data.loading.datamodule import datamodule_of
 from mammo.data.loading.loader import Batch
+from mammo.data.loading.samplers import batch_seed
 from mammo.models.layer_depth import layer_of_parameters
 from mammo.training.distributed import refuse_together
 from mammo.training.module import MammogramModule
@@ -131,8 +131,8 @@ class BatchSeed(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        place = [self.seed, trainer.global_rank, trainer.fit_loop.total_batch_idx, 1]  # 0: of augmentation
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        batch = trainer.fit_loop.total_batch_idx
+        torch.manual_seed(batch_seed(self.seed, rank=trainer.global_rank, batch=batch, purpose=1))
 
 
 class FiniteLoss(pl.Callback):

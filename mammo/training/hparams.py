@@ -5,6 +5,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from mammo.config.flattening import flatten
 from mammo.metrics import Estimate
 
 # of the machine or of the run's name, not of the experiment
@@ -22,7 +23,11 @@ def write_hparams(folder: Path, *, config: dict[str, Any], score: Estimate, seco
     """
     for old in folder.glob("events.*"):  # of an earlier end, before the run was let grow
         old.unlink()
-    settings = {key: value for key, value in _flat(config, "") if key not in _LEFT_OUT}
+    settings = {
+        key: value if isinstance(value, bool | int | float | str) else str(value)  # TensorBoard has no other
+        for key, value in flatten(config).items()
+        if key not in _LEFT_OUT
+    }
     scores = {
         "score/auc": score.value,
         "score/auc_low": score.low,
@@ -31,15 +36,3 @@ def write_hparams(folder: Path, *, config: dict[str, Any], score: Estimate, seco
     }
     with SummaryWriter(folder) as writer:
         writer.add_hparams(settings, scores, run_name=".")
-
-
-def _flat(node: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    """Each setting with its whole key; what TensorBoard has no type for as text."""
-    pairs: list[tuple[str, Any]] = []
-    for key, value in node.items():
-        if isinstance(value, dict):
-            pairs += _flat(value, f"{prefix}{key}.")
-        else:
-            plain = isinstance(value, bool | int | float | str)
-            pairs.append((f"{prefix}{key}", value if plain else str(value)))
-    return pairs

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from mammo.compat import cpu_computes_bfloat16
 from mammo.errors import ConfigError
 
 
@@ -24,8 +25,7 @@ def choose_precision(wanted: str, *, accelerator: str, network: nn.Module, size:
         whole = torch.cuda.is_bf16_supported(including_emulation=False)
         return ("bfloat16" if whole else "float16") if wanted == "auto" else wanted
     if wanted == "auto":
-        in_hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bfloat16" if in_hardware and not has_tiny_maps(network, size=size) else "float32"
+        return "bfloat16" if cpu_computes_bfloat16() and not has_tiny_maps(network, size=size) else "float32"
     if wanted == "bfloat16" and has_tiny_maps(network, size=size):
         raise ConfigError(
             f"trainer.precision=bfloat16: {size[0]} x {size[1]} is too small for this network's last layers "

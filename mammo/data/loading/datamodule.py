@@ -12,7 +12,7 @@ from torch.utils.data import Sampler, SequentialSampler
 
 from mammo.data.loading.augment import BatchAugment, mixup
 from mammo.data.loading.loader import Batch, StoreDataset, StoreLoader
-from mammo.data.loading.samplers import EpochSampler, PartSampler, share
+from mammo.data.loading.samplers import EpochSampler, PartSampler, batch_seed, share
 from mammo.data.splits import Split
 from mammo.data.store.store import Store
 from mammo.data.tasks import CLASSES
@@ -160,9 +160,8 @@ class MammogramDataModule(pl.LightningDataModule):
         # makes the mean over processes and parts of an optimiser step the mean over its images
         batch["weight"] = len(image) * self.accumulate * self.processes / step
         # of this part alone, whatever was drawn before it, and for all processes
-        place = [self.seed, 0, loop.total_batch_idx + 1]
-        seed = np.random.SeedSequence(place).generate_state(1)[0]
-        generator = torch.Generator().manual_seed(int(seed))
+        seed = batch_seed(self.seed, rank=0, batch=loop.total_batch_idx + 1, purpose=0)
+        generator = torch.Generator().manual_seed(seed)
         if self.augment is not None:
             mine = share(part, rank=self.trainer.global_rank, processes=self.processes)
             batch["image"], batch["boxes"] = self.augment(

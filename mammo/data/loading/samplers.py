@@ -7,6 +7,24 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 
+def batch_seed(seed: int, *, rank: int, batch: int, purpose: int) -> int:
+    """The seed of what one batch draws.
+
+    It depends on nothing that was drawn before, so that a resumed training draws the same.
+
+    Args:
+        seed: seed of the run.
+        rank: process of a distributed training, from 0.
+        batch: number of the batch, counted from the start of the training.
+        purpose: 0 for augmentation, 1 for the network's own draws (dropout, drop path).
+
+    Example:
+        >>> batch_seed(0, rank=0, batch=1, purpose=0)
+        3831201730
+    """
+    return int(np.random.SeedSequence([seed, rank, batch, purpose]).generate_state(1)[0])
+
+
 class EpochSampler(Sampler[int]):
     """A new order each epoch that depends on seed and epoch alone, so that a resumed run sees the same.
 

@@ -20,6 +20,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
+from mammo.atomic_files import write_atomically
 from mammo.data.sources.csv_table import CsvTable
 from mammo.errors import DataError
 
@@ -220,10 +221,8 @@ def _read_series_uid(file: str) -> str | None:
 
 def _write(file: Path, text: str) -> None:
     """Write a whole file or none; a cache that cannot be written is done without."""
-    partial = file.with_suffix(f".{os.getpid()}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-        partial.replace(file)
+        write_atomically(file, text)
     except OSError as error:
         log.warning("%s: %s; the headers are read again next time", file, error.strerror)

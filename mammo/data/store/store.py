@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from mammo.atomic_files import write_atomically
 from mammo.data.images.breast import BOX_COLUMNS, Transform
 from mammo.data.store.store_building import (
     ImageJob,
@@ -26,7 +27,6 @@ from mammo.data.store.store_building import (
     no_space_told,
     row_bytes,
     run_chunks,
-    write_file,
 )
 from mammo.errors import DataError
 
@@ -218,9 +218,9 @@ def _make(
     }
     with no_space_told(partial, settings, len(jobs)):
         _write_rejected(partial, jobs, rejected)
-        write_file(partial / "images.parquet", images.to_parquet(index=False))
-        write_file(partial / "lesions.parquet", lesions.to_parquet(index=False))
-        write_file(partial / "manifest.json", json.dumps(manifest, indent=2).encode())
+        write_atomically(partial / "images.parquet", images.to_parquet(index=False), durable=True)
+        write_atomically(partial / "lesions.parquet", lesions.to_parquet(index=False), durable=True)
+        write_atomically(partial / "manifest.json", json.dumps(manifest, indent=2), durable=True)
 
 
 def _publish(partial: Path, final: Path) -> None:
@@ -299,7 +299,7 @@ def _refuse_too_many(
 def _write_rejected(partial: Path, jobs: list[ImageJob], rejected: dict[int, str]) -> None:
     rows = [(jobs[row].image_id, jobs[row].path, reason) for row, reason in sorted(rejected.items())]
     table = pd.DataFrame(rows, columns=["image_id", "file", "reason"])
-    write_file(partial / "rejected.csv", table.to_csv(index=False).encode())
+    write_atomically(partial / "rejected.csv", table.to_csv(index=False), durable=True)
 
 
 def _allocate(partial: Path, settings: Settings, *, total: int) -> None:

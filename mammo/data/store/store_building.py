@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mammo.atomic_files import write_atomically
 from mammo.data.images.breast import BOX_COLUMNS, Box, bounding_box, plan
 from mammo.data.images.dicom import Pixels, read_mammogram
 from mammo.data.images.masks import find_mask
@@ -133,7 +134,7 @@ def prepare_chunk(
             write_rows(folder / "images.npy", images, total)
             if settings.masks:
                 write_rows(folder / "masks.npy", masks, total)
-            write_file(marker(folder, chunk), json.dumps(records).encode())
+            write_atomically(marker(folder, chunk), json.dumps(records), durable=True)
 
     behind(write)
     return records
@@ -186,19 +187,6 @@ def prepare_image(job: ImageJob, settings: Settings) -> tuple[Pixels, NDArray[np
 def marker(folder: Path, chunk: int) -> Path:
     """The file that says that a chunk is done."""
     return folder / "chunks" / f"{chunk:05d}.json"
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all, and to the disk before it gets its name."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_rows(path: Path, rows: Mapping[int, NDArray[Any]], total: int) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mammo.data.images.dicom import Pixels
 from mammo.data.store.store_building import Settings
+from mammo.data.tasks import malignant_classes
 from mammo.data.worker_pool import progress, results
 from mammo.errors import ConfigError
 from mammo.evaluation.prediction.input_files import Files, Row, prepare_files
@@ -131,7 +132,7 @@ class Pictures:
     def __init__(self, folder: Path, *, heatmaps: "Heatmaps", classes: Sequence[str]) -> None:
         self.folder = folder
         self.heatmaps = heatmaps
-        self.malignant = [index for index, name in enumerate(classes) if name.startswith("MALIGNANT")]
+        self.malignant = malignant_classes(classes)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mammo.data.tasks import malignant_classes
 from mammo.errors import ConfigError
 from mammo.evaluation.prediction.input_files import Row, breast_of, in_order
 from mammo.evaluation.predictions import Predictions
@@ -176,7 +177,7 @@ def write_table(
     Raises:
         ConfigError: they cannot be written.
     """
-    malignant = np.array([name.startswith("MALIGNANT") for name in classes])
+    malignant = np.isin(np.arange(len(classes)), malignant_classes(classes))
     breasts: dict[str, list[float]] = {}  # number, images, sum of their scores
     scored = failed = 0
     for row in journal.rows():

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mammo.atomic_files import write_atomically
 from mammo.errors import DataError
 from mammo.evaluation.predictions import UNITS, Predictions, by_unit, read_predictions
 from mammo.evaluation.report.html_page import estimate
@@ -110,9 +110,7 @@ def write_report(run: RunFolder, *, folder: Path, split: str | None = None) -> P
             "table": images_table(predictions, operating_threshold(metrics), gallery),
         }
     )
-    draft = folder / "report.html.partial"
-    draft.write_text(page, encoding="utf-8")
-    os.replace(draft, folder / "report.html")
+    write_atomically(folder / "report.html", page)
     return folder / "report.html"
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from mammo.config.flattening import flatten
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.report.html_page import TEMPLATES, render_page
 from mammo.evaluation.report.plots import readable
@@ -69,16 +70,9 @@ def image_name(image_id: str) -> str:
     return re.split(r"[/\\]", image_id)[-1] or image_id
 
 
-def settings(config: Mapping[str, Any], *, prefix: str = "") -> list[tuple[str, str]]:
+def settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Every key of the config with its value, without paths; of weights the file's name."""
-    rows = []
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            rows += settings(value, prefix=f"{name}.")
-        else:
-            rows.append((name, _setting(name, value)))
-    return rows
+    return [(name, _setting(name, value)) for name, value in flatten(config).items()]
 
 
 def override(text: str) -> str:

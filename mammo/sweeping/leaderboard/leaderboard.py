@@ -1,10 +1,9 @@
 """What a search found: every trial in `leaderboard.csv`, and `leaderboard.html` to look at."""
 
-import os
-import secrets
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from mammo.atomic_files import write_atomically
 from mammo.errors import ConfigError
 from mammo.sweeping.leaderboard.leaderboard_page import render_leaderboard
 from mammo.sweeping.leaderboard.trial_table import leaderboard_csv, rank_trials
@@ -38,17 +37,8 @@ def write_leaderboard(
     page = render_leaderboard(folder, ranked, name=name, objective=objective, logarithmic=logarithmic)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / "leaderboard.csv", leaderboard_csv(ranked))
-        _replace(folder / "leaderboard.html", page)
+        write_atomically(folder / "leaderboard.csv", leaderboard_csv(ranked))
+        write_atomically(folder / "leaderboard.html", page)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from error
     return folder / "leaderboard.html"
-
-
-def _replace(file: Path, text: str) -> None:
-    draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}.partial")  # workers are on several machines
-    try:
-        draft.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
+from mammo.atomic_files import write_atomically
+from mammo.config.flattening import flatten
 from mammo.errors import ConfigError
 from mammo.runs import git_commit
 from mammo.sweeping.search.optuna_journal import Journal, held
@@ -99,9 +100,7 @@ class Search:
                 folder.mkdir(parents=True, exist_ok=True)
                 now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
                 facts |= {"begun": now, "commit": git_commit()}
-            draft = folder / f"search.json.{os.getpid()}.partial"
-            draft.write_text(json.dumps(facts, indent=2) + "\n")
-            draft.rename(file)
+            write_atomically(file, json.dumps(facts, indent=2) + "\n")
             return cls(folder)
         except OSError as error:
             raise ConfigError(f"sweep_dir={folder}: cannot be written: {error.strerror}") from error
@@ -176,9 +175,7 @@ class Search:
             )
             self.tell(number, "failed", error=error)
             return False
-        draft = folder / "owner.partial"
-        draft.write_text(json.dumps({"worker": name, "taken": taken}))
-        draft.rename(folder / "owner.json")
+        write_atomically(folder / "owner.json", json.dumps({"worker": name, "taken": taken}))
         trial = self.trial(number)
         if "settings" not in trial.user_attrs:
             trial.set_user_attr("settings", self.space.suggest(trial, self._fixed))
@@ -297,7 +294,7 @@ def _merged(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> dict[s
                 f"{folder}: the search began with {key} {before[key]}, not {now[key]}; "
                 "give another sweep_dir, or none of them to go on with it"
             )
-    flat_before, flat_now = _flat(before["settings"]), _flat(now["settings"])
+    flat_before, flat_now = flatten(before["settings"]), flatten(now["settings"])
     for key in sorted(flat_before.keys() | flat_now.keys()):
         old, new = flat_before.get(key, "absent"), flat_now.get(key, "absent")
         if old != new and key.partition(".")[0] not in _MAY_CHANGE:
@@ -306,10 +303,3 @@ def _merged(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> dict[s
                 "give another sweep_dir, or change it back"
             )
     return dict(now["settings"])
-
-
-def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

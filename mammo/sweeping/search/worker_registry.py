@@ -15,6 +15,7 @@ from typing import Any
 
 from optuna.storages.journal import JournalFileOpenLock
 
+from mammo.atomic_files import write_atomically
 from mammo.sweeping.search.optuna_journal import held
 
 _BEATS = 6  # in the time after which a silent worker counts as dead
@@ -139,9 +140,7 @@ class Workers:
 
     def _write(self, name: str, facts: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f"{name}.{os.getpid()}.partial"
-        draft.write_text(json.dumps(facts))
-        draft.rename(self._file(name))
+        write_atomically(self._file(name), json.dumps(facts))
 
     def _now(self) -> float:
         clock = self.folder / f"clock.{os.getpid()}"

@@ -1,0 +1,50 @@
+"""The private names of libraries that `mammo.compat` uses are there and mean what it takes them for."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from hydra.core.config_store import ConfigStore
+from omegaconf import II, MISSING, DictConfig, OmegaConf
+
+from mammo.compat import child_node, cpu_computes_bfloat16, is_missing, keep_config_store_uncopied
+
+
+def test_a_copy_of_the_config_store_is_the_store() -> None:
+    keep_config_store_uncopied()
+    store = ConfigStore.instance()
+    assert copy.deepcopy(store) is store
+    assert copy.deepcopy({"store": store})["store"] is store
+
+
+@dataclasses.dataclass
+class Inner:
+    key: int = MISSING
+
+
+@dataclasses.dataclass
+class Outer:
+    given: Inner = dataclasses.field(default_factory=Inner)
+    missing: Inner = MISSING
+    link: int = II("nothing.there")
+
+
+def test_child_node_neither_resolves_nor_raises() -> None:
+    node = OmegaConf.structured(Outer)
+    assert isinstance(child_node(node, "given"), DictConfig)
+    assert not is_missing(child_node(node, "given"))
+    assert isinstance(child_node(node, "missing"), DictConfig)
+    assert is_missing(child_node(node, "missing"))
+    assert not isinstance(child_node(node, "link"), DictConfig)
+
+
+@pytest.mark.parametrize("avx512", [True, False])
+@pytest.mark.parametrize("amx", [True, False])
+def test_bfloat16_is_computed_by_avx512_or_amx(
+    monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool
+) -> None:
+    assert isinstance(cpu_computes_bfloat16(), bool)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert cpu_computes_bfloat16() == (avx512 or amx)
