@@ -132,6 +132,8 @@ def git_commit() -> str | None:
     here = Path(__file__).resolve().parent
     if (frozen := here.parent / FROZEN_COMMIT).exists():
         return frozen.read_text() or None
+    if not (here.parent / ".git").exists():  # else git reports the commit of whatever holds the environment
+        return None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         answer = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10, check=True)
