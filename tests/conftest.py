@@ -20,14 +20,35 @@ settings.register_profile("untimed", deadline=None)  # how long an example takes
 settings.load_profile("untimed")
 
 
-# of the longest files, in this order
-_SLOW = ("training", "sweeping", "slurm", "tests", "evaluation")
+# the files that take longest, in this order
+_LONGEST = (
+    "test_search_command",
+    "test_launcher",
+    "test_distributed",
+    "test_bench",
+    "test_experiments",
+    "test_choices",
+    "test_multirun",
+    "test_resume",
+    "test_evaluate",
+    "test_study",
+    "test_notebooks",
+    "test_bad_input",
+    "test_wheel",
+    "test_model_export",
+    "test_cluster",
+    "test_command",
+    "test_train",
+    "test_workers",
+    "test_optuna_journal",
+    "test_predict",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow files first, lest one of the workers that share them out be left with a slow one at the end."""
-    ranks = {name: rank for rank, name in enumerate(_SLOW)}
-    items.sort(key=lambda item: ranks.get(item.path.parent.name, len(ranks)))
+    """Long files first, so that no worker of xdist is left with a long one at the end."""
+    ranks = {name: rank for rank, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 @pytest.fixture(scope="session")
