@@ -93,7 +93,7 @@ def test_data_of_phantom_and_real_films(place: Path) -> None:
     }
     small = {"PATIENTS": 24, "HEIGHT": 64, "WIDTH": 48, "REAL_HEIGHT": 96, "REAL_WIDTH": 64}
     printed, found = executed("01_data.ipynb", place=place, cwd="notebooks", ask=ask, **small)
-    assert "counted: the synthetic set, for want of the official case files" in printed
+    assert "counted: the synthetic set, as no official case files are given" in printed
     assert f"{found['images']} synthetic images of 24 patients" in printed
     assert found["boxed"] >= 20
     assert (found["leaked"] >= 1, found["shared"]) == (True, 0)
