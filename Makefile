@@ -1,10 +1,15 @@
-# make train: installs what is pinned and runs `python train.py`
-# make test:  the same with the development tools, then linters, types, import contract and all tests
+# make train:     installs the pinned packages and runs `python train.py`
+# make test:      installs the development tools too, then runs linters, types, import contract and all tests
+# make test-fast: the tests that take less than about two seconds, without Slurm and browser
+# make test-gpu:  the tests that need a GPU
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test browser slurm clean
+.PHONY: train test test-fast test-gpu browser slurm clean
+
+# four workers on two cores, because the tests of searches, kills and Slurm wait for half of their time
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 train: .venv/installed
 	$(BIN)/python train.py
@@ -14,7 +19,13 @@ test: .venv/installed-dev browser slurm
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) --numprocesses 4 -m 'not gpu'
+
+test-fast: .venv/installed-dev
+	$(PYTEST) --numprocesses 2 -m 'not slow and not slurm and not browser and not gpu'
+
+test-gpu: .venv/installed-dev
+	$(BIN)/python -m pytest -m gpu
 
 # for the tests of the HTML pages, which skip without it
 browser:

@@ -38,6 +38,7 @@ def test_the_studys_experiments_are_all_there() -> None:
     assert set(EXPERIMENTS) >= STUDY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_runs_to_its_end(name: str, runs: dict[str, Path]) -> None:
     facts = json.loads((runs[name] / "run.json").read_text())

@@ -23,6 +23,7 @@ def scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return scores, labels
 
 
+@pytest.mark.slow
 @given(scored())
 def test_auc_is_that_of_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = case
@@ -114,6 +115,7 @@ def test_micro_auc_is_that_of_scikit_learn(case: tuple[np.ndarray, np.ndarray]) 
     assert multiclass_auc(probability, labels) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @given(multiclass())
 def test_macro_auc_is_that_of_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
     probability, labels = case

@@ -81,6 +81,7 @@ def test_stored_without_outputs(path: Path) -> None:
     assert "on one core" in book.cells[0].source  # how long it takes
 
 
+@pytest.mark.slow
 def test_data_of_phantom_and_real_films(place: Path) -> None:
     ask = {
         "counted": "counted",
@@ -103,6 +104,7 @@ def test_data_of_phantom_and_real_films(place: Path) -> None:
     assert (place / "cache" / "store").is_dir()
 
 
+@pytest.mark.slow
 def test_counts_of_the_official_case_files(
     place: Path, cbis_ddsm_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +124,7 @@ def test_counts_of_the_official_case_files(
     assert found == {"images": 3061, "table": [2420, 641], "split": [641, 591], "shared": 0}
 
 
+@pytest.mark.slow
 def test_training_its_verdict_and_then_its_errors(place: Path) -> None:
     ask = {"run": "str(run.path)", "area": "area['value']", "epochs": "len(epochs)", "figures": "figures"}
     printed, found = executed(
@@ -171,6 +174,7 @@ def check_errors(found: dict[str, Any], run: RunFolder) -> None:
     assert found["looked"] == ["occlusion", "brightest", "random"]
 
 
+@pytest.mark.slow
 def test_errors_without_a_run_trains_one(place: Path) -> None:
     printed, found = executed("03_errors.ipynb", place=place, cwd=".", ask=ERRORS, SETTINGS=SMALL)
     assert found["trained"] is True

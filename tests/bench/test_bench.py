@@ -38,6 +38,7 @@ def bench(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_all_stages_are_measured_and_told(place: Path) -> None:
     # all that a step may hold: two parts, mixed images, a running average
     steps = ["trainer.accumulate=2", "augment=light", "augment.mixup=0.2", "trainer.ema_decay=0.99"]
@@ -83,6 +84,7 @@ def test_rivals_take_turns_and_every_second_time_in_reverse() -> None:
     assert measured == {"a": [1, 4, 5], "b": [2, 3, 6]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [

@@ -16,6 +16,7 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [
@@ -75,6 +76,7 @@ def test_mistake_is_told_in_one_sentence(mistake: list[str], sentence: str, tmp_
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_told(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
@@ -85,6 +87,7 @@ def test_a_gpu_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_a_run_folder_for_many_runs_is_refused(tmp_path: Path) -> None:
     result = run("-m", "run_dir=x", "seed=1,2", folder=tmp_path)
     assert result.returncode == 1
@@ -93,6 +96,7 @@ def test_a_run_folder_for_many_runs_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_mistake_is_told_before_slow_imports(tmp_path: Path) -> None:
     """What makes it quick, whatever the machine."""
     code = "import sys; sys.argv = ['train.py', 'sead=3']; import runpy\n"
@@ -102,6 +106,7 @@ def test_mistake_is_told_before_slow_imports(tmp_path: Path) -> None:
     assert result.stdout.strip() == "[]", result.stderr
 
 
+@pytest.mark.slow
 def test_help_of_every_command_is_told_before_slow_imports(tmp_path: Path) -> None:
     doors = ("train", "sweep", "audit", "prepare", "evaluate", "compare", "predict", "export", "bench")
     # one after the other in one process, which keeps what any of them imports

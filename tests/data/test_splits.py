@@ -145,6 +145,7 @@ def test_folds_share_out_the_patients(official: bool) -> None:
     assert set(folds[0].test) == set(images["image_id"][(images["official_split"] == "test").fillna(False)])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 100))
 def test_a_sample_has_the_number_and_balance_asked_for(data: st.DataObject, seed: int) -> None:

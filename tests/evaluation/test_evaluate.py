@@ -50,6 +50,7 @@ def evaluated(place: Path) -> Path:
     return place / "runs" / "a" / "evaluation"
 
 
+@pytest.mark.slow
 def test_validation_figures_are_the_trainings(evaluated: Path, place: Path) -> None:
     metrics = json.loads((evaluated / "val" / "metrics.json").read_text())
     score = json.loads((place / "runs" / "a" / "run.json").read_text())["score"]["value"]
@@ -57,6 +58,7 @@ def test_validation_figures_are_the_trainings(evaluated: Path, place: Path) -> N
     assert {"image", "breast", "patient", "n", "subgroups", "method"} <= set(metrics)
 
 
+@pytest.mark.slow
 def test_test_images_are_those_of_the_split_and_scored_by_the_best_weights(
     evaluated: Path, place: Path
 ) -> None:
@@ -69,6 +71,7 @@ def test_test_images_are_those_of_the_split_and_scored_by_the_best_weights(
     assert metrics["n"]["images"] == len(names)
 
 
+@pytest.mark.slow
 def test_threshold_and_calibration_are_of_the_validation_images(evaluated: Path, place: Path) -> None:
     fixed = json.loads((place / "runs" / "a" / "calibration.json").read_text())
     for split in ("val", "test"):
@@ -77,6 +80,7 @@ def test_threshold_and_calibration_are_of_the_validation_images(evaluated: Path,
         assert metrics["patient"]["threshold"] == fixed["thresholds"]["patient_mean"]
 
 
+@pytest.mark.slow
 def test_file_alone_gives_the_same_figures(evaluated: Path, place: Path) -> None:
     file = "runs/a/evaluation/test/predictions.csv"
     result = command("evaluate", f"predictions={file}", "output=again", folder=place)
@@ -87,6 +91,7 @@ def test_file_alone_gives_the_same_figures(evaluated: Path, place: Path) -> None
         assert again[part] == first[part]
 
 
+@pytest.mark.slow
 def test_clean_test_holds_no_patient_of_the_training_set(evaluated: Path, place: Path) -> None:
     result = command("evaluate", "run=runs/a", "split=clean_test", folder=place)
     assert result.returncode == 0, result.stderr
@@ -108,6 +113,7 @@ def test_flipped_scores_are_the_mean_over_the_flips() -> None:
     assert not torch.allclose(flipped(images), plain(images), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_flips_and_ensemble_have_folders_of_their_own(evaluated: Path, place: Path) -> None:
     for arguments in (["run=runs/a", "tta=flips"], ["run=[runs/a,runs/b]", "output=both"]):
         result = command("evaluate", *arguments, "split=test", folder=place)
@@ -119,6 +125,7 @@ def test_flips_and_ensemble_have_folders_of_their_own(evaluated: Path, place: Pa
     assert both["n"]["images"] == len(plain)
 
 
+@pytest.mark.slow
 def test_folds_are_put_together_out_of_fold(place: Path) -> None:
     for fold in range(3):
         folds = ["data.split=kfold", "data.folds=3", f"data.fold={fold}", f"run_dir=runs/cv/{fold}"]
@@ -131,6 +138,7 @@ def test_folds_are_put_together_out_of_fold(place: Path) -> None:
     assert table["image_id"].is_unique
 
 
+@pytest.mark.slow
 def test_transfer_keeps_the_runs_preprocessing(place: Path) -> None:
     data = ["data=phantom", "data.patients=24", "data.seed=9", "data.height=96", "data.width=64"]
     data += ["data.film_scale=2"]
@@ -140,6 +148,7 @@ def test_transfer_keeps_the_runs_preprocessing(place: Path) -> None:
     assert metrics["n"]["patients"] > 15
 
 
+@pytest.mark.slow
 def test_runs_are_compared_on_the_same_images(evaluated: Path, place: Path) -> None:
     result = command("compare", "runs=[runs/a,runs/b]", "split=test", "output=c", folder=place)
     assert result.returncode == 0, result.stderr
@@ -153,6 +162,7 @@ def test_runs_are_compared_on_the_same_images(evaluated: Path, place: Path) -> N
         assert (place / "c" / f"forest.{kind}").stat().st_size > 3000
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_in_one_sentence(evaluated: Path, place: Path, tmp_path: Path) -> None:
     assert "give one of the two" in told("evaluate", folder=place)
     assert "run=runs/none: holds no run" in told("evaluate", "run=runs/none", folder=place)
@@ -183,6 +193,7 @@ def test_mistakes_are_told_in_one_sentence(evaluated: Path, place: Path, tmp_pat
     assert "cannot be written" in one
 
 
+@pytest.mark.slow
 def test_table_of_one_class_leaves_out_what_it_cannot_tell(
     evaluated: Path, place: Path, tmp_path: Path
 ) -> None:

@@ -72,6 +72,7 @@ def check_metadata(known: dict[str, Any], place: Path, model: str) -> None:
     assert known["threshold"] == (fixed and 0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_onnx_answers_as_pytorch_at_any_size(model: str, place: Path) -> None:
     line = export(run(place, model), format="onnx", output=place / f"{model}.onnx")
@@ -88,6 +89,7 @@ def test_onnx_answers_as_pytorch_at_any_size(model: str, place: Path) -> None:
     assert known["input"].startswith("images, B 1 H W, float32 in [0, 1]")
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_wrote(place: Path) -> None:
     given = ["run=runs/custom_cnn", "format=onnx", "output=told.onnx"]
     result = command("export", *given, folder=place)
@@ -99,6 +101,7 @@ def test_the_command_says_what_it_wrote(place: Path) -> None:
     assert [file.name for file in place.glob("told*")] == ["told.onnx"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_torchscript_answers_as_pytorch_at_any_size(model: str, place: Path, tmp_path: Path) -> None:
     line = export(run(place, model), format="torchscript", output=tmp_path / "m.pt")
@@ -112,6 +115,7 @@ def test_torchscript_answers_as_pytorch_at_any_size(model: str, place: Path, tmp
     check_metadata(json.loads(extra[METADATA]), place, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_safetensors_are_what_model_weights_takes(model: str, place: Path, tmp_path: Path) -> None:
     file = tmp_path / "m.safetensors"
@@ -126,6 +130,7 @@ def test_safetensors_are_what_model_weights_takes(model: str, place: Path, tmp_p
         check_metadata(json.loads(content.metadata()[METADATA]), place, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
 def test_a_network_made_for_one_size_says_so(
     format: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -145,6 +150,7 @@ def test_a_network_made_for_one_size_says_so(
     assert line.startswith("images of 64 x 48 pixels only")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [

@@ -77,6 +77,7 @@ def first_convolution(network: nn.Module) -> str:
     return next(name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_second_head_changes_nothing_but_itself(name: str) -> None:
     torch.manual_seed(0)

@@ -146,6 +146,7 @@ def test_pretrained_in_offline_mode_names_the_remedy(monkeypatch: pytest.MonkeyP
         build_model(name="resnet18", num_classes=2, pretrained=True)
 
 
+@pytest.mark.slow
 def test_pretrained_without_an_answer_fails_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A silent name server, as behind a firewall, holds a request up for longer than a user waits."""
     silence = threading.Event()

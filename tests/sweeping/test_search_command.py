@@ -116,6 +116,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_same(folder: Path) -> None:
     # of this seed's trials the first are good, so that others are pruned
     settings = ("sweep.budget.trials=6", "sweep.sampler.startup_trials=3", "sweep.seed=1")
@@ -145,6 +146,7 @@ def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_sam
     assert json.loads((folder / "again" / "run.json").read_text())["score"]["value"] == best.value
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -> None:
     settings = ("sweep.workers=2", "sweep.budget.trials=4", "sweep.stale_seconds=3", RANDOM, NO_PRUNER)
     (folder / "calm").mkdir()
@@ -175,6 +177,7 @@ def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_only_asleep_leaves_its_trial_to_the_other(folder: Path) -> None:
     settings = ("sweep.workers=2", "sweep.budget.trials=2", "sweep.stale_seconds=2", RANDOM, NO_PRUNER)
     assert run(folder, *settings, "detach=true", epochs=20).returncode == 0
@@ -190,6 +193,7 @@ def test_a_worker_that_was_only_asleep_leaves_its_trial_to_the_other(folder: Pat
         assert json.loads((trial.folder / "run.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(folder: Path) -> None:
     settings = ("sweep.workers=2", "sweep.budget.trials=3", RANDOM, NO_PRUNER, "sweep.stale_seconds=20")
 
@@ -236,6 +240,7 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
     assert "2 workers told to end" in give("stop=true").stdout
 
 
+@pytest.mark.slow
 def test_a_trial_that_raises_fails_alone(folder: Path) -> None:
     search = run(folder, *WITH_A_BAD_ONE)
     assert search.returncode == 0, search.stderr
@@ -249,6 +254,7 @@ def test_a_trial_that_raises_fails_alone(folder: Path) -> None:
     assert table["error"][bad.number] == bad.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["seeds", "folds"])
 def test_the_objective_is_a_mean_over_runs(over: str, folder: Path) -> None:
     settings = ("sweep.budget.trials=1", f"sweep.objective.over={over}", "sweep.objective.count=2", NO_PRUNER)
@@ -274,6 +280,7 @@ def test_the_objective_is_a_mean_over_runs(over: str, folder: Path) -> None:
         assert [config["seed"] for config in configs] == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [
@@ -296,6 +303,7 @@ def test_a_mistake_is_told_before_anything_begins(mistake: list[str], sentence: 
     assert not (folder / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_runs(folder: Path) -> None:
     settings = ("sweep.workers=1", RANDOM, NO_PRUNER, "sweep.stale_seconds=60")
     first = run(folder, *settings, "sweep.budget.trials=1", "detach=true")
@@ -331,6 +339,7 @@ def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_r
     assert len(trials_in(folder)) == 3
 
 
+@pytest.mark.slow
 def test_a_broken_end_of_the_journal_and_the_loss_of_all_workers_are_survived(folder: Path) -> None:
     settings = ("sweep.workers=1", "sweep.budget.trials=2", RANDOM, NO_PRUNER, "sweep.stale_seconds=2")
     with subprocess.Popen(
@@ -349,6 +358,7 @@ def test_a_broken_end_of_the_journal_and_the_loss_of_all_workers_are_survived(fo
     assert [trial.state for trial in trials_in(folder)] == ["finished", "finished"]
 
 
+@pytest.mark.slow
 def test_no_trial_is_begun_when_the_hours_are_over(folder: Path) -> None:
     settings = ("sweep.budget.trials=null", f"sweep.budget.hours={30 / 3600}", RANDOM, NO_PRUNER)
     ended = run(folder, *settings)

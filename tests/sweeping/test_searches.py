@@ -21,6 +21,7 @@ def test_the_searches_of_the_study_and_those_of_any_data_are_there() -> None:
     assert {*OF_2019, "backbones", "lr", "seeds"} <= set(SEARCHES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_search_is_well_formed(name: str, tmp_path: Path) -> None:
     settings = compose_search(name)

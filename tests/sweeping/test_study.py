@@ -44,6 +44,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_each_network_is_tuned_trained_and_tested_and_stands_in_one_table(study: Path) -> None:
     table = pd.read_csv(study / "study" / "study.csv").set_index("network")
     assert table.index.tolist() == ["lr", "seeds"]
@@ -64,6 +65,7 @@ def test_each_network_is_tuned_trained_and_tested_and_stands_in_one_table(study:
     assert (study / "study" / "compare.html").exists()
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_done_again_and_a_phase_can_be_alone(study: Path) -> None:
     before = finished(study)
     (study / "study" / "comparison.json").unlink()
@@ -74,6 +76,7 @@ def test_what_is_finished_is_not_done_again_and_a_phase_can_be_alone(study: Path
     assert finished(study) == before
 
 
+@pytest.mark.slow
 def test_another_study_in_the_folder_is_refused(study: Path) -> None:
     other = run(study, "optim=sgd")
     assert other.returncode == 1

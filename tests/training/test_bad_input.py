@@ -44,6 +44,7 @@ class Payload:
         return Path.touch, (self.file,)
 
 
+@pytest.mark.slow
 def test_weights_of_another_network(tmp_path: Path) -> None:
     torch.save(build_model(name="resnet34", num_classes=2).state_dict(), tmp_path / "w.pt")
     last = told(tmp_path, "model=resnet18", "model.weights=w.pt")
@@ -52,6 +53,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["text", "payload"])
 def test_file_that_holds_no_plain_weights(kind: str, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
@@ -64,6 +66,7 @@ def test_file_that_holds_no_plain_weights(kind: str, tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_pretrained_without_a_network(tmp_path: Path) -> None:
     closed = "http://127.0.0.1:9"
     last = told(tmp_path, "model.pretrained=true", HF_ENDPOINT=closed, HF_HOME=str(tmp_path / "hub"))
@@ -71,12 +74,14 @@ def test_pretrained_without_a_network(tmp_path: Path) -> None:
     assert "model.weights=FILE" in last
 
 
+@pytest.mark.slow
 def test_unknown_network_of_timm(tmp_path: Path) -> None:
     last = told(tmp_path, "model=timm", "model.name=convnext_tinny")
     assert "model.name=convnext_tinny: " in last
     assert "convnext_tiny" in last
 
 
+@pytest.mark.slow
 def test_batch_that_does_not_fit_the_memory(tmp_path: Path) -> None:
     """Of the process here; a GPU's error is of another kind, see below."""
     arguments = ["data.patients=40", "data.film_scale=1", "data.height=1024", "data.width=1024"]
@@ -92,6 +97,7 @@ def test_what_out_of_memory_looks_like() -> None:
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
+@pytest.mark.slow
 def test_largest_batch_is_a_power_of_two_within_memory_and_images(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build_model(name="custom_cnn", num_classes=2)
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -95,6 +95,7 @@ def test_weights_that_are_no_numbers_reach_no_checkpoint(
     assert not (tmp_path / "last.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_too_great_a_learning_rate_is_told_by_the_command(tmp_path: Path) -> None:
     settings = ["data.patients=20", "data.height=64", "data.width=48", "model=custom_cnn", "optim=sgd"]
     settings += ["optim.lr=1e30", "trainer.gradient_clip=null", "run_dir=r"]

@@ -45,6 +45,7 @@ CHOICES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", CHOICES, ids=" ".join)
 def test_choices_train(choices: list[str], place: Path) -> None:
     result = command("train", *SMALL, *choices, folder=place)

@@ -117,6 +117,7 @@ def assert_alike(run: Path, reference: Path) -> None:
     assert next(scores) == pytest.approx(next(scores), nan_ok=True)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(alone: Path, two: Path) -> None:
     """Augmented by chance, the last batch uneven."""
     assert_alike(two, alone)
@@ -128,6 +129,7 @@ def test_two_processes_train_as_one_does(alone: Path, two: Path) -> None:
     assert [folder.name for folder in (two.parent).iterdir()].count("two") == 1
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_and_layers_frozen_at_first(place: Path) -> None:
     choices = ["trainer.accumulate=2", "optim.freeze_epochs=1", "optim.unfreeze_every=1", "augment=none"]
     choices += ["data.balance=sampling", "trainer.ema_decay=0.9", "schedule=plateau", "trainer.patience=1"]
@@ -136,6 +138,7 @@ def test_parts_of_a_batch_and_layers_frozen_at_first(place: Path) -> None:
     assert_alike(place / "runs" / "parts-two", place / "runs" / "parts-alone")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["hand", "srun"])
 def test_two_nodes_train_as_one_does(by: str, place: Path, alone: Path) -> None:
     """Each started by itself, with what tells it its place."""
@@ -160,6 +163,7 @@ def test_two_nodes_train_as_one_does(by: str, place: Path, alone: Path) -> None:
     assert not (place / "runs" / f"{by}1").exists()
 
 
+@pytest.mark.slow
 def test_killed_within_an_epoch_goes_on(place: Path, two: Path) -> None:
     program = place / "spoiled.py"
     program.write_text(SPOILED)
@@ -176,6 +180,7 @@ def test_killed_within_an_epoch_goes_on(place: Path, two: Path) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "sentence"),
     [
@@ -195,6 +200,7 @@ def test_failure_of_one_process_ends_both(what: str, sentence: str, place: Path,
     assert json.loads((place / "runs" / what / "run.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_processes_that_begin_with_different_settings_are_refused(place: Path, two: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -107,6 +107,7 @@ def assert_same_end(run: Path, reference: Path) -> None:
         assert (run / name).read_bytes() == (reference / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choices",
     [
@@ -137,6 +138,7 @@ def test_killed_after_any_checkpoint_ends_the_same(
     assert number > 4
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_ends_the_same(place: Path) -> None:
     """Of the real command, three times."""
     choices = [*SMALL, "data.root=phantom", "data.store=store", "trainer.max_epochs=20"]
@@ -165,6 +167,7 @@ def test_kill_9_at_random_moments_ends_the_same(place: Path) -> None:
         assert [event.step for event in events.Scalars("auc")] == list(range(1, 21))
 
 
+@pytest.mark.slow
 def test_killed_before_the_first_checkpoint_starts_again(
     start: Callable[..., bool], place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,6 +180,7 @@ def test_killed_before_the_first_checkpoint_starts_again(
     assert_same_end(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut short", "a byte changed", "missing"])
 def test_damaged_checkpoint_falls_back_to_the_one_before(
     damage: str, start: Callable[..., bool], place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -200,6 +204,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(
     assert_same_end(tmp_path / "a", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_changed_setting_is_refused_with_the_difference(
     start: Callable[..., bool], place: Path, tmp_path: Path
 ) -> None:
@@ -225,6 +230,7 @@ def test_other_images_are_refused(start: Callable[..., bool], place: Path, tmp_p
         go_on(place, tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_finished_run_grows_or_says_that_it_is_finished(place: Path) -> None:
     def run(*arguments: str) -> str:
         result = command("train", *arguments, folder=place)

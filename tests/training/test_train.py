@@ -34,6 +34,7 @@ def trained(place: Path) -> Path:
     return place / "runs" / "a"
 
 
+@pytest.mark.slow
 def test_run_folder_holds_what_the_design_names(trained: Path) -> None:
     facts = json.loads((trained / "run.json").read_text())
     assert facts["status"] == "finished"
@@ -52,6 +53,7 @@ def test_run_folder_holds_what_the_design_names(trained: Path) -> None:
         assert (trained / "figures" / f"{name}.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_first_step_waits_for_no_more_than_it_needs(trained: Path, place: Path) -> None:
     """What makes it quick, whatever the machine; and what it left out is there for those who need it."""
     code = f"""
@@ -80,6 +82,7 @@ runpy.run_path({str(REPOSITORY / "train.py")!r}, run_name="__main__")
     assert json.loads(result.stdout) == [[], 1, 2.0]
 
 
+@pytest.mark.slow
 def test_score_is_the_best_epochs_of_the_curve(trained: Path) -> None:
     epochs = list(csv.DictReader((trained / "metrics.csv").open()))
     score = json.loads((trained / "run.json").read_text())["score"]["value"]
@@ -90,12 +93,14 @@ def test_score_is_the_best_epochs_of_the_curve(trained: Path) -> None:
         assert 0 <= float(epoch["train/waiting_for_data"]) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["best", "last"])
 def test_checkpoint_loads_without_trusting_it(trained: Path, name: str) -> None:
     checkpoint = torch.load(trained / "checkpoints" / f"{name}.ckpt", weights_only=True)
     assert {"mean", "std", "network.conv1.weight"} <= set(checkpoint["state_dict"])
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_both_sides_in_one_chart(trained: Path) -> None:
     for side in ("train", "val"):
         events = EventAccumulator(str(trained / "tensorboard" / side)).Reload()
@@ -109,6 +114,7 @@ def test_tensorboard_shows_both_sides_in_one_chart(trained: Path) -> None:
             assert "config/text_summary" in tags["tensors"]
 
 
+@pytest.mark.slow
 def test_split_lists_share_no_patient(trained: Path) -> None:
     sides = {
         side: (trained / "split" / f"{side}.txt").read_text().split() for side in ("train", "val", "test")
@@ -119,6 +125,7 @@ def test_split_lists_share_no_patient(trained: Path) -> None:
     assert not (patients["train"] | patients["val"]) & patients["test"]
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_other_seed_other(trained: Path, place: Path) -> None:
     for name, seed in (("b", 0), ("c", 1)):
         result = command("train", *SMALL, f"seed={seed}", f"run_dir=runs/{name}", folder=place)
@@ -131,6 +138,7 @@ def test_same_seed_same_weights_other_seed_other(trained: Path, place: Path) -> 
     assert not torch.equal(first["network.conv1.weight"], other["network.conv1.weight"])
 
 
+@pytest.mark.slow
 def test_multirun_gives_a_folder_each(place: Path) -> None:
     jobs = ["-m", "model=resnet18,custom_cnn", "hydra.sweep.dir=runs/m"]
     result = command("train", *jobs, *SMALL, "trainer.fast_dev_run=true", folder=place)
@@ -142,6 +150,7 @@ def test_multirun_gives_a_folder_each(place: Path) -> None:
         assert (facts["status"], facts["epochs"]) == ("finished", 1)  # of fast_dev_run
 
 
+@pytest.mark.slow
 def test_folds_put_together_score_every_image_once(place: Path) -> None:
     """Each by a network that was not trained on its patient."""
     folds = ["data.split=kfold", "data.folds=3", "model=custom_cnn"]
@@ -164,6 +173,7 @@ def test_folds_put_together_score_every_image_once(place: Path) -> None:
         assert everything == set("".join(names).split())
 
 
+@pytest.mark.slow
 def test_existing_run_is_not_overwritten(trained: Path, place: Path) -> None:
     before = (trained / "run.json").read_bytes()
     result = command("train", *SMALL, "run_dir=runs/a", folder=place)
@@ -172,6 +182,7 @@ def test_existing_run_is_not_overwritten(trained: Path, place: Path) -> None:
     assert (trained / "run.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_audit_counts_the_phantom(place: Path, trained: Path) -> None:
     result = command("audit", *SMALL[:3], "output=audit.json", folder=place)
     assert result.returncode == 0, result.stderr
@@ -181,6 +192,7 @@ def test_audit_counts_the_phantom(place: Path, trained: Path) -> None:
     assert counts["images"] > 20
 
 
+@pytest.mark.slow
 def test_prepare_finds_the_store_of_the_training(place: Path, trained: Path) -> None:
     result = command("prepare", *SMALL[:3], folder=place)
     assert result.returncode == 0, result.stderr
@@ -216,6 +228,7 @@ OWN = [
 ]
 
 
+@pytest.mark.slow
 def test_own_table_of_one_class_trains_and_says_so(own_images: pd.DataFrame, tmp_path: Path) -> None:
     own_images.assign(label=0).to_csv(tmp_path / "t.csv", index=False)
     result = command("train", *OWN, "trainer.max_epochs=1", "run_dir=r", folder=tmp_path)
@@ -245,6 +258,7 @@ def test_damaged_files_go_to_rejected_and_too_many_stop(own_images: pd.DataFrame
     assert "5.png" in rejected.read_text()
 
 
+@pytest.mark.slow
 def test_case_files_without_images_can_be_audited_but_not_trained(
     cbis_ddsm_files: Path, tmp_path: Path
 ) -> None:

@@ -146,6 +146,7 @@ def mean_iou(model: Classifier, datamodule: MammogramDataModule) -> float:
     return float((shared / (areas - shared)).mean())
 
 
+@pytest.mark.slow
 def test_the_box_of_a_bright_square_is_learned(squares: Store) -> None:
     """On images that were not trained on, through flips that move the boxes too."""
     ids = squares.table["image_id"].tolist()
@@ -169,6 +170,7 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_two_headed_run_is_trained_and_its_boxes_are_judged(tmp_path: Path) -> None:
     trained = command("train", *SMALL, folder=tmp_path)
     assert trained.returncode == 0, trained.stderr

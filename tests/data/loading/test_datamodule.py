@@ -157,6 +157,7 @@ print(len(loader), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_images_need_the_memory_of_a_few_batches(tmp_path: Path) -> None:
     """A sparse store of 206 GB, of which 6 GB are read; a batch has 33 MB, six are in hand."""
     allocate(tmp_path / "images.npy", shape=(MANY, 1152, 896), dtype="uint16")

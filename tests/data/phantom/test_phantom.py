@@ -249,6 +249,7 @@ def test_masks_lie_where_the_lesion_is() -> None:
 # --- files
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_whatever_the_workers(release: Path, tmp_path: Path) -> None:
     again = generate(root=tmp_path, workers=2, **SMALL)
     assert again.name == release.name
@@ -256,18 +257,21 @@ def test_same_seed_same_bytes_whatever_the_workers(release: Path, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == [release.name]  # nothing half-made is left
 
 
+@pytest.mark.slow
 def test_other_settings_give_other_folders_and_pixels(release: Path, tmp_path: Path) -> None:
     other = generate(root=tmp_path, workers=1, **(SMALL | {"patients": 20, "seed": 6}))
     assert other.name != release.name
     assert not set(digests(other).values()) & set(digests(release).values())
 
 
+@pytest.mark.slow
 def test_a_finished_set_is_not_written_again(release: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in release.rglob("*")}
     assert generate(root=release.parent, workers=1, **SMALL) == release
     assert {path: path.stat().st_mtime_ns for path in release.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_the_slower_of_two_processes_leaves_the_faster_ones_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +310,7 @@ def test_impossible_settings_are_refused(tmp_path: Path, change: dict[str, float
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_case_files_have_the_official_columns(release: Path) -> None:
     official = {
         "mass": "patient_id,breast_density,left or right breast,image view,abnormality id,abnormality type,"
@@ -328,6 +333,7 @@ def test_columns_are_those_of_the_real_case_files(cbis_ddsm_files: Path) -> None
         assert list(real.columns) == COLUMNS["mass" if kind == "mass" else "calcification"]
 
 
+@pytest.mark.slow
 def test_files_are_like_the_real_ones(release: Path) -> None:
     for path in sorted(release.rglob("*.dcm"))[::7]:
         header = pydicom.dcmread(path)
@@ -342,6 +348,7 @@ def test_files_are_like_the_real_ones(release: Path) -> None:
         assert header.BitsStored == (16 if not folder[-1].isdigit() else header.BitsStored)
 
 
+@pytest.mark.slow
 def test_oddities_are_present(release: Path, every_row: pd.DataFrame, catalog: Catalog) -> None:
     rows = every_row
     assert set(rows["pathology"]) == {"BENIGN", "MALIGNANT", "BENIGN_WITHOUT_CALLBACK"}
@@ -376,6 +383,7 @@ def test_both_classes_are_in_every_official_set() -> None:
 # --- read back
 
 
+@pytest.mark.slow
 def test_catalog_finds_every_image_and_lesion(catalog: Catalog, every_row: pd.DataFrame) -> None:
     assert catalog.images["path"].notna().all()
     assert len(catalog.lesions) == len(every_row)
@@ -385,6 +393,7 @@ def test_catalog_finds_every_image_and_lesion(catalog: Catalog, every_row: pd.Da
     assert pixels.dtype == np.uint16
 
 
+@pytest.mark.slow
 def test_masks_are_found_among_crops_and_lie_on_brighter_tissue(catalog: Catalog) -> None:
     paths = catalog.images.set_index("image_id")["path"]
     found, brighter = [], []

@@ -372,6 +372,7 @@ def until(condition: Any, seconds: float = 30) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
     files: Path, catalog: Catalog, finished: Store, tmp_path: Path
 ) -> None:
@@ -411,6 +412,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.slow
 def test_processes_share_one_store(files: Path, finished: Store, tmp_path: Path) -> None:
     processes = [start(files, tmp_path / "store", wait=0.05) for _ in range(3)]
     outputs = [process.communicate(timeout=60) for process in processes]

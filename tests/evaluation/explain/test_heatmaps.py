@@ -112,6 +112,7 @@ def test_agrees_with_the_package(method: Method, name: str, layer: str) -> None:
     np.testing.assert_allclose(heat, expected, atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", CAMS)
 @pytest.mark.parametrize(
     ("name", "size", "layer"),

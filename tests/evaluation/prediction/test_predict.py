@@ -95,6 +95,7 @@ def scored(place: Path, names: dict[str, str]) -> pd.DataFrame:
     return table(exams / "s.csv")
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_evaluation(scored: pd.DataFrame, names: dict[str, str], place: Path) -> None:
     evaluated = pd.read_csv(place / "runs/a/evaluation/val/predictions.csv").set_index("image_id")
     assert len(names) > 3
@@ -104,6 +105,7 @@ def test_scores_are_those_of_the_evaluation(scored: pd.DataFrame, names: dict[st
         assert row[["laterality", "view"]].tolist() == expected[["laterality", "view"]].tolist()
 
 
+@pytest.mark.slow
 def test_probability_and_class_are_by_what_the_run_fixed(
     scored: pd.DataFrame, names: dict[str, str], place: Path
 ) -> None:
@@ -120,6 +122,7 @@ def test_probability_and_class_are_by_what_the_run_fixed(
     assert set(called) == {"BENIGN", "MALIGNANT"}
 
 
+@pytest.mark.slow
 def test_every_file_has_a_row(scored: pd.DataFrame, names: dict[str, str]) -> None:
     pictures = [f"plain.{suffix}" for suffix in ("png", "tif", "pgm", "jpg")]
     others = ["A_LEFT_CC.png", "A_LEFT_MLO.png", "A_RIGHT_CC.png", "b/A_LEFT_CC.png", "cut.dcm", "note.txt"]
@@ -134,6 +137,7 @@ def test_every_file_has_a_row(scored: pd.DataFrame, names: dict[str, str]) -> No
     assert scored.loc[pictures, ["laterality", "view", "breast"]].isna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_images_of_a_breast_share_a_score(scored: pd.DataFrame, names: dict[str, str]) -> None:
     breasts = {name: image.rsplit("_", 1)[0] for name, image in names.items()}
     breasts |= {"A_LEFT_CC.png": "x", "A_LEFT_MLO.png": "x", "A_RIGHT_CC.png": "y", "b/A_LEFT_CC.png": "z"}
@@ -146,6 +150,7 @@ def test_images_of_a_breast_share_a_score(scored: pd.DataFrame, names: dict[str,
     assert known["breast_score"].to_numpy() == pytest.approx(mean.to_numpy())
 
 
+@pytest.mark.slow
 def test_nothing_of_the_headers_identifiers_is_written(
     scored: pd.DataFrame, names: dict[str, str], place: Path
 ) -> None:
@@ -156,6 +161,7 @@ def test_nothing_of_the_headers_identifiers_is_written(
             assert str(header[key].value) not in written
 
 
+@pytest.mark.slow
 def test_each_readable_image_has_a_picture(scored: pd.DataFrame, place: Path) -> None:
     folder = place / "exams" / "heat"
     pictures = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
@@ -163,6 +169,7 @@ def test_each_readable_image_has_a_picture(scored: pd.DataFrame, place: Path) ->
     assert cv2.imread(str(folder / "0.dcm.jpg")).shape[1] == 480
 
 
+@pytest.mark.slow
 def test_only_what_is_new_is_scored(scored: pd.DataFrame, place: Path) -> None:
     """A breast's other view comes later, a damaged file is mended, one has gone, a picture is missing."""
     exams = place / "exams"
@@ -188,6 +195,7 @@ def test_only_what_is_new_is_scored(scored: pd.DataFrame, place: Path) -> None:
     assert (exams / "s.csv").read_bytes() == content
 
 
+@pytest.mark.slow
 def test_real_mammograms_by_a_run_without_calibration(real_dicoms: Path, place: Path) -> None:
     shutil.copytree(place / "runs" / "a", place / "runs" / "plain")
     (place / "runs" / "plain" / "calibration.json").unlink()
@@ -209,6 +217,7 @@ def test_real_mammograms_by_a_run_without_calibration(real_dicoms: Path, place: 
         )
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_where_it_was(place: Path) -> None:
     folder = place / "many"
     folder.mkdir()
@@ -265,6 +274,7 @@ def mistakes(place: Path) -> Path:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [

@@ -135,6 +135,7 @@ def bare(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(run, folder=evaluation)
 
 
+@pytest.mark.slow
 def test_everything_stands_in_one_file_of_moderate_size(whole: Path) -> None:
     page = whole.read_text()
     outline = Outline(page)
@@ -146,6 +147,7 @@ def test_everything_stands_in_one_file_of_moderate_size(whole: Path) -> None:
     assert outline.scripts == 1
 
 
+@pytest.mark.slow
 def test_headings_links_and_pictures_are_fit_to_be_heard(whole: Path) -> None:
     outline = Outline(whole.read_text())
     assert len(set(outline.ids)) == len(outline.ids)
@@ -157,6 +159,7 @@ def test_headings_links_and_pictures_are_fit_to_be_heard(whole: Path) -> None:
     assert outline.without_text == 0
 
 
+@pytest.mark.slow
 def test_what_comes_from_data_is_text(whole: Path, bare: Path) -> None:
     for file in (whole, bare):
         page = file.read_text()
@@ -165,6 +168,7 @@ def test_what_comes_from_data_is_text(whole: Path, bare: Path) -> None:
         assert SCRIPT in "".join(Outline(page).words)
 
 
+@pytest.mark.slow
 def test_no_path_no_uid_no_name_of_a_folder(whole: Path) -> None:
     page = whole.read_text()
     assert "secret" not in page
@@ -174,6 +178,7 @@ def test_no_path_no_uid_no_name_of_a_folder(whole: Path) -> None:
     assert "imagenet.pth" in page
 
 
+@pytest.mark.slow
 def test_units_split_and_date_stand_with_the_numbers(whole: Path) -> None:
     text = " ".join("".join(Outline(whole.read_text()).words).split())
     assert "by image, on the test split" in text
@@ -199,6 +204,7 @@ def test_without_the_optional_parts_they_are_left_out(bare: Path) -> None:
     assert "AUC 0." in text
 
 
+@pytest.mark.slow
 def test_figures_are_written_as_png_and_svg(whole: Path, bare: Path, task: str) -> None:
     def names(file: Path) -> set[str]:
         found = sorted((file.parent / "figures").iterdir())
@@ -298,6 +304,7 @@ SCORES = (
 )
 
 
+@pytest.mark.slow
 def test_a_browser_sorts_filters_and_asks_nothing_of_a_network(whole: Path, browser: Browser) -> None:
     browser.open(whole)
     given = pd.read_csv(whole.parent / "predictions.csv")
@@ -359,6 +366,7 @@ def test_a_browser_sorts_filters_and_asks_nothing_of_a_network(whole: Path, brow
     assert [event for event in browser.events if event["method"] in noise] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_the_page_is_no_wider_than_the_window(whole: Path, browser: Browser, width: int) -> None:
     browser.ask(
@@ -369,6 +377,7 @@ def test_the_page_is_no_wider_than_the_window(whole: Path, browser: Browser, wid
     browser.ask("Emulation.clearDeviceMetricsOverride")
 
 
+@pytest.mark.slow
 def test_the_page_is_readable_without_scripts(whole: Path, browser: Browser) -> None:
     browser.ask("Emulation.setScriptExecutionDisabled", value=True)
     browser.open(whole)
@@ -379,6 +388,7 @@ def test_the_page_is_readable_without_scripts(whole: Path, browser: Browser) -> 
     browser.ask("Emulation.setScriptExecutionDisabled", value=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_the_page(whole: Path, browser: Browser, scheme: str) -> None:
     """WCAG 2.2 asks for 4.5 to 1."""

@@ -115,6 +115,7 @@ def coverage(*, by_patient: bool, patients: int, sets: int, resamples: int, seed
     return covered / sets
 
 
+@pytest.mark.slow
 def test_intervals_by_patient_cover_the_truth_and_by_image_do_not() -> None:
     assert 0.92 <= coverage(by_patient=True, patients=80, sets=300, resamples=400, seed=5) <= 0.98
     assert coverage(by_patient=False, patients=80, sets=300, resamples=400, seed=5) < 0.91

@@ -80,6 +80,7 @@ def best(scores: np.ndarray, labels: np.ndarray, *, least_specificity: int) -> f
     return found
 
 
+@pytest.mark.slow
 @given(weighted())
 @settings(max_examples=60)
 def test_weights_are_repetitions(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:

@@ -40,6 +40,7 @@ def wait_for(path: Path, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tmp_path: Path) -> None:
     ended = run(tmp_path, "optim.lr=1e-3,1e30,1e-4", "trainer.gradient_clip=null", "hydra.launcher.n=2")
     assert ended.returncode == 1
@@ -62,6 +63,7 @@ def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tm
     assert "preparing" not in (tmp_path / "sweep" / "jobs" / "0.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(tmp_path: Path) -> None:
     settings = ("seed=0,1", "trainer.max_epochs=40", "hydra.launcher.n=1")
     sweep = subprocess.Popen(command(*settings), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -90,6 +92,7 @@ def cmdline(process: Path) -> bytes:
         return b""
 
 
+@pytest.mark.slow
 def test_code_and_config_of_waiting_jobs_are_those_of_their_submission(tmp_path: Path) -> None:
     code = tmp_path / "code"
     for name in ("mammo", "conf"):
@@ -111,6 +114,7 @@ def test_code_and_config_of_waiting_jobs_are_those_of_their_submission(tmp_path:
         assert "gradient_clip: 1.0" in config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [
@@ -132,6 +136,7 @@ def test_a_mistake_is_told_before_any_job_begins(mistake: list[str], sentence: s
     assert not list(tmp_path.glob("sweep/jobs"))
 
 
+@pytest.mark.slow
 def test_choices_of_ones_own_are_frozen_too(tmp_path: Path) -> None:
     own = tmp_path / "own" / "experiment" / "mine.yaml"
     own.parent.mkdir(parents=True)

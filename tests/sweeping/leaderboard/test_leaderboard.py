@@ -162,6 +162,7 @@ TRIALS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60,
     deadline=None,

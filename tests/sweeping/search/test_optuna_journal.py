@@ -60,6 +60,7 @@ def _write(file: Path, writer: int, count: int) -> None:
         made.append_logs([{"writer": writer, "number": number}])
 
 
+@pytest.mark.slow
 def test_many_writers_of_which_one_is_killed_lose_nothing(tmp_path: Path) -> None:
     file = tmp_path / "journal.log"
     context = multiprocessing.get_context("spawn")

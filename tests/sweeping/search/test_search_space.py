@@ -203,6 +203,7 @@ def test_a_space_that_is_not_well_formed_is_refused(space: dict[str, Any], sente
 LR = {"optim.lr": {"log_uniform": [1e-5, 1e-2]}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("space", "overrides", "sentence"),
     [
@@ -297,6 +298,7 @@ def test_a_key_or_value_that_does_not_compose_is_refused(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_the_trainings_that_are_checked_have_every_value() -> None:
     trainings = Space.from_config(SPACE).check(["model=resnet18"])
     assert {training.optim.name for training in trainings} == {"adam", "sgd", "rmsprop"}
