@@ -46,7 +46,7 @@ _LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests with a browser; long files first, so that no worker of xdist has a long one at the end."""
+    """Mark tests with a browser; long files first, so that no worker of xdist has a long one at the end."""
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")

@@ -1,4 +1,4 @@
-"""What only a GPU shows: a run from its training to its export on CUDA, resume after a kill, and the bench."""
+"""What only a GPU shows: a run on CUDA from training to export, its resume after a kill, and the bench."""
 
 import json
 import os
