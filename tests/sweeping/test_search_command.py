@@ -198,7 +198,7 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
     settings = ("sweep.workers=2", "sweep.budget.trials=3", RANDOM, NO_PRUNER, "sweep.stale_seconds=20")
 
     def give(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return run(folder, *settings, *arguments, epochs=150)
+        return run(folder, *settings, *arguments, epochs=400)
 
     detached = give("detach=true")
     assert detached.returncode == 0, detached.stderr
@@ -213,7 +213,7 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
 
     for sign in (signal.SIGINT, signal.SIGHUP):
         with subprocess.Popen(
-            command(*settings, epochs=150),
+            command(*settings, epochs=400),
             cwd=folder,
             stderr=subprocess.PIPE,
             text=True,

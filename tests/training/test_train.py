@@ -62,7 +62,6 @@ from mammo.fast_imports import quick_imports
 with quick_imports():
     import mammo.evaluation.training_run
 from mammo.training.callbacks import FiniteLoss
-from helpers.commands import REPOSITORY
 
 def stop(*_):
     late = ["scipy.signal", "matplotlib", "jinja2", "sklearn", "optuna", "onnx", "submitit"]

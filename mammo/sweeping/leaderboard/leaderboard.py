@@ -5,7 +5,6 @@ from pathlib import Path
 
 from mammo.atomic_files import write_atomically
 from mammo.errors import ConfigError
-from mammo.sweeping.leaderboard.leaderboard_page import render_leaderboard
 from mammo.sweeping.leaderboard.trial_table import leaderboard_csv, rank_trials
 from mammo.sweeping.search.trials import Trial
 
@@ -33,6 +32,9 @@ def write_leaderboard(
     Raises:
         ConfigError: the folder cannot be written.
     """
+    # Jinja is slow to import, and the command imports this module before it can report a mistake
+    from mammo.sweeping.leaderboard.leaderboard_page import render_leaderboard
+
     ranked = rank_trials(trials)
     page = render_leaderboard(folder, ranked, name=name, objective=objective, logarithmic=logarithmic)
     try:

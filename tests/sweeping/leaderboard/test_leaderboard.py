@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from helpers.commands import REPOSITORY
 from helpers.pages import Browser, Outline
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -262,7 +263,7 @@ def test_importances_need_no_scikit_learn(tmp_path: Path) -> None:
         "write(Path(sys.argv[1]), a_search(Path(sys.argv[1]), trials=60))"
     )
     here = Path(__file__).parent
-    paths = f"import sys; sys.path.insert(0, {str(here.parent)!r})\n"
+    paths = f"import sys; sys.path.insert(0, {str(REPOSITORY / 'tests')!r})\n"
     subprocess.run([sys.executable, "-c", paths + script, str(tmp_path), str(here)], check=True)
     assert "Too few trials" not in words(tmp_path / "leaderboard.html")
 

@@ -68,7 +68,7 @@ def test_the_same_seed_and_trials_before_draw_the_same(name: str, node: dict[str
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_another_process_draws_the_same(hash_seed: str) -> None:
-    code = "import json, test_sampling as t; print(json.dumps(t.search('tpe', t.SPACE, trials=12)))"
+    code = "import json, test_optuna_samplers as t; print(json.dumps(t.search('tpe', t.SPACE, trials=12)))"
     environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.path.dirname(__file__)}
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert json.loads(told.stdout) == search("tpe", SPACE, trials=12), told.stderr
