@@ -1,8 +1,4 @@
-"""From the case files of CBIS-DDSM to one tidy table of images and one of lesions.
-
-CBIS-DDSM: Lee et al., A curated mammography data set for use in computer-aided detection and diagnosis
-research, Scientific Data 4:170177 (2017).
-"""
+"""The tables of images and lesions that every data source is read into, and their validation."""
 
 import os
 from collections.abc import Mapping
@@ -43,12 +39,12 @@ LESION_COLUMNS = {
     "x_max": "Float64",
     "y_max": "Float64",
 }
-# Words of the files, in upper case, and what they mean in the tables.
+# Values of the source files, in upper case, and their values in the tables.
 PATHOLOGIES = {"BENIGN": "BENIGN", "BENIGN_WITHOUT_CALLBACK": "BENIGN", "MALIGNANT": "MALIGNANT"}
 LATERALITIES = {"LEFT": "LEFT", "RIGHT": "RIGHT", "L": "LEFT", "R": "RIGHT"}
 VIEWS = {"CC": "CC", "MLO": "MLO"}
 ABNORMALITY_TYPES = {"MASS": "mass", "CALCIFICATION": "calcification", "CALC": "calcification"}
-# What may stand in the tables.
+# Valid values of the tables.
 _WORDS = {
     "laterality": ["LEFT", "RIGHT"],
     "view": ["CC", "MLO"],
@@ -56,19 +52,17 @@ _WORDS = {
     "abnormality_type": ["mass", "calcification", "both"],
     "official_split": ["train", "test"],
 }
-_ABNORMALITY_OF = {"mass": "mass", "calc": "calcification"}
-_FILE_COLUMNS = {"image": "image_file_path", "crop": "cropped_image_file_path", "mask": "roi_mask_file_path"}
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """What is known of a set of mammograms, before any pixel is read.
+    """Tables of the images and lesions of a data set, before any pixel is read.
 
     Attributes:
         images: One row per image, as in `IMAGE_COLUMNS`; `path` is NA where the file is missing.
         lesions: One row per lesion, as in `LESION_COLUMNS`; boxes in pixels of the image file, x rightwards,
-            y down, maxima exclusive; `mask_paths` holds the files among which the mask is, separated by
-            `os.pathsep`.
+            y downwards, maxima exclusive; `mask_paths` holds the files of which one may be the mask,
+            separated by `os.pathsep`.
     """
 
     images: pd.DataFrame
@@ -76,37 +70,40 @@ class Catalog:
 
 
 def validate(catalog: Catalog) -> Catalog:
-    """Give both tables their columns, types and order; every reader ends with it.
+    """Check both tables and set their columns, types and order; every reader calls it last.
 
     Raises:
-        DataError: An id is missing or stands twice, a word is none of its column's, or a lesion has no image.
+        DataError: An id is missing or repeated, a value is not valid in its column, or the image of a lesion
+            is not in the table.
     """
     images = _typed(catalog.images, IMAGE_COLUMNS, required=["image_id", "patient_id", "pathology"])
     lesions = _typed(catalog.lesions, LESION_COLUMNS, required=["lesion_id", "image_id"])
     strays = lesions["image_id"][~lesions["image_id"].isin(images["image_id"])]
     if len(strays):
-        raise DataError(f"a lesion belongs to '{strays.iloc[0]}', which is no image of the table; delete it")
+        raise DataError(
+            f"a lesion belongs to image '{strays.iloc[0]}', which is not in the images table; delete it"
+        )
     return Catalog(images=images, lesions=lesions)
 
 
 def _typed(table: pd.DataFrame, columns: Mapping[str, str], *, required: list[str]) -> pd.DataFrame:
-    """The table in its form, sorted by the first of the required columns, which must be unique."""
+    """The table with its columns and types, sorted by the first required column, which must be unique."""
     table = table.reindex(columns=list(columns)).astype(dict(columns))
     for name in required:
         if table[name].isna().any():
             raise DataError(f"a row has no {name}; fill it in")
     key = table[required[0]]
     if key.duplicated().any():
-        raise DataError(f"{required[0]} '{key[key.duplicated()].iloc[0]}' stands twice; make it unique")
+        raise DataError(f"{required[0]} '{key[key.duplicated()].iloc[0]}' occurs twice; make it unique")
     for name in _WORDS.keys() & table.columns:
         strays = table[name][table[name].notna() & ~table[name].isin(_WORDS[name])]
         if len(strays):
-            raise DataError(f"{name} '{strays.iloc[0]}' is none of {', '.join(_WORDS[name])}; correct it")
+            raise DataError(f"{name} '{strays.iloc[0]}' is not one of {', '.join(_WORDS[name])}; correct it")
     return table.sort_values(required[0], ignore_index=True)
 
 
 def check_root(root: Path) -> None:
-    """Raise DataError unless the folder is there and its name fits into `mask_paths`."""
+    """Raise DataError unless the folder exists and its path lacks the separator of `mask_paths`."""
     if not root.is_dir():
         raise DataError(f"data.root={root}: no such folder; name the folder of the images")
     if os.pathsep in str(root.absolute()):

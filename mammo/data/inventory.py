@@ -1,4 +1,4 @@
-"""What is in a catalog: images, lesions and files, what is missing, what leaks and what stands twice."""
+"""Counts of a catalog: images, lesions, files, missing values, leaked patients and duplicate files."""
 
 import contextlib
 import hashlib
@@ -21,19 +21,19 @@ _CHUNK_BYTES = 1 << 16
 def inventory(
     catalog: Catalog, *, masks: bool = True, duplicates: bool = True, workers: int | None = None
 ) -> dict[str, Any]:
-    """Count everything, each count under a name of its own.
+    """Count the contents of a catalog.
 
     Args:
         catalog: Images and lesions.
-        masks: Read the ROI masks to see which are usable; else their counts are left out.
-        duplicates: Compare the image files byte for byte; else these counts are left out.
-        workers: Threads that read files, one for each core by default.
+        masks: Whether to read the ROI masks and count the usable ones.
+        duplicates: Whether to compare the image files byte for byte and count the duplicates.
+        workers: Number of threads that read masks; one per core by default.
 
     Returns:
-        Numbers, and under `leak_patient_ids` and `duplicate_groups` lists of what stands twice. Names start
-        with what is counted: an official split, an abnormality type or both (`train_mass_images`, without
-        the images that have calcifications too: these are `train_both_images`). `leak_...` stands in both
-        official splits, `clean_test_...` is the test set without the patients of the leak.
+        Counts by name, and the lists `leak_patient_ids` and `duplicate_groups`. A name starts with the
+        official split, the abnormality type or both (`train_mass_images`, without the images that have
+        calcifications too: these are `train_both_images`). `leak_...` counts what is in both official
+        splits, `clean_test_...` the test set without the leaked patients.
     """
     images, lesions = catalog.images, catalog.lesions
     counts = _contents(images, lesions) | _files(images)
@@ -52,15 +52,15 @@ def _contents(images: pd.DataFrame, lesions: pd.DataFrame) -> dict[str, Any]:
     counts: dict[str, Any] = {}
     for split in ("", *sorted(images["official_split"].dropna().unique(), reverse=True)):
         for kind in ("", *sorted(images["abnormality_type"].dropna().unique(), reverse=True)):
-            here = _select(images, split, kind)
+            selected = _select(images, split, kind)
             name = "".join(f"{part}_" for part in (split, kind) if part)
-            counts[f"{name}images"] = len(here)
-            counts[f"{name}malignant_images"] = _malignant(here)
-            counts[f"{name}patients"] = here["patient_id"].nunique()
+            counts[f"{name}images"] = len(selected)
+            counts[f"{name}malignant_images"] = _malignant(selected)
+            counts[f"{name}patients"] = selected["patient_id"].nunique()
             if kind != "both":  # a lesion is of one type
-                there = _select(lesions, split, kind)
-                counts[f"{name}lesions"] = len(there)
-                counts[f"{name}malignant_lesions"] = _malignant(there)
+                selected = _select(lesions, split, kind)
+                counts[f"{name}lesions"] = len(selected)
+                counts[f"{name}malignant_lesions"] = _malignant(selected)
     labels = lesions.groupby("image_id")["pathology"].nunique()
     counts["images_with_benign_and_malignant_lesions"] = int((labels > 1).sum())
     counts["images_with_several_lesions"] = int((lesions["image_id"].value_counts() > 1).sum())
@@ -88,7 +88,7 @@ def _files(images: pd.DataFrame) -> dict[str, Any]:
 
 
 def _leak(images: pd.DataFrame) -> dict[str, Any]:
-    """Patients and views that stand in both official splits, and the test set without these patients."""
+    """Patients and views in both official splits, and the test set without these patients."""
     train, test = _select(images, "train", ""), _select(images, "test", "")
     leaked = test[test["patient_id"].isin(train["patient_id"])]
     clean = test.drop(leaked.index)
@@ -106,7 +106,7 @@ def _leak(images: pd.DataFrame) -> dict[str, Any]:
 
 
 def _masks(images: pd.DataFrame, lesions: pd.DataFrame, workers: int) -> dict[str, Any]:
-    """Lesions by what became of their ROI mask; `no_image` where the image is missing or unreadable."""
+    """Lesions by the status of their ROI mask; `no_image` if the image is missing or unreadable."""
     from mammo.data.images.masks import MaskStatus
 
     path_of = images.set_index("image_id")["path"]
@@ -118,9 +118,9 @@ def _masks(images: pd.DataFrame, lesions: pd.DataFrame, workers: int) -> dict[st
         statuses = tqdm(
             pool.map(_mask_status, tasks), total=len(tasks), desc="masks", unit="lesion", disable=None
         )
-        found = Counter(statuses)
-    counts = {f"lesion_masks_{status}": found[status] for status in (*get_args(MaskStatus), "no_image")}
-    usable = found["as_is"] + found["rescaled"]
+        count_of = Counter(statuses)
+    counts = {f"lesion_masks_{status}": count_of[status] for status in (*get_args(MaskStatus), "no_image")}
+    usable = count_of["as_is"] + count_of["rescaled"]
     return {"lesions_with_usable_mask": usable, "lesions_without_usable_mask": len(lesions) - usable} | counts
 
 
@@ -140,7 +140,7 @@ def _mask_status(task: tuple[Any, Any]) -> str:
 
 
 def _shape(path: Path) -> tuple[int, int]:
-    """Rows and columns of an image, without decoding it where a DICOM header tells them."""
+    """Rows and columns of an image, without decoding it if a DICOM header contains them."""
     import pydicom
 
     from mammo.data.images.dicom import read_stored
@@ -148,13 +148,13 @@ def _shape(path: Path) -> tuple[int, int]:
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
         return int(header.Rows), int(header.Columns)
-    except Exception:  # no DICOM, or a damaged one: the reader knows
+    except Exception:  # not DICOM, or damaged: the reader decides
         rows, columns = read_stored(path).shape
         return rows, columns
 
 
 def _duplicates(paths: list[str]) -> dict[str, Any]:
-    """Files of equal content; each comparison narrows down which files the next, dearer one reads."""
+    """Files of equal content; cheap comparisons first, so that few files are read as a whole."""
     groups: list[list[str]] = [paths]
     for key in (os.path.getsize, _middle_hash, _whole_hash):
         groups = [part for group in groups for part in _grouped(group, key) if len(part) > 1]
@@ -167,13 +167,13 @@ def _duplicates(paths: list[str]) -> dict[str, Any]:
 def _grouped(paths: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
     groups: defaultdict[Hashable, list[str]] = defaultdict(list)
     for path in paths:
-        with contextlib.suppress(OSError):  # what cannot be read is like nothing else
+        with contextlib.suppress(OSError):  # an unreadable file has no duplicate
             groups[key(path)].append(path)
     return list(groups.values())
 
 
 def _middle_hash(path: str) -> bytes:
-    """Digest of a stretch in the middle, where a mammogram has breast; films of one size share much else."""
+    """Digest of 64 kB in the middle of the file, where the breast is; other parts are often alike."""
     with open(path, "rb") as file:
         file.seek(os.path.getsize(path) // 2)
         return hashlib.sha256(file.read(_CHUNK_BYTES)).digest()

@@ -1,4 +1,4 @@
-"""Train, validation and test sets, always by patient: no patient ever stands on two sides."""
+"""Training, validation and test sets by patient: all images of a patient are in the same set."""
 
 import logging
 import os
@@ -25,15 +25,15 @@ _SIDE_OF = {
     "TEST": "test",
 }
 _NAME_COLUMNS = ("image_id", "image_path", "image_file_path")
-# A case file's path of a full image.
+# Path of a full image in a case file.
 _CASE = re.compile(r"(?:Mass|Calc)-(Training|Test)_(P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO))")
-# A file of names may name some images that could not be prepared; more are a mistake.
+# A split file may name a few images that could not be prepared; a larger share is an error.
 _UNKNOWN_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
 class Split:
-    """Sorted image ids of the three sides."""
+    """Sorted image ids of the three sets."""
 
     train: list[str]
     val: list[str]
@@ -53,32 +53,34 @@ def make_split(
 ) -> Split:
     """Split images by patient, stratified by malignancy and, where known, by abnormality type.
 
-    In CBIS-DDSM some patients stand in both official splits once calcifications and masses are merged, and
-    one side must lose them: `official` keeps the whole test set and takes them out of training and
-    validation, `clean` keeps the whole training set and takes them out of the test set.
+    In CBIS-DDSM some patients are in both official splits once calcifications and masses are merged, and are
+    removed from one of them: `official` keeps the whole test set and removes them from training and
+    validation, `clean` keeps the whole training set and removes them from the test set.
 
     Args:
-        images: Images table; the order of its rows changes nothing.
+        images: Images table; the order of its rows has no effect.
         split: `official` or `clean`: the release's test set, and `val_fraction` of the other patients for
             validation; `random`: 70 / 20 / 10 % of the patients; `kfold`: one of `folds` parts for
             validation, the others for training, and the test set of `official` where there is one; `file`:
-            what `split_file` says.
-        seed: Of the choice of patients.
-        fold: Which part, 0 to folds - 1.
-        folds: Number of parts, 2 to the number of patients.
-        val_fraction: Share of the patients, between 0 and 1.
-        sample: Numbers of images of train, val and test, drawn with the side's share of malignant images,
-            patient by patient.
+            the sets of `split_file`.
+        seed: Seed of the random choice of patients.
+        fold: Index of the validation part of `kfold`, 0 to folds - 1.
+        folds: Number of parts of `kfold`, 2 to the number of patients.
+        val_fraction: Share of the development patients used for validation, between 0 and 1.
+        sample: Numbers of images of train, val and test, drawn patient by patient with the share of
+            malignant images of the whole set; None keeps all images.
         split_file: A CSV file with a column `split` (train, val, test), or a folder with `train`, `val` and
-            `test` as `.csv` or, one name a line, as `.txt`. A name is an image id or a path, in a CSV under
-            `image_id`, `image_path` or `image file path`; other columns are not read.
+            `test` as `.csv` or, one name a line, as `.txt`. A name is an image id or a path, in a CSV file in
+            the column `image_id`, `image_path` or `image file path`; other columns are not read.
 
     Raises:
-        ConfigError: A value is out of range, or more images are asked for than there are.
-        DataError: The images cannot be split so, or a file puts a patient on two sides.
+        ConfigError: A value is out of range, or `sample` exceeds the number of images of a set.
+        DataError: The images cannot be split in this way, or a file puts a patient in two sets.
     """
     if images.empty:
-        raise DataError("there is no image to split; look into the store's rejected.csv for the reasons")
+        raise DataError(
+            "there is no image to split; see rejected.csv in the folder of the store for the reasons"
+        )
     images = images.reset_index(drop=True).sort_values("image_id", ignore_index=True)
     rng = np.random.default_rng(seed)
     if split == "official" or split == "clean":
@@ -97,7 +99,7 @@ def make_split(
 
 def _official(images: pd.DataFrame, rng: np.random.Generator, *, clean: bool, val_fraction: float) -> Split:
     if not 0 < val_fraction < 1:
-        raise ConfigError(f"data.val_fraction={val_fraction}: must lie between 0 and 1")
+        raise ConfigError(f"data.val_fraction={val_fraction}: must be between 0 and 1")
     unknown = images["image_id"][images["official_split"].isna()]
     if len(unknown):
         raise DataError(f"image '{unknown.iloc[0]}' has no official split; choose data.split=random or kfold")
@@ -119,15 +121,15 @@ def _kfold(images: pd.DataFrame, rng: np.random.Generator, *, fold: int, folds: 
     development, test = _without_leak(images, clean=False)
     order = _stratified_order(development, rng)
     if not 2 <= folds <= len(order):
-        raise ConfigError(f"data.folds={folds}: must lie between 2 and the number of patients, {len(order)}")
+        raise ConfigError(f"data.folds={folds}: must be between 2 and the number of patients, {len(order)}")
     if not 0 <= fold < folds:
-        raise ConfigError(f"data.fold={fold}: must lie between 0 and data.folds - 1 = {folds - 1}")
+        raise ConfigError(f"data.fold={fold}: must be between 0 and data.folds - 1 = {folds - 1}")
     bounds = [round(len(order) * k / folds) for k in (fold, fold + 1)]
     return _split(development, val=order[bounds[0] : bounds[1]], test=test["image_id"])
 
 
 def _without_leak(images: pd.DataFrame, *, clean: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Images for development and the official test images; patients in both lose those on one side."""
+    """Development images and official test images; patients in both are removed from one of them."""
     is_test = (images["official_split"] == "test").fillna(value=False)
     development, test = images[~is_test], images[is_test]
     if clean:
@@ -138,7 +140,7 @@ def _without_leak(images: pd.DataFrame, *, clean: bool) -> tuple[pd.DataFrame, p
 
 
 def _stratified_order(images: pd.DataFrame, rng: np.random.Generator) -> list[str]:
-    """Patients in a random order, any stretch of which holds each kind in proportion, give or take one."""
+    """Patients in random order; any part of it contains each kind in proportion, within one patient."""
     rows = images.assign(
         malignant=images["pathology"] == "MALIGNANT", abnormality_type=images["abnormality_type"].fillna("")
     )
@@ -147,13 +149,13 @@ def _stratified_order(images: pd.DataFrame, rng: np.random.Generator) -> list[st
     positions: list[tuple[float, str]] = []
     for _, kind in types.groupby([by_patient["malignant"].any(), types], sort=True):
         members = rng.permutation(np.asarray(kind.index, dtype=object))
-        offset = rng.random()  # so that the only patient of a rare kind may come anywhere
+        offset = rng.random()  # so that a single patient of a rare kind can take any position
         positions += [((k + offset) / len(members), str(patient)) for k, patient in enumerate(members)]
     return [patient for _, patient in sorted(positions)]
 
 
 def _count(fraction: float, *, of: int, split: str) -> int:
-    """The nearest number of patients that leaves at least one on either side."""
+    """The share of the patients as a number, with at least one patient on either side."""
     if of < 2:
         raise DataError(
             f"data.split={split}: too few patients for a training and a validation set; add images"
@@ -174,7 +176,7 @@ def _refuse_shared_patients(images: pd.DataFrame, sides: Split, split: str) -> N
     if shared:
         names = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
         raise DataError(
-            f"data.split={split}: {len(shared)} patients stand on two sides ({names}); keep each on one"
+            f"data.split={split}: {len(shared)} patients are in two sets ({names}); keep each in one"
         )
 
 
@@ -184,14 +186,14 @@ def _sampled(images: pd.DataFrame, sides: Split, sample: Sequence[int], seed: in
     drawn: dict[str, list[str]] = {}
     for number, (side, ids) in zip(sample, asdict(sides).items(), strict=True):
         if number > len(ids):
-            raise ConfigError(f"data.sample={list(sample)}: {side} has only {len(ids)} images; ask for fewer")
+            raise ConfigError(f"data.sample={list(sample)}: {side} has only {len(ids)} images; request fewer")
         rng = np.random.default_rng([seed, len(drawn)])
         drawn[side] = _draw(images[images["image_id"].isin(ids)], number, rng) if number else []
     return Split(**drawn)
 
 
 def _draw(images: pd.DataFrame, number: int, rng: np.random.Generator) -> list[str]:
-    """So many image ids, patient by patient, until the quota of the image's class is full."""
+    """Draw `number` image ids, patient by patient, until the quota of each class is full."""
     rank = {patient: k for k, patient in enumerate(_stratified_order(images, rng))}
     images = images.sort_values("patient_id", key=lambda column: column.map(rank), kind="stable")
     malignant = round(number * float((images["pathology"] == "MALIGNANT").mean()))
@@ -204,7 +206,7 @@ def _from_file(images: pd.DataFrame, split_file: Path | None) -> Split:
         raise ConfigError("data.split=file: name the file by data.split_file=PATH")
     names = _read_folder(split_file) if split_file.is_dir() else _read_file(split_file)
     find = _ImageFinder(images)
-    found: dict[str, set[str]] = {side: set() for side in names}
+    image_ids: dict[str, set[str]] = {side: set() for side in names}
     unknown = []
     for side, listed in names.items():
         for name in listed:
@@ -212,19 +214,19 @@ def _from_file(images: pd.DataFrame, split_file: Path | None) -> Split:
             if image is None:
                 unknown.append(name)
             else:
-                found[side].add(image)
+                image_ids[side].add(image)
     total = sum(map(len, names.values()))
     if unknown:
         problem = (
-            f"{split_file}: {len(unknown)} of its {total} images are not there, '{unknown[0]}' the first"
+            f"{split_file}: {len(unknown)} of its {total} images are unknown, the first is '{unknown[0]}'"
         )
         if len(unknown) > _UNKNOWN_TOLERANCE * total:
             raise DataError(f"{problem}; correct their names, or delete them from the file")
-        log.warning("%s; the split goes without them", problem)
+        log.warning("%s; the split does not contain them", problem)
     for side in ("train", "val"):
-        if not found[side]:
+        if not image_ids[side]:
             raise DataError(f"{split_file}: names no image for {side}; add some")
-    return Split(**{side: sorted(ids) for side, ids in found.items()})
+    return Split(**{side: sorted(ids) for side, ids in image_ids.items()})
 
 
 def _read_file(path: Path) -> dict[str, list[str]]:
@@ -244,7 +246,9 @@ def _read_folder(folder: Path) -> dict[str, list[str]]:
         elif text.is_file():
             names[side] = [line.strip() for line in text.read_text().splitlines() if line.strip()]
         elif side != "test":
-            raise DataError(f"data.split_file={folder}: holds neither {table.name} nor {text.name}; add one")
+            raise DataError(
+                f"data.split_file={folder}: contains neither {table.name} nor {text.name}; add one"
+            )
     return names
 
 
@@ -264,7 +268,7 @@ class _ImageFinder:
             parts = path.split(os.sep)
             for start in range(len(parts)):
                 end = "/".join(parts[start:])
-                # an end that several paths share tells nothing
+                # an end that several paths share is ambiguous
                 self.by_end[end] = image_id if self.by_end.get(end, image_id) == image_id else None
 
     def __call__(self, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What is told apart: the classes of a task and each image's label."""
+"""Classification tasks: the classes of a task and the label of each image."""
 
 from collections.abc import Sequence
 
@@ -30,20 +30,20 @@ def malignant_classes(classes: Sequence[str]) -> list[int]:
 
 
 def labels(images: pd.DataFrame, lesions: pd.DataFrame, *, task: str) -> NDArray[np.int64]:
-    """N indices into `CLASSES[task]`, one for each row of the images table.
+    """Indices into `CLASSES[task]`, one for each of the N rows of the images table.
 
-    For `lesion_type_pathology` an image with both types is of the type of the lesions that decide its
-    pathology, those whose pathology is the image's; where these are of both types again, or not in the
-    table, it is a mass. That concerns 42 of the 3061 images of CBIS-DDSM: the deciding lesions of 7 are
+    For `lesion_type_pathology` an image with both types has the type of its deciding lesions: those with
+    the same pathology as the image. If these have both types too, or are not in the table, the image is a
+    mass. This concerns 42 of the 3061 images of CBIS-DDSM: the deciding lesions of 7 are
     calcifications, of 2 masses, of 33 both.
 
     Args:
         images: the images table.
-        lesions: the lesions table; may hold other images' lesions too.
+        lesions: the lesions table; may contain lesions of other images too.
         task: a key of `CLASSES`.
 
     Raises:
-        DataError: `lesion_type_pathology`, and an image has no abnormality type.
+        DataError: The task is `lesion_type_pathology` and an image has no abnormality type.
     """
     names = images["pathology"]
     if task == "lesion_type_pathology":
@@ -53,7 +53,7 @@ def labels(images: pd.DataFrame, lesions: pd.DataFrame, *, task: str) -> NDArray
 
 
 def _types(images: pd.DataFrame, lesions: pd.DataFrame) -> "pd.Series[str]":
-    """N, mass or calcification."""
+    """The type of each of N images, mass or calcification."""
     types = images["abnormality_type"]
     unknown = images.loc[types.isna(), "image_id"]
     if len(unknown):

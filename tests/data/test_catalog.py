@@ -131,12 +131,12 @@ def test_missing_folders_files_and_columns_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "column", "value", "message"),
     [
-        ("images", "image_id", "P_00001_LEFT_MLO", "image_id 'P_00001_LEFT_MLO' stands twice"),
+        ("images", "image_id", "P_00001_LEFT_MLO", "image_id 'P_00001_LEFT_MLO' occurs twice"),
         ("images", "patient_id", pd.NA, "no patient_id"),
-        ("images", "pathology", "benign", "pathology 'benign' is none of BENIGN, MALIGNANT"),
-        ("images", "official_split", "val", "official_split 'val' is none of train, test"),
-        ("lesions", "image_id", "nobody", "'nobody', which is no image"),
-        ("lesions", "lesion_id", "P_00001_LEFT_CC_mass_2", "stands twice"),
+        ("images", "pathology", "benign", "pathology 'benign' is not one of BENIGN, MALIGNANT"),
+        ("images", "official_split", "val", "official_split 'val' is not one of train, test"),
+        ("lesions", "image_id", "nobody", "'nobody', which is not in the images table"),
+        ("lesions", "lesion_id", "P_00001_LEFT_CC_mass_2", "occurs twice"),
     ],
 )
 def test_validate_refuses(small: Catalog, table: str, column: str, value: object, message: str) -> None:

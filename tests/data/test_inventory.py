@@ -1,4 +1,4 @@
-"""The inventory counts what is there, what leaks and what stands twice."""
+"""The inventory counts images, lesions and files, leaked patients and duplicate files."""
 
 from pathlib import Path
 

@@ -179,8 +179,8 @@ IMAGES = _images(20, leaks=2)
     [
         ({"split": "offical"}, "data.split=offical: no such split; choose from official, clean"),
         ({"split": "kfold", "folds": 1}, "data.folds=1"),
-        ({"split": "kfold", "folds": 21}, "data.folds=21: must lie between 2 and the number of patients"),
-        ({"split": "kfold", "fold": 5}, "data.fold=5: must lie between 0 and data.folds - 1 = 4"),
+        ({"split": "kfold", "folds": 21}, "data.folds=21: must be between 2 and the number of patients"),
+        ({"split": "kfold", "fold": 5}, "data.fold=5: must be between 0 and data.folds - 1 = 4"),
         ({"split": "kfold", "fold": -1}, "data.fold=-1"),
         ({"split": "official", "val_fraction": 0.0}, "data.val_fraction=0.0"),
         ({"split": "official", "val_fraction": 1.0}, "data.val_fraction=1.0"),
@@ -263,7 +263,7 @@ def test_a_folder_of_lists(tmp_path: Path, made: Split) -> None:
     (tmp_path / "test.txt").unlink()
     assert make_split(APART, split="file", seed=0, split_file=tmp_path).test == []
     (tmp_path / "val.txt").unlink()
-    with pytest.raises(DataError, match=r"holds neither val.csv nor val.txt"):
+    with pytest.raises(DataError, match=r"contains neither val.csv nor val.txt"):
         make_split(APART, split="file", seed=0, split_file=tmp_path)
 
 
@@ -304,7 +304,7 @@ def test_a_file_that_is_wrong_is_refused(
     rows = _rows(made)
     patients = APART.set_index("image_id").loc[made.test, "patient_id"].unique()[:2]
     leaking = APART.groupby("patient_id")["image_id"].first()[patients]
-    with pytest.raises(DataError, match=r"2 patients stand on two sides \(P\d+, P\d+\); keep each on one"):
+    with pytest.raises(DataError, match=r"2 patients are in two sets \(P\d+, P\d+\); keep each in one"):
         split(pd.concat([rows, pd.DataFrame({"image_id": leaking, "split": "train"})]))
     with pytest.raises(DataError, match=r"row 2: split 'learn' is none of TRAIN"):
         split(rows.replace({"train": "learn"}))
@@ -314,11 +314,11 @@ def test_a_file_that_is_wrong_is_refused(
         split(rows.rename(columns={"image_id": "name"}))
     with pytest.raises(DataError, match=r"names no image for val"):
         split(rows[rows["split"] != "val"])
-    with pytest.raises(DataError, match=r"\d+ of its \d+ images are not there, 'xI\d+_\d' the first"):
+    with pytest.raises(DataError, match=r"\d+ of its \d+ images are unknown, the first is 'xI\d+_\d'"):
         split(rows.assign(image_id="x" + rows["image_id"]))
     with pytest.raises(DataError, match=r"nothing.csv: no such file"):
         make_split(APART, split="file", seed=0, split_file=tmp_path / "nothing.csv")
-    with pytest.raises(DataError, match=r"are not there, '\d.png' the first"):  # the end of many paths
+    with pytest.raises(DataError, match=r"are unknown, the first is '\d.png'"):  # the end of many paths
         split(rows.assign(image_id=rows["image_id"].str[-1] + ".png"))
     one_unknown = pd.concat([rows, pd.DataFrame({"image_id": ["rejected"], "split": ["train"]})])
     assert split(one_unknown) == made
