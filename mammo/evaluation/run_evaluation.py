@@ -8,11 +8,11 @@ from omegaconf import DictConfig
 
 from mammo.evaluation.evaluation_files import calibration_of, write_evaluation
 from mammo.evaluation.explain.heatmaps import Method
-from mammo.evaluation.explain.localisation import localisation_table, localise
+from mammo.evaluation.explain.localisation_scores import localisation_table, localise
 from mammo.evaluation.heatmap_evaluation import evaluate_heatmaps, write_gallery
 from mammo.evaluation.predictions import Reduce
 from mammo.evaluation.report.evaluation_report import write_report
-from mammo.evaluation.report.plots import draw_curves
+from mammo.evaluation.report.training_curves import draw_curves
 from mammo.evaluation.scoring import Tta
 from mammo.evaluation.split_scoring import SplitName, open_split
 from mammo.evaluation.statistics.performance import measure_performance, performance_table

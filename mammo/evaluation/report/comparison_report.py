@@ -10,8 +10,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mammo.errors import ConfigError
+from mammo.evaluation.report.figure_style import BLUE, GREY, draw_figures
 from mammo.evaluation.report.html_page import TEMPLATES, estimate, number
-from mammo.evaluation.report.plots import BLUE, GREY, draw_figures
 from mammo.evaluation.report.report_content import inline_svg
 
 

@@ -13,19 +13,16 @@ from numpy.typing import NDArray
 from mammo.atomic_files import write_atomically
 from mammo.errors import DataError
 from mammo.evaluation.predictions import UNITS, Predictions, by_unit, read_predictions
+from mammo.evaluation.report.figure_style import draw_figures, readable, svg_text
 from mammo.evaluation.report.html_page import estimate
 from mammo.evaluation.report.plots import (
     confusion_figure,
-    draw_curves,
-    draw_figures,
     froc_figure,
     histogram_figure,
     precision_recall_figure,
-    readable,
     reliability_figure,
     roc_figure,
     subgroups_figure,
-    svg_text,
 )
 from mammo.evaluation.report.report_content import (
     data_pictures,
@@ -36,6 +33,7 @@ from mammo.evaluation.report.report_content import (
     render,
     settings,
 )
+from mammo.evaluation.report.training_curves import draw_curves
 from mammo.evaluation.statistics.calibration import Calibration
 from mammo.metrics import clustered_auc
 from mammo.runs import RunFolder

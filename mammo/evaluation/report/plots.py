@@ -1,67 +1,33 @@
 """Pictures of a run and of its evaluation, in one style that does without telling red from green."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mammo.evaluation.predictions import Units
+from mammo.evaluation.report.figure_style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SERIES,
+    SHADES,
+    legend_above,
+    new_axes,
+    new_figure,
+    readable,
+    style_axes,
+)
 from mammo.evaluation.report.html_page import estimate
 from mammo.evaluation.statistics.intervals import draw_patients
 from mammo.evaluation.statistics.weighted_metrics import ECE_BINS, Floats, Ranking, auc, average_precision
-from mammo.runs import RunFolder
 
-# Okabe and Ito (2008, Color universal design); each colour has its line style, marker or hatch beside it.
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-GREY = "#808080"
-_SERIES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"), (PURPLE, ":", "D"))
-# up to their sky blue, on which dark text is read
-_SHADES = LinearSegmentedColormap.from_list("shades", ["#f7fafc", "#56B4E9"])
-
-_CURVES = {"loss": "Loss", "auc": "AUC", "accuracy": "Accuracy"}
 _UNIT_INTERVAL_Z = 1.959964
 _GRID = np.linspace(0, 1, 201)
-
-
-def curve_figure(epochs: pd.DataFrame, *, name: str, title: str = "") -> Figure:
-    """A score of training and validation by epoch, the epoch of the best validation AUC marked.
-
-    Args:
-        epochs: the content of `metrics.csv`.
-        name: of the score, such as `loss`, `auc` or `accuracy`.
-        title: stands above.
-    """
-    figure, axes = _one(title)
-    sides = {"train": ("training", ORANGE, "--", "s"), "val": ("validation", BLUE, "-", "o")}
-    for side, (label, colour, line, marker) in sides.items():
-        if f"{side}/{name}" in epochs:
-            values = pd.to_numeric(epochs[f"{side}/{name}"], errors="coerce")
-            axes.plot(
-                epochs["epoch"],
-                values,
-                color=colour,
-                linestyle=line,
-                marker=marker,
-                markersize=3,
-                label=label,
-            )
-    if "val/auc" in epochs and epochs["val/auc"].notna().any():
-        best = int(epochs["epoch"].to_numpy()[epochs["val/auc"].argmax()])
-        axes.axvline(best, color=GREY, linestyle=":", label=f"best AUC, epoch {best}")
-    axes.set(xlabel="Epoch", ylabel=_CURVES.get(name, name))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend_above(axes)
-    return figure
 
 
 def roc_figure(
@@ -81,7 +47,7 @@ def roc_figure(
         seed: of the resamples.
         title: stands above.
     """
-    figure, axes = _one(title)
+    figure, axes = new_axes(title)
     true, false = _points(units)
     area = float(auc(true[None], false[None])[0])
     band = roc_band(units, resamples=resamples, seed=seed)
@@ -117,7 +83,7 @@ def roc_band(units: Units, *, resamples: int = 500, seed: int = 0) -> tuple[Floa
 
 def precision_recall_figure(units: Units, *, title: str = "") -> Figure:
     """Precision by sensitivity, with the precision of calling everything malignant."""
-    figure, axes = _one(title)
+    figure, axes = new_axes(title)
     true, false = _points(units)
     area = float(average_precision(true[None], false[None])[0])
     called = true[1:] + false[1:]
@@ -149,14 +115,14 @@ def reliability_figure(
         calibrated: their scores after calibration.
         title: stands above.
     """
-    figure = _figure(title, height=4.6)
+    figure = new_figure(title, height=4.6)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="share equals score")
     sides = {"score" if calibrated is None else "score as it is": units.score}
     if calibrated is not None:
         sides["after calibration"] = calibrated
     edges = np.linspace(0, 1, ECE_BINS + 1)
-    for (name, scores), (colour, line, marker) in zip(sides.items(), _SERIES, strict=False):
+    for (name, scores), (colour, line, marker) in zip(sides.items(), SERIES, strict=False):
         mean, share, low, high = _bins(scores, units, edges)
         error = np.clip([share - low, high - share], 0, None)
         axes.errorbar(
@@ -165,16 +131,16 @@ def reliability_figure(
         )  # fmt: skip
         counts.hist(scores, bins=list(edges), color=colour, histtype="step", linestyle=line)
     axes.set(ylabel="Share malignant", ylim=(-0.03, 1.03), xlim=(0, 1))
-    _legend_above(axes)
+    legend_above(axes)
     counts.set(xlabel="Score of malignancy", ylabel="Number")
-    _style(axes)
-    _style(counts)
+    style_axes(axes)
+    style_axes(counts)
     return figure
 
 
 def histogram_figure(units: Units, *, threshold: float | None = None, title: str = "") -> Figure:
     """The scores of the benign and of the malignant ones, and the threshold."""
-    figure, axes = _one(title)
+    figure, axes = new_axes(title)
     edges = [float(edge) for edge in np.linspace(0, 1, 26)]
     for label, (name, colour, hatch) in enumerate((("benign", BLUE, ""), ("malignant", ORANGE, "////"))):
         scores = units.score[units.label == label]
@@ -186,7 +152,7 @@ def histogram_figure(units: Units, *, threshold: float | None = None, title: str
     if threshold is not None:
         axes.axvline(threshold, color=GREY, linestyle="--", label=f"threshold {threshold:.3g}")
     axes.set(xlabel="Score of malignancy", ylabel="Number", xlim=(0, 1))
-    _legend_above(axes)
+    legend_above(axes)
     return figure
 
 
@@ -201,9 +167,9 @@ def confusion_figure(
         called: what decided, for the label of the columns.
         title: stands above.
     """
-    figure, axes = _one(title, height=3.9 if len(classes) == 2 else 4.6)
+    figure, axes = new_axes(title, height=3.9 if len(classes) == 2 else 4.6)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.pcolormesh(shares, cmap=_SHADES, vmin=0, vmax=1, edgecolor="white", linewidth=2)
+    axes.pcolormesh(shares, cmap=SHADES, vmin=0, vmax=1, edgecolor="white", linewidth=2)
     for row, column in np.ndindex(counts.shape):
         axes.text(
             column + 0.5,
@@ -235,7 +201,7 @@ def subgroups_figure(
         overall: AUC of all images.
         title: stands above.
     """
-    figure, axes = _one(title, height=1.3 + 0.19 * _rows_high(groups))
+    figure, axes = new_axes(title, height=1.3 + 0.19 * _rows_high(groups))
     place, column = -1.0, None
     places: list[float] = []
     heads: set[float] = set()
@@ -274,7 +240,7 @@ def subgroups_figure(
     axes.set(xlabel="AUC", ylim=(place + 0.7, -0.7))
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    _legend_above(axes)
+    legend_above(axes)
     return figure
 
 
@@ -289,8 +255,8 @@ def froc_figure(froc: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Fi
         froc: by method, and in it by the false marks an image as text (`"0.25"`), a share or its estimate.
         title: stands above.
     """
-    figure, axes = _one(title)
-    for (method, points), (colour, line, marker) in zip(froc.items(), _SERIES, strict=False):
+    figure, axes = new_axes(title)
+    for (method, points), (colour, line, marker) in zip(froc.items(), SERIES, strict=False):
         found = [
             (float(marks), *estimate(share))
             for marks, share in sorted(points.items(), key=lambda pair: float(pair[0]))
@@ -309,82 +275,8 @@ def froc_figure(froc: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Fi
         )  # fmt: skip
     axes.set(xlabel="False marks per image", ylabel="Lesions marked", ylim=(0, 1.02))
     axes.set_xlim(left=0)
-    _legend_above(axes)
+    legend_above(axes)
     return figure
-
-
-def draw_figures(figures: Mapping[str, Figure], *, folder: Path) -> dict[str, str]:
-    """Writes each figure as PNG and as SVG with its text as text, and gives the SVG's content by name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {}
-    for name, figure in figures.items():
-        _save_png(figure, folder / f"{name}.png", dpi=150)
-        drawn[name] = svg_text(figure)
-        (folder / f"{name}.svg").write_text(drawn[name])
-    return drawn
-
-
-def svg_text(figure: Figure) -> str:
-    """A figure as SVG on no background, the same for the same figure."""
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mammo"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
-
-
-def curve_figures(run: RunFolder) -> dict[str, Figure]:
-    """The figures of loss, AUC and accuracy by epoch, from `metrics.csv`."""
-    epochs = pd.read_csv(run.metrics)
-    return {name: curve_figure(epochs, name=name) for name in _CURVES if f"val/{name}" in epochs}
-
-
-def draw_curves(run: RunFolder) -> dict[str, Figure]:
-    """Writes `figures/{loss,auc,accuracy}.png`, and gives these figures: see `curve_figures`."""
-    run.figures.mkdir(exist_ok=True)
-    figures = curve_figures(run)
-    for name, figure in figures.items():
-        _save_png(figure, run.figures / f"{name}.png", dpi=120)
-    return figures
-
-
-def _save_png(figure: Figure, file: Path, *, dpi: int) -> None:
-    """Saves a figure; its layout, which takes as long as drawing it, then stays for the next format."""
-    figure.savefig(file, dpi=dpi)
-    figure.set_layout_engine(None)
-
-
-def readable(name: str, *, lines: bool = False) -> str:
-    """`MALIGNANT_MASS` as `malignant mass`, in two lines where asked; `MLO` and mixed case stay."""
-    if len(name) <= 3 or not (name.isupper() or name.islower()):
-        return name
-    return name.lower().replace("_", "\n" if lines else " ")
-
-
-def _figure(title: str, *, height: float) -> Figure:
-    figure = Figure(figsize=(4.6, height), layout="constrained")
-    if title:
-        figure.suptitle(title, fontsize=10, parse_math=False)
-    return figure
-
-
-def _one(title: str, *, height: float = 3.7) -> tuple[Figure, Axes]:
-    figure = _figure(title, height=height)
-    axes = figure.subplots()
-    _style(axes)
-    return figure, axes
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)
-    axes.grid(color=GREY, alpha=0.25, linewidth=0.8)
-
-
-def _legend_above(axes: Axes) -> None:
-    axes.legend(
-        frameon=False, fontsize=8.5, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=1.2,
-        handlelength=1.8,
-    )  # fmt: skip
 
 
 def _unit_square(axes: Axes, *, xlabel: str, ylabel: str) -> None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mammo.config.flattening import flatten
 from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.report.figure_style import readable
 from mammo.evaluation.report.html_page import TEMPLATES, render_page
-from mammo.evaluation.report.plots import readable
 
 # Bytes of all pictures, as they are before base64 makes four of three.
 _PICTURES_BYTES = 5_500_000

@@ -10,19 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mammo.evaluation.explain.localisation import (
-    FALSE_POSITIVES,
     Marks,
     best_iou,
     heat_inside,
     hits,
     lesion_regions,
-    localise,
     mark_baselines,
     mark_box,
     mark_heat,
     peak,
     predicted_boxes,
 )
+from mammo.evaluation.explain.localisation_scores import FALSE_POSITIVES, localise
 
 NOWHERE = np.full((2, 4), np.nan, np.float32)
 

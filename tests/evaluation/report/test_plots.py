@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from mammo.evaluation.predictions import Units, by_unit
-from mammo.evaluation.report import plots
+from mammo.evaluation.report import figure_style, plots, training_curves
+from mammo.evaluation.report.html_page import estimate
 from mammo.runs import RunFolder
 
 CLASSES = ("BENIGN_CALCIFICATION", "MALIGNANT_CALCIFICATION", "BENIGN_MASS", "MALIGNANT_MASS")
@@ -24,7 +25,7 @@ def units() -> Units:
 
 def texts(figure: Figure) -> str:
     """Everything written in a figure, as its SVG has it."""
-    return plots.svg_text(figure)
+    return figure_style.svg_text(figure)
 
 
 def test_roc_is_the_curve_of_scikit_learn(units: Units) -> None:
@@ -109,14 +110,14 @@ def test_curves_are_drawn_of_what_metrics_csv_holds(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     columns = {"epoch": [1, 2], "train/loss": [1, 0.5], "val/loss": [1, 0.7], "val/auc": [0.5, np.nan]}
     pd.DataFrame(columns).to_csv(run.metrics, index=False)
-    plots.draw_curves(run)
+    training_curves.draw_curves(run)
     assert {file.name for file in run.figures.iterdir()} == {"loss.png", "auc.png"}
-    assert "epoch 1" in texts(plots.curve_figures(run)["loss"])
+    assert "epoch 1" in texts(training_curves.curve_figures(run)["loss"])
 
 
 def test_the_same_figure_is_the_same_file(units: Units, tmp_path: Path) -> None:
     drawn = [
-        plots.draw_figures(
+        figure_style.draw_figures(
             {"histogram": plots.histogram_figure(units, threshold=0.4)}, folder=tmp_path / name
         )
         for name in "ab"
@@ -129,7 +130,7 @@ def test_the_same_figure_is_the_same_file(units: Units, tmp_path: Path) -> None:
 
 
 def test_series_differ_without_colour_too() -> None:
-    looks = plots._SERIES
+    looks = figure_style.SERIES
     assert len({line for _, line, _ in looks}) == len({marker for _, _, marker in looks}) == len(looks)
     for colour, _, _ in looks:
         linear = np.array(matplotlib.colors.to_rgb(colour)) ** 2.2
@@ -146,10 +147,10 @@ def test_series_differ_without_colour_too() -> None:
     ],
 )
 def test_names_are_made_readable(name: str, shown: str) -> None:
-    assert plots.readable(name) == shown
+    assert figure_style.readable(name) == shown
 
 
 def test_estimates_are_read_from_whatever_json_holds() -> None:
-    assert plots.estimate({"value": 1, "low": None, "high": float("nan")}) == (1.0, None, None)
-    assert plots.estimate(0.5) == (0.5, None, None)
-    assert plots.estimate(None) == plots.estimate("x") == plots.estimate([1]) == (None, None, None)
+    assert estimate({"value": 1, "low": None, "high": float("nan")}) == (1.0, None, None)
+    assert estimate(0.5) == (0.5, None, None)
+    assert estimate(None) == estimate("x") == estimate([1]) == (None, None, None)

@@ -1,0 +1,76 @@
+"""The common style of all figures, and how they are saved as PNG and SVG."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+# Okabe and Ito (2008, Color universal design); each colour has its line style, marker or hatch beside it.
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+GREY = "#808080"
+SERIES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"), (PURPLE, ":", "D"))
+# up to their sky blue, on which dark text is read
+SHADES = LinearSegmentedColormap.from_list("shades", ["#f7fafc", "#56B4E9"])
+
+
+def draw_figures(figures: Mapping[str, Figure], *, folder: Path) -> dict[str, str]:
+    """Writes each figure as PNG and as SVG with its text as text, and gives the SVG's content by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    for name, figure in figures.items():
+        save_png(figure, folder / f"{name}.png", dpi=150)
+        drawn[name] = svg_text(figure)
+        (folder / f"{name}.svg").write_text(drawn[name])
+    return drawn
+
+
+def svg_text(figure: Figure) -> str:
+    """A figure as SVG on no background, the same for the same figure."""
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mammo"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def save_png(figure: Figure, file: Path, *, dpi: int) -> None:
+    """Saves a figure; its layout, which takes as long as drawing it, then stays for the next format."""
+    figure.savefig(file, dpi=dpi)
+    figure.set_layout_engine(None)
+
+
+def readable(name: str, *, lines: bool = False) -> str:
+    """`MALIGNANT_MASS` as `malignant mass`, in two lines where asked; `MLO` and mixed case stay."""
+    if len(name) <= 3 or not (name.isupper() or name.islower()):
+        return name
+    return name.lower().replace("_", "\n" if lines else " ")
+
+
+def new_figure(title: str, *, height: float) -> Figure:
+    figure = Figure(figsize=(4.6, height), layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=10, parse_math=False)
+    return figure
+
+
+def new_axes(title: str, *, height: float = 3.7) -> tuple[Figure, Axes]:
+    figure = new_figure(title, height=height)
+    axes = figure.subplots()
+    style_axes(axes)
+    return figure, axes
+
+
+def style_axes(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(color=GREY, alpha=0.25, linewidth=0.8)
+
+
+def legend_above(axes: Axes) -> None:
+    axes.legend(
+        frameon=False, fontsize=8.5, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=1.2,
+        handlelength=1.8,
+    )  # fmt: skip

@@ -1,0 +1,56 @@
+"""Curves of loss, AUC and accuracy by epoch."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mammo.evaluation.report.figure_style import BLUE, GREY, ORANGE, legend_above, new_axes, save_png
+from mammo.runs import RunFolder
+
+_CURVES = {"loss": "Loss", "auc": "AUC", "accuracy": "Accuracy"}
+
+
+def curve_figure(epochs: pd.DataFrame, *, name: str, title: str = "") -> Figure:
+    """A score of training and validation by epoch, the epoch of the best validation AUC marked.
+
+    Args:
+        epochs: the content of `metrics.csv`.
+        name: of the score, such as `loss`, `auc` or `accuracy`.
+        title: stands above.
+    """
+    figure, axes = new_axes(title)
+    sides = {"train": ("training", ORANGE, "--", "s"), "val": ("validation", BLUE, "-", "o")}
+    for side, (label, colour, line, marker) in sides.items():
+        if f"{side}/{name}" in epochs:
+            values = pd.to_numeric(epochs[f"{side}/{name}"], errors="coerce")
+            axes.plot(
+                epochs["epoch"],
+                values,
+                color=colour,
+                linestyle=line,
+                marker=marker,
+                markersize=3,
+                label=label,
+            )
+    if "val/auc" in epochs and epochs["val/auc"].notna().any():
+        best = int(epochs["epoch"].to_numpy()[epochs["val/auc"].argmax()])
+        axes.axvline(best, color=GREY, linestyle=":", label=f"best AUC, epoch {best}")
+    axes.set(xlabel="Epoch", ylabel=_CURVES.get(name, name))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_above(axes)
+    return figure
+
+
+def curve_figures(run: RunFolder) -> dict[str, Figure]:
+    """The figures of loss, AUC and accuracy by epoch, from `metrics.csv`."""
+    epochs = pd.read_csv(run.metrics)
+    return {name: curve_figure(epochs, name=name) for name in _CURVES if f"val/{name}" in epochs}
+
+
+def draw_curves(run: RunFolder) -> dict[str, Figure]:
+    """Writes `figures/{loss,auc,accuracy}.png`, and gives these figures: see `curve_figures`."""
+    run.figures.mkdir(exist_ok=True)
+    figures = curve_figures(run)
+    for name, figure in figures.items():
+        save_png(figure, run.figures / f"{name}.png", dpi=120)
+    return figures
