@@ -1,4 +1,4 @@
-"""Networks by name: timm's, and the custom CNN."""
+"""Construction of a network by its name: timm's networks and the custom CNN."""
 
 import difflib
 import re
@@ -15,11 +15,11 @@ from mammo.errors import ConfigError
 from mammo.models.box_head import add_box_head
 from mammo.models.custom_cnn import CustomCNN
 from mammo.models.pooling import Pool, replace_pool
-from mammo.models.timm_weights import pretrained_source, unavailable
+from mammo.models.timm_weights import pretrained_source, unavailable_weights
 from mammo.models.weight_loading import load_weights
 
-# what a network may refuse of timm's common arguments: our key, and what to give instead
-_KEYS = {
+# common arguments of timm that a network may refuse: the config key and what to give instead
+_REFUSED_ARGUMENTS = {
     "drop_path_rate": ("model.drop_path", "model.drop_path=0"),
     "drop_rate": ("model.dropout", "another model.name"),
     "global_pool": ("model.pool", "another model.name"),
@@ -36,19 +36,20 @@ def build_model(
     box_head: bool = False,
     **options: Any,
 ) -> nn.Module:
-    """The network `name` for one-channel images: B 1 H W to B num_classes logits.
+    """Build a network for one-channel images, B 1 H W to B num_classes logits.
 
     Args:
-        name: `custom_cnn` or a name of timm.
-        num_classes: of the task.
-        image_size: H and W, which some networks are built for; None for those of its own weights.
-        weights: a file for `load_weights`; what of it was used is told on standard error.
-        box_head: gives it a second head, see `Classifier.with_boxes`; the logits stay as they are.
-        options: `pool`, `dropout`; for `custom_cnn` `activation`, `norm`; for timm's `channels`,
-            `pretrained`, `drop_path`.
+        name: `custom_cnn` or the name of a timm network.
+        num_classes: number of classes of the task.
+        image_size: H and W of the images, which some networks are built for; None for the size of timm's
+            pretrained weights.
+        weights: file for `load_weights`, whose summary is printed to standard error; None to load none.
+        box_head: whether to add the second head of `Classifier.with_boxes`; the logits do not change.
+        options: `pool` and `dropout`; `activation` and `norm` for `custom_cnn`; `channels`, `pretrained` and
+            `drop_path` for timm's networks.
 
     Raises:
-        ConfigError: no such network, one that cannot do what is asked, or weights that cannot be had.
+        ConfigError: unknown network, unsupported option, or unavailable weights.
     """
     if weights is not None and options.get("pretrained"):
         raise ConfigError(f"model.pretrained=true and model.weights={weights}: give one of the two")
@@ -57,7 +58,7 @@ def build_model(
     else:
         model = _timm_model(name=name, num_classes=num_classes, image_size=image_size, **options)
     if box_head:
-        size = image_size or _own_size(name)
+        size = image_size or _default_size(name)
         add_box_head(model, name=name, dry_run=lambda: _dry_run(model, size))
     if weights is not None:
         print(load_weights(model, Path(weights)).summary(), file=sys.stderr)
@@ -65,12 +66,12 @@ def build_model(
 
 
 def input_statistics(model: nn.Module) -> tuple[float, float]:
-    """Mean and deviation, in [0, 1], of the grey images that a timm network's own weights expect.
+    """Mean and standard deviation, in [0, 1], of grey images as a timm network's pretrained weights expect.
 
     A grey image is the same in each channel, so its statistics are the mean over the channels.
 
     Raises:
-        ConfigError: the network is not timm's.
+        ConfigError: the network is not one of timm's.
     """
     config: Any = getattr(model, "pretrained_cfg", None)
     if config is None:
@@ -95,7 +96,7 @@ def _timm_model(
 ) -> nn.Module:
     _check_name(name)
     config = timm.get_pretrained_cfg(name)
-    size = image_size or _own_size(name)
+    size = image_size or _default_size(name)
     keywords: dict[str, Any] = {
         "in_chans": channels,
         "num_classes": num_classes,
@@ -115,7 +116,7 @@ def _timm_model(
     return model
 
 
-def _own_size(name: str) -> tuple[int, int]:
+def _default_size(name: str) -> tuple[int, int]:
     config = timm.get_pretrained_cfg(name)
     return config.input_size[1:] if config else (224, 224)
 
@@ -124,11 +125,11 @@ def _check_name(name: str) -> None:
     known = timm.list_pretrained() if "." in name else timm.list_models()
     if timm.is_model(name) and ("." not in name or name in known):
         return
-    near = difflib.get_close_matches(name, [*known, "custom_cnn"], n=3)
-    meant = " or ".join(filter(None, [", ".join(near[:-1]), *near[-1:]]))
+    similar = difflib.get_close_matches(name, [*known, "custom_cnn"], n=3)
+    suggestion = " or ".join(filter(None, [", ".join(similar[:-1]), *similar[-1:]]))
     raise ConfigError(
         f"model.name={name}: timm has no such network; "
-        + (f"did you mean {meant}?" if near else "timm.list_models() lists them")
+        + (f"did you mean {suggestion}?" if similar else "timm.list_models() lists them")
     )
 
 
@@ -138,48 +139,48 @@ def _create(name: str, keywords: dict[str, Any], *, pretrained: bool) -> nn.Modu
         model: nn.Module = timm.create_model(name, pretrained=pretrained, **source, **keywords)
     except TypeError as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if unknown is None or unknown[1] not in _KEYS:
+        if unknown is None or unknown[1] not in _REFUSED_ARGUMENTS:
             raise
-        key, remedy = _KEYS[unknown[1]]
+        key, remedy = _REFUSED_ARGUMENTS[unknown[1]]
         value = keywords[unknown[1]]
         raise ConfigError(f"{key}={value}: {name} does not take it; give {remedy}") from error
     except AssertionError as error:
         pool, size = keywords["global_pool"], keywords.get("img_size")
-        at = f" at data.height={size[0]}, data.width={size[1]}" if size else ""
+        size_keys = f" at data.height={size[0]}, data.width={size[1]}" if size else ""
         raise ConfigError(
-            f"model.name={name}: cannot be built with model.pool={pool}{at} ({_first_line(error)}); "
+            f"model.name={name}: cannot be built with model.pool={pool}{size_keys} ({_first_line(error)}); "
             "give another of these"
         ) from error
     except Exception as error:
         if not pretrained:
             raise
-        # the hub raises many kinds: no such file, a cut-off download, no permission
-        raise unavailable(name, reason=type(error).__name__) from error
+        # the hub raises errors of many types: missing file, interrupted download, no permission
+        raise unavailable_weights(name, reason=type(error).__name__) from error
     return model
 
 
 def _check_size(model: nn.Module, name: str, size: tuple[int, int]) -> None:
-    """Refuses images that the network cannot take, or whose lower and right edges it would leave out."""
+    """Refuse images that the network cannot process, or whose lower and right edges it would ignore."""
     sizes = f"data.height={size[0]}, data.width={size[1]}"
-    patch: Any = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
-    patches = patch if isinstance(patch, tuple) else (patch, patch)
+    patch_size: Any = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
+    patches = patch_size if isinstance(patch_size, tuple) else (patch_size, patch_size)
     if any(pixels % step for pixels, step in zip(size, patches, strict=True)):
-        near = [max(step, pixels // step * step) for pixels, step in zip(size, patches, strict=True)]
+        nearest = [max(step, pixels // step * step) for pixels, step in zip(size, patches, strict=True)]
         raise ConfigError(
             f"{sizes}: {name} takes whole patches of {patches[0]} x {patches[1]} pixels; "
-            f"give data.height={near[0]} data.width={near[1]}"
+            f"give data.height={nearest[0]} data.width={nearest[1]}"
         )
     try:
         _dry_run(model, size)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ConfigError(
             f"{sizes}: {name} does not take images of this size ({_first_line(error)}); "
-            "give another data.height and data.width, most often greater ones"
+            "give another data.height and data.width, usually larger ones"
         ) from error
 
 
 def _dry_run(model: nn.Module, size: tuple[int, int]) -> None:
-    """Runs the network on shapes alone: PyTorch's meta device computes nothing and holds no memory."""
+    """Run the network on PyTorch's meta device, which propagates shapes without computing or allocating."""
     tensors = {
         name: tensor.to("meta") for name, tensor in [*model.named_parameters(), *model.named_buffers()]
     }
@@ -191,7 +192,7 @@ def _dry_run(model: nn.Module, size: tuple[int, int]) -> None:
 
 
 def _repeat_grey(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Shows the one channel three times, without a copy; colour images pass as they are."""
+    """Expand a grey image to three channels without a copy; colour images are unchanged."""
     images, *rest = inputs
     return images.expand(-1, 3, -1, -1), *rest
 

@@ -1,4 +1,4 @@
-"""The second head of the 2019 study's two-headed networks: where in the image the lesion lies."""
+"""Second head of the 2019 study's two-headed networks, which predicts the lesion's bounding box."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +11,10 @@ from mammo.models.layer_depth import BOX_HEAD
 
 
 class BoxHead(nn.Module):
-    """A linear layer and a sigmoid, from the features that the classifier gets to the lesion's box.
+    """A linear layer and a sigmoid that predict the lesion's box from the classifier's input.
 
     Args:
-        features: C.
+        features: number of features C.
     """
 
     def __init__(self, features: int) -> None:
@@ -23,60 +23,72 @@ class BoxHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """B C to B 4: x_min, x_max, y_min, y_max as fractions of the image, float32."""
-        # in float32: bfloat16 would tell places no finer than a 256th of the image
+        # in float32, because bfloat16 resolves positions no finer than 1/256 of the image
         with torch.autocast(features.device.type, enabled=False):
             boxes: Tensor = self.linear(features.float()).sigmoid()
         return boxes
 
 
 def add_box_head(model: nn.Module, *, name: str, dry_run: Callable[[], object]) -> None:
-    """Gives a network a box head beside its classifier.
+    """Add a box head to a network, beside its classifier.
 
     Args:
-        model: of timm's interface, changed in place.
-        name: of the network, for the error.
-        dry_run: runs the network once, to see what comes to the classifier.
+        model: network with timm's interface, changed in place.
+        name: name of the network, for the error message.
+        dry_run: function that runs the network once, which shows the shape of the classifier's input.
 
     Raises:
-        ConfigError: its classifier gets no pooled features.
+        ConfigError: the input of the classifier is not a vector of pooled features.
     """
-    with _Features(model) as seen:
+    with _ClassifierInputs(model) as inputs:
         dry_run()
-    if len(seen.found) != 1 or seen.found[0].flatten(1).shape[1] != max(seen.found[0].shape[1:]):
+    captured = inputs.captured
+    if len(captured) != 1 or captured[0].flatten(1).shape[1] != max(captured[0].shape[1:]):
         raise ConfigError(
-            f"model.box_head=true: the classifier of {name} gets no pooled features, from which a box could "
-            "be told; give model.box_head=false or another model.name"
+            f"model.box_head=true: the classifier of {name} gets no pooled features, which a box head needs; "
+            "give model.box_head=false or another model.name"
         )
-    model.add_module(BOX_HEAD, BoxHead(seen.found[0].flatten(1).shape[1]))
+    model.add_module(BOX_HEAD, BoxHead(captured[0].flatten(1).shape[1]))
 
 
 def box_head_of(model: nn.Module) -> BoxHead | None:
-    """The network's box head, None where it has but the one that classifies."""
+    """The network's box head; None if it has a classifier only."""
     head = getattr(model, BOX_HEAD, None)
     return head if isinstance(head, BoxHead) else None
 
 
-def with_boxes(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
-    """What a two-headed network gives in one pass: logits, and boxes as `BoxHead` tells them.
+def forward_with_boxes(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """Run a two-headed network once.
 
     Args:
-        model: with a box head.
-        forward: runs it, and gives the logits.
+        model: network with a box head.
+        forward: function that runs the network and returns its logits.
+
+    Returns:
+        logits: B C.
+        boxes: B 4, the output of `BoxHead`.
     """
     head = box_head_of(model)
-    assert head is not None, "build_model(box_head=True) gives one"
-    with _Features(model) as seen:
+    assert head is not None, "build the network by build_model(box_head=True)"
+    with _ClassifierInputs(model) as inputs:
         logits = forward()
-    [features] = seen.found
+    [features] = inputs.captured
     return logits, head(features.flatten(1))
 
 
 def pixel_boxes(fractions: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes of a box head (B 4) as x_min, y_min, x_max, y_max in pixels, sides that are swapped set right.
+    """Convert boxes of a box head to pixels, exchanging opposite sides that are in the wrong order.
 
     Args:
-        fractions: B 4.
-        size: H, W of the images.
+        fractions: B 4, x_min, x_max, y_min, y_max as fractions of the image.
+        size: H and W of the images in pixels.
+
+    Returns:
+        B 4, x_min, y_min, x_max, y_max in pixels.
+
+    Example:
+        >>> pixel_boxes(torch.tensor([[0.75, 0.25, 0.0, 0.5]]), (64, 32))
+        tensor([[ 8.,  0., 24., 32.]])
     """
     height, width = size
     across = fractions[:, :2].sort(dim=1).values * width
@@ -84,19 +96,19 @@ def pixel_boxes(fractions: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack([across[:, 0], down[:, 0], across[:, 1], down[:, 1]], dim=1)
 
 
-class _Features:
-    """Gathers what comes to the classifier while it is open; nothing stays in the network or its copies."""
+class _ClassifierInputs:
+    """Captures the classifier's inputs inside a `with` block; no hook stays in the network or copies."""
 
     def __init__(self, model: nn.Module) -> None:
         network: Any = model  # timm's interface, which nn.Module does not declare
         classifier = network.get_classifier()
-        # of the two where one is distilled, the first
+        # the first of the two in distilled networks
         self.classifier: nn.Module = classifier[0] if isinstance(classifier, tuple) else classifier
-        self.found: list[Tensor] = []
+        self.captured: list[Tensor] = []
 
-    def __enter__(self) -> "_Features":
+    def __enter__(self) -> "_ClassifierInputs":
         self.handle = self.classifier.register_forward_pre_hook(
-            lambda _, inputs: self.found.append(inputs[0])
+            lambda _, inputs: self.captured.append(inputs[0])
         )
         return self
 

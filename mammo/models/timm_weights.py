@@ -1,4 +1,4 @@
-"""ImageNet weights that timm fetches: from the hub's cache, or over the network where there is one."""
+"""ImageNet weights for timm's networks, from the hub's local cache or downloaded."""
 
 import contextlib
 import threading
@@ -13,10 +13,10 @@ _REMEDY = "give model.weights=FILE, or model.pretrained=false"
 
 
 def pretrained_source(name: str) -> dict[str, Any]:
-    """Arguments that tell `timm.create_model` where the weights lie; none where it is to fetch them.
+    """Arguments of `timm.create_model` that name the cached file of weights; none if timm has to download it.
 
     Raises:
-        ConfigError: timm has no weights of this network, or the hub cannot be reached.
+        ConfigError: timm has no weights for this network, or the hub cannot be reached.
     """
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
@@ -25,34 +25,33 @@ def pretrained_source(name: str) -> dict[str, Any]:
         return {}
     cached = huggingface_hub.try_to_load_from_cache(cfg.hf_hub_id, "model.safetensors")
     if isinstance(cached, str):
-        return {
-            "pretrained_cfg_overlay": {"file": cached, "custom_load": False}
-        }  # the hub is not asked for what is here
+        # with a file, timm sends no request to the hub
+        return {"pretrained_cfg_overlay": {"file": cached, "custom_load": False}}
     if not _hub_answers(seconds=5):
-        raise unavailable(name, reason="the hub does not answer")
+        raise unavailable_weights(name, reason="the hub does not answer")
     return {}
 
 
-def unavailable(name: str, *, reason: str) -> ConfigError:
-    """The error that tells that the weights cannot be had."""
+def unavailable_weights(name: str, *, reason: str) -> ConfigError:
+    """The error for pretrained weights that cannot be downloaded."""
     return ConfigError(
         f"model.pretrained=true: the weights of {name} cannot be downloaded ({reason}); {_REMEDY}"
     )
 
 
 def _hub_answers(*, seconds: float) -> bool:
-    """Whether the hub answers one request: the download itself would retry for most of a minute.
+    """Whether the hub answers one request in time; a download would retry for most of a minute.
 
-    In a thread, for a name server and each address of the hub have time-outs of their own.
+    The request runs in a thread because the name server and each address of the hub have their own time-outs.
     """
     answered = threading.Event()
 
-    def ask() -> None:
-        with contextlib.suppress(Exception):  # of many kinds; each means no
+    def request() -> None:
+        with contextlib.suppress(Exception):  # whatever its type, the hub does not answer
             huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=seconds)
             answered.set()
 
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=request, daemon=True)
     thread.start()
     thread.join(seconds)
     return answered.is_set()

@@ -1,4 +1,4 @@
-"""Weights from a file into a network, tensor by tensor, by name and shape."""
+"""Loading of a network's weights from a file, with tensors matched by name and shape."""
 
 import pickle
 import sys
@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from mammo.errors import ConfigError
-from mammo.models.efficientnet_lite_names import from_port
+from mammo.models.efficientnet_lite_names import to_timm_names
 from mammo.models.layer_depth import BOX_HEAD, head_modules, within
 
-# Least share of tensors that match, without the head and the pool. A ResNet-18 finds all of its own in
-# the file of a ResNet-34, whence the share is of whichever holds more.
-_LEAST_SHARE = 0.75
+# Minimum share of matching tensors, head and pool excluded. The share is of the larger of model and file,
+# because the file of a ResNet-34 has a match for every tensor of a ResNet-18.
+_MINIMUM_SHARE = 0.75
 
-# What wrappers put before the names: our Lightning module, DataParallel, others' modules, torch.compile.
+# Prefixes of names added by wrappers: our Lightning module, DataParallel, others' modules, torch.compile.
 _WRAPPERS = ("network", "module", "model", "_orig_mod")
-_CONTAINERS = ("state_dict", "model")  # keys under which a checkpoint keeps its tensors
+_CONTAINERS = ("state_dict", "model")  # keys of a checkpoint that hold its tensors
 _COUNTER = ".num_batches_tracked"
 
 _FORMATS = "give safetensors, a state dict saved by torch.save, or a checkpoint of ours"
@@ -30,16 +30,17 @@ _FORMATS = "give safetensors, a state dict saved by torch.save, or a checkpoint 
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What became of a file's tensors.
+    """Result of loading a file of weights into a model.
 
     Attributes:
-        file: they came from.
-        total: tensors of the model.
-        matched: of these, those taken from the file.
-        reshaped: matched ones that were fitted to the model: a stem to its channels, positions to its size.
-        other_shape: tensors of the model that the file has in another shape, as a head of other classes.
-        missing: tensors of the model that are not in the file.
-        unused: tensors of the file that the model does not have.
+        file: path of the file.
+        total: number of tensors in the model.
+        matched: number of the model's tensors that were taken from the file.
+        reshaped: names of matched tensors whose shape was adapted: a stem to the model's channels, position
+            embeddings to its image size.
+        other_shape: names of tensors with another shape in the file, such as a head for other classes.
+        missing: names of the model's tensors that are not in the file.
+        unused: names of the file's tensors that are not in the model.
     """
 
     file: Path
@@ -51,15 +52,15 @@ class LoadedWeights:
     unused: list[str]
 
     def summary(self) -> str:
-        """One line; all that is not told of was taken as it is."""
-        left = [
+        """One line for the user; tensors not mentioned were loaded unchanged."""
+        unmatched = [
             f"{_few(names)} ({why})"
             for names, why in ((self.other_shape, "other shape"), (self.missing, "not in the file"))
             if names
         ]
         parts = [f"{self.matched} of {self.total} tensors matched"]
-        if left:
-            parts.append(f"not: {', '.join(left)}")
+        if unmatched:
+            parts.append(f"not: {', '.join(unmatched)}")
         if self.reshaped:
             parts.append(f"reshaped: {_few(self.reshaped)}")
         if self.unused:
@@ -73,28 +74,34 @@ def _few(names: list[str]) -> str:
 
 
 def load_weights(model: nn.Module, file: Path) -> LoadedWeights:
-    """Takes over each tensor of the file that the model has by name and shape, whatever the head's classes.
+    """Load each tensor of the file whose name and shape match one of the model; the heads may differ.
 
-    A colour stem's weights are summed into a grey one's, and a grey one's shared out over three channels.
+    The weights of a three-channel stem are summed for a grey one; those of a grey stem are divided evenly
+    among three channels.
 
     Args:
-        model: changed in place; what the file does not have stays at its initialisation.
-        file: safetensors, a state dict saved by `torch.save`, or a checkpoint of ours.
+        model: network to change in place; tensors that are not in the file keep their initial values.
+        file: safetensors, a state dict saved by `torch.save`, or a checkpoint of mammo.
+
+    Returns:
+        Names and numbers of the tensors that were loaded and that were not.
 
     Raises:
-        ConfigError: no such file, no weights in it, or those of another network; the model is unchanged.
+        ConfigError: missing file, no weights in it, or weights of another network; the model is unchanged.
     """
     own = model.state_dict()
     raw, tensors = _named_as_in(model, _read(file))
     fitted = {name: _fitted(tensors[name], own[name]) for name in own if name in tensors}
     matched = {name: tensor for name, tensor in fitted.items() if tensor is not None}
 
-    top = (*head_modules(model), BOX_HEAD)  # which the file may have alone
-    found, wanted, held = (sum(not within(name, top) for name in names) for names in (matched, own, tensors))
-    if found < _LEAST_SHARE * max(wanted, held):
+    head = (*head_modules(model), BOX_HEAD)  # the file may have a box head that the model lacks
+    in_both, in_model, in_file = (
+        sum(not within(name, head) for name in names) for names in (matched, own, tensors)
+    )
+    if in_both < _MINIMUM_SHARE * max(in_model, in_file):
         raise ConfigError(
-            f"model.weights={file}: weights of another network: without the head {found} of the model's "
-            f"{wanted} and the file's {held} tensors match; give a file of this network"
+            f"model.weights={file}: weights of another network: without the head {in_both} of the model's "
+            f"{in_model} and the file's {in_file} tensors match; give a file of this network"
         )
     model.load_state_dict(matched, strict=False)
     return LoadedWeights(
@@ -109,19 +116,19 @@ def load_weights(model: nn.Module, file: Path) -> LoadedWeights:
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file, out of what they are wrapped in; nothing in it is ever run."""
+    """Read the tensors of a file, out of the dictionaries that hold them; no code in the file is run."""
     if not file.is_file():
         raise ConfigError(f"model.weights={file}: no such file")
     try:
         if file.suffix == ".safetensors":
             content: Any = safetensors.torch.load_file(file)
         else:
-            with warnings.catch_warnings():  # of other formats, which are refused below
+            with warnings.catch_warnings():  # about other formats, which are refused below
                 warnings.simplefilter("ignore")
                 content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ConfigError(f"model.weights={file}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # a file that is anything else fails anyhow: KeyError, struct.error, ...
+    except Exception as error:  # other formats raise errors of many types: KeyError, struct.error, ...
         with file.open("rb") as stream:
             pickled = stream.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
         if pickled and isinstance(error, pickle.UnpicklingError):
@@ -145,9 +152,10 @@ def _read(file: Path) -> dict[str, Tensor]:
 def _named_as_in(
     model: nn.Module, tensors: dict[str, Tensor]
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """The tensors under the model's names: as the file has them, and as timm makes them fit the model.
+    """Rename the tensors as in the model; return them as in the file, and as timm adapts them to the model.
 
-    Names may stand behind one wrapper's name, or several; the reading that meets most names is taken.
+    Names may have the prefixes of several wrappers; the number of prefixes removed is the one for which most
+    names match.
     """
     own = model.state_dict()
     readings = [tensors]
@@ -156,13 +164,13 @@ def _named_as_in(
         for name, tensor in readings[-1].items()
         if name.partition(".")[0] in _WRAPPERS and "." in name
     }:
-        readings.append(inner)  # without what is not the network's: a loss, the mean, the deviation
-    renamed = [from_port(reading, own) for reading in readings]
+        readings.append(inner)  # tensors outside the network drop out: loss, mean, deviation
+    renamed = [to_timm_names(reading, own) for reading in readings]
     raw, native = max(
         ((reading, _as_timm(model, reading)) for reading in renamed),
         key=lambda pair: len(own.keys() & pair[1]),
     )
-    # files from before PyTorch 0.4.1 lack this counter; PyTorch itself takes it for 0 then
+    # files written before PyTorch 0.4.1 lack this counter, which PyTorch then sets to 0
     counters = {
         name: torch.zeros_like(tensor)
         for name, tensor in own.items()
@@ -172,29 +180,29 @@ def _named_as_in(
 
 
 def _as_timm(model: nn.Module, tensors: dict[str, Tensor]) -> Mapping[str, Tensor]:
-    """As the network's module in timm prepares its files: the authors' names, positions for another size."""
+    """Apply timm's filter for the network's files: the authors' names, positions for another image size."""
     prepare = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if prepare is None:
         return tensors
     try:
         prepared: Mapping[str, Tensor] = prepare(dict(tensors), model)
-    except Exception:  # written for this network's files, it fails anyhow on another's, which is then refused
+    except Exception:  # it may fail on another network's file, which is refused later
         return tensors
     return prepared
 
 
 def _fitted(tensor: Tensor, own: Tensor) -> Tensor | None:
-    """The tensor in the model's shape, where it has that or is a stem of 1 for one of 3 channels or back."""
+    """The tensor in the model's shape, with stems converted between 1 and 3 channels; None if impossible."""
     if tensor.shape == own.shape:
         return tensor
-    both_4d = tensor.ndim == own.ndim == 4
-    if both_4d and {tensor.shape[1], own.shape[1]} == {1, 3} and _but_channels(tensor) == _but_channels(own):
-        # the same answer to a grey image: the sum over its channels stays
+    stems = tensor.ndim == own.ndim == 4 and {tensor.shape[1], own.shape[1]} == {1, 3}
+    if stems and _without_channels(tensor) == _without_channels(own):
+        # the sum over the channels, and so the output for a grey image, is unchanged
         grey = tensor.float().sum(dim=1, keepdim=True)
         return (grey / own.shape[1]).expand_as(own)
     return None
 
 
-def _but_channels(tensor: Tensor) -> tuple[int, ...]:
+def _without_channels(tensor: Tensor) -> tuple[int, ...]:
     out, _, *kernel = tensor.shape
     return out, *kernel

@@ -1,1 +1,5 @@
-"""Lightning module, optimisers, callbacks, and the function that runs a training."""
+"""Training: the Lightning module, losses, optimisers, schedules, callbacks and checkpoints.
+
+In: the checked config, or plain arguments below `fit.py` and `setup.py`.
+Out: a run folder with checkpoints, curves and the best epoch's validation score.
+"""

@@ -1,4 +1,4 @@
-"""Losses: cross-entropy, the focal loss that dwells on what is still wrong, and that of a lesion's box."""
+"""Losses: cross-entropy, focal loss, and the squared error of a lesion's box."""
 
 from typing import Literal
 
@@ -14,13 +14,13 @@ def build_loss(
     label_smoothing: float = 0.0,
     gamma: float = 2.0,
 ) -> nn.Module:
-    """A loss of logits (B C) and labels (B).
+    """Build a loss of logits (B C) and labels (B).
 
     Args:
-        name: which one.
-        class_weights: C; None for equal ones.
+        name: name of the loss.
+        class_weights: C, weight of each class; None for equal weights.
         label_smoothing: share of each label that is spread evenly over all classes.
-        gamma: of the focal loss.
+        gamma: exponent of the focal loss, at least 0.
     """
     if name == "focal":
         return FocalLoss(weight=class_weights, gamma=gamma, label_smoothing=label_smoothing)
@@ -31,11 +31,11 @@ class FocalLoss(nn.Module):
     """Cross-entropy in which each term is scaled by (1 - p) ** gamma, p the probability of its class.
 
     Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, with softmax in place of the sigmoid. The
-    mean is weighted as in `nn.CrossEntropyLoss`, which it is where gamma is 0.
+    mean is weighted as in `nn.CrossEntropyLoss`, to which the loss is equal for gamma = 0.
 
     Args:
-        weight: C; None for equal ones. The paper's alpha.
-        gamma: at least 0; the higher, the less do images count that are already right.
+        weight: C, weight of each class (the paper's alpha); None for equal weights.
+        gamma: exponent, at least 0; a higher one reduces the weight of well-classified images.
         label_smoothing: share of each label that is spread evenly over all classes.
     """
 
@@ -61,9 +61,9 @@ class FocalLoss(nn.Module):
 
 
 def box_loss(predicted: Tensor, boxes: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """Squared error of predicted boxes, the mean over their four numbers and the images that have a lesion.
+    """Mean squared error of predicted boxes over their four coordinates and the images with a lesion.
 
-    Of an image with several lesions it is the largest by area that counts, of what lies in the image.
+    The target of an image with several lesions is the one with the largest area inside the image.
 
     Args:
         predicted: B 4, x_min, x_max, y_min, y_max as fractions of the image.
@@ -71,23 +71,23 @@ def box_loss(predicted: Tensor, boxes: Tensor, *, size: tuple[int, int]) -> Tens
         size: H, W of the images.
 
     Returns:
-        0, with a gradient of 0, where no image has a lesion.
+        Scalar loss; 0, with a gradient of 0, if no image has a lesion.
     """
-    target, there = largest_lesion(boxes.to(predicted), size=size)
+    target, has_lesion = largest_lesion(boxes.to(predicted), size=size)
     error = (predicted - target).square().mean(dim=1)
-    return torch.where(there, error, 0.0).sum() / there.sum().clamp(min=1)
+    return torch.where(has_lesion, error, 0.0).sum() / has_lesion.sum().clamp(min=1)
 
 
 def largest_lesion(boxes: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The box of the largest lesion by area, of several as large the first.
+    """Box of each image's lesion with the largest area; the first of equally large ones.
 
     Args:
         boxes: B K 4, x_min, y_min, x_max, y_max in pixels, rows of NaN for no lesion.
-        size: H, W, to which they are cut.
+        size: H, W of the images, to which the boxes are cropped.
 
     Returns:
-        target: B 4, x_min, x_max, y_min, y_max as fractions of the image, 0 where there is no lesion.
-        there: B, whether there is one.
+        target: B 4, x_min, x_max, y_min, y_max as fractions of the image, 0 without a lesion.
+        has_lesion: B, whether the image has a lesion.
     """
     height, width = size
     sides = boxes.new_tensor([width, width, height, height])

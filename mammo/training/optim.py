@@ -1,7 +1,5 @@
-"""Optimisers and learning rates: of the layers, over the steps, and which layers are trained at all."""
+"""Optimisers, learning rates of the layers, and the gradual unfreezing of layers."""
 
-import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -23,19 +21,19 @@ def build_optimizer(
     beta2: float = 0.999,
     momentum: float = 0.0,
 ) -> Optimizer:
-    """The optimiser of a network's parameters, grouped by learning rate and decay.
+    """Build the optimiser of a network's parameters, grouped by learning rate and weight decay.
 
     Args:
-        network: whose parameters are trained.
+        network: network to train.
         name: Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019), SGD with Nesterov's momentum, or
             RMSprop (Tieleman and Hinton 2012).
         lr: learning rate of the last layer below the classifier.
-        head_lr: of the classifier; None for `lr`.
-        layer_decay: a layer's learning rate is so many times that of the next (Clark et al. 2020, ELECTRA).
-        weight_decay: of the weights of convolutions and linear layers, not of norms and biases.
-        beta1: of Adam and AdamW, like `beta2`.
-        beta2: see there.
-        momentum: of SGD and RMSprop.
+        head_lr: learning rate of the classifier; None for `lr`.
+        layer_decay: ratio of a layer's learning rate to that of the next (Clark et al. 2020, ELECTRA).
+        weight_decay: weight decay of convolutions and linear layers; 0 for norms and biases.
+        beta1: decay rate of the first moment in Adam and AdamW.
+        beta2: decay rate of the second moment in Adam and AdamW.
+        momentum: momentum of SGD and RMSprop.
     """
     groups = parameter_groups(
         network, lr=lr, head_lr=head_lr, layer_decay=layer_decay, weight_decay=weight_decay
@@ -52,7 +50,7 @@ def build_optimizer(
 def parameter_groups(
     network: nn.Module, *, lr: float, head_lr: float | None, layer_decay: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Parameters that share learning rate and decay, in the form that torch's optimisers take."""
+    """Group parameters by learning rate and weight decay, in the format of PyTorch's optimisers."""
     layers = layer_of_parameters(network, coarse=False)
     head = max(layers.values())
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -66,57 +64,22 @@ def parameter_groups(
     return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
 
 
-def learning_rate_factor(
-    *,
-    name: Literal["constant", "step", "cosine", "onecycle"],
-    steps_per_epoch: int,
-    epochs: int,
-    warmup_epochs: float = 0.0,
-    step_epochs: int = 1,
-    factor: float = 1.0,
-    initial_lr_fraction: float = 0.0,
-    final_lr_fraction: float = 0.0,
-) -> Callable[[int], float]:
-    """What the learning rates are multiplied by at an optimiser step, counted from 0.
-
-    Args:
-        name: `constant`; `step`: times `factor` every `step_epochs`; `cosine`: a half cosine down to
-            `final_lr_fraction` at the last step (Loshchilov and Hutter 2017); `onecycle`: a half cosine up
-            from `initial_lr_fraction` during the warm-up, then one down (Smith and Topin 2019).
-        steps_per_epoch: optimiser steps.
-        epochs: of the whole training.
-        warmup_epochs: linear from zero, but for `onecycle`.
-        step_epochs: see `name`.
-        factor: see `name`.
-        initial_lr_fraction: see `name`.
-        final_lr_fraction: see `name`.
-    """
-    steps, warmup = epochs * steps_per_epoch, round(warmup_epochs * steps_per_epoch)
-
-    def half_cosine(start: float, end: float, progress: float) -> float:
-        return end + (start - end) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
-
-    def at(step: int) -> float:
-        if step < warmup and name == "onecycle":
-            return half_cosine(initial_lr_fraction, 1.0, step / warmup)
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if name in ("cosine", "onecycle"):
-            return half_cosine(1.0, final_lr_fraction, (step - warmup) / max(1, steps - warmup))
-        if name == "step":
-            return float(factor ** (step // (steps_per_epoch * step_epochs)))
-        return 1.0
-
-    return at
-
-
 def first_trained_layer(
     *, epoch: int, head: int, freeze_epochs: int = 0, unfreeze_every: int | None = None
 ) -> int:
-    """The layer from which on everything is trained in an epoch (counted from 0); `head` is the classifier's.
+    """Index of the lowest layer that is trained in an epoch; all layers above it are trained too.
 
-    For `freeze_epochs` the classifier alone is trained, then one layer more every `unfreeze_every` epochs
-    (Howard and Ruder 2018), or all at once.
+    Gradual unfreezing of Howard and Ruder 2018.
+
+    Args:
+        epoch: index of the epoch, counted from 0.
+        head: index of the classifier's layer.
+        freeze_epochs: number of first epochs in which the classifier alone is trained.
+        unfreeze_every: number of epochs after which one more layer is trained; None to train all at once.
+
+    Example:
+        >>> [first_trained_layer(epoch=e, head=3, freeze_epochs=1, unfreeze_every=1) for e in range(4)]
+        [3, 2, 1, 0]
     """
     if epoch < freeze_epochs:
         return head

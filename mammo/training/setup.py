@@ -28,8 +28,9 @@ from mammo.training.batch_memory import largest_batch
 from mammo.training.distributed import Processes, find_processes
 from mammo.training.losses import build_loss
 from mammo.training.module import MammogramModule
-from mammo.training.optim import build_optimizer, learning_rate_factor
+from mammo.training.optim import build_optimizer
 from mammo.training.precision import choose_precision
+from mammo.training.schedules import learning_rate_factor
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 

@@ -10,7 +10,8 @@ from torch import nn
 from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.models.backbones import build_model
 from mammo.training.module import MammogramModule
-from mammo.training.optim import build_optimizer, learning_rate_factor
+from mammo.training.optim import build_optimizer
+from mammo.training.schedules import learning_rate_factor
 
 
 class Rows(pl.Callback):

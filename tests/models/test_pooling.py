@@ -112,7 +112,7 @@ def test_gem_at_one_is_the_average_of_a_network_of_positive_features() -> None:
 def test_a_network_without_a_feature_map_is_refused(pool: str) -> None:
     with pytest.raises(
         ConfigError,
-        match=rf"^model\.pool={pool}: vit_tiny_patch16_224 has no feature map to pool so; choose avg or max$",
+        match=rf"^model\.pool={pool}: vit_tiny_patch16_224 has no single pool of a feature map",
     ):
         build_model(name="vit_tiny_patch16_224", num_classes=2, image_size=(64, 48), pool=pool)
 

@@ -6,7 +6,7 @@ import torch
 from helpers.small_runs import module, train
 
 from mammo.data.loading.datamodule import MammogramDataModule
-from mammo.training.optim import learning_rate_factor
+from mammo.training.schedules import learning_rate_factor
 
 
 def test_each_epoch_has_an_order_of_its_own(datamodule: MammogramDataModule) -> None:
