@@ -22,10 +22,10 @@ from mammo.config.choices import (
     ExportFormat,
     Heatmap,
     LossName,
+    MeanOver,
     Norm,
     Normalisation,
     OptimName,
-    Over,
     Phase,
     Pool,
     Precision,
@@ -319,7 +319,7 @@ class BudgetConfig:
 
 @dataclasses.dataclass
 class ObjectiveConfig:
-    over: Over = MISSING
+    over: MeanOver = MISSING
     count: int = MISSING
 
 
