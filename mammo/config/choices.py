@@ -181,7 +181,7 @@ class Phase(StrEnum):
     compare = "compare"
 
 
-class Over(StrEnum):
+class MeanOver(StrEnum):
     none = "none"
     folds = "folds"
     seeds = "seeds"

@@ -23,10 +23,10 @@ from mammo.config.choices import (
     ExportFormat,
     Heatmap,
     LossName,
+    MeanOver,
     Norm,
     Normalisation,
     OptimName,
-    Over,
     Phase,
     Pool,
     Precision,
@@ -320,7 +320,7 @@ class BudgetConfig:
 
 @dataclasses.dataclass
 class ObjectiveConfig:
-    over: Over = MISSING
+    over: MeanOver = MISSING
     count: int = MISSING
 
 

@@ -1,1 +1,5 @@
-"""Searches for settings: their space, the workers that try them, their journal and what came out."""
+"""Hyper-parameter searches and multiruns.
+
+Input: a search space or several overrides of `train.py`. Output: trials trained by workers on this machine
+or in Slurm, a journal that workers share, and a leaderboard.
+"""

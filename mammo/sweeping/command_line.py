@@ -1,11 +1,11 @@
-"""Overrides of the command line, told apart by whose they are."""
+"""Split the command line of `sweep.py` into overrides of the search and overrides of its trainings."""
 
 from dataclasses import fields
 
 from mammo.config.schema import SweepConfig
 
-_OF_SEARCH = ("hydra", *(field.name for field in fields(SweepConfig)))
-_WITH_VALUE = (
+_SEARCH_KEYS = ("hydra", *(field.name for field in fields(SweepConfig)))
+_OPTIONS_WITH_VALUE = (
     "-c",
     "--cfg",
     "-p",
@@ -20,18 +20,25 @@ _WITH_VALUE = (
 
 
 def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Those of the search with Hydra's own options, and those of its trainings.
+    """Split arguments into those of the search and those of its trainings.
 
+    Hydra's own options belong to the search.
+
+    Args:
+        arguments: command line without the name of the program.
+
+    Returns:
+        Arguments of the search and overrides of the trainings, each in the given order.
     Example:
         >>> split_overrides(["--info", "sweep=lr", "model=resnet34", "optim.lr=0.1", "hydra.launcher.n=2"])
         (['--info', 'sweep=lr', 'hydra.launcher.n=2'], ['model=resnet34', 'optim.lr=0.1'])
     """
     search: list[str] = []
     training: list[str] = []
-    before = ""
+    previous = ""
     for argument in arguments:
         key = argument.partition("=")[0].lstrip("+~").partition(".")[0].partition("/")[0]
-        option = argument.startswith("-") or before in _WITH_VALUE
-        (search if option or key in _OF_SEARCH else training).append(argument)
-        before = argument
+        option = argument.startswith("-") or previous in _OPTIONS_WITH_VALUE
+        (search if option or key in _SEARCH_KEYS else training).append(argument)
+        previous = argument
     return search, training

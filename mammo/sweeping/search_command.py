@@ -1,4 +1,4 @@
-"""What `sweep.py` does: begins a search or study or goes on with it, starts workers, shows how it goes."""
+"""The command `sweep.py`: begin or resume a search or study, start workers and show the progress."""
 
 import datetime
 import sys
@@ -13,8 +13,8 @@ from mammo.config.composition import compose_search, compose_train
 from mammo.errors import ConfigError, MammoError
 from mammo.sweeping.jobs.code_snapshot import freeze
 from mammo.sweeping.jobs.device_slots import slots
-from mammo.sweeping.jobs.launchers import prepare_once, start
-from mammo.sweeping.jobs.slurm import refuse_without_slurm, submit
+from mammo.sweeping.jobs.launchers import prepare_stores, start_process
+from mammo.sweeping.jobs.slurm import require_slurm, submit
 from mammo.sweeping.search.optuna_samplers import check_search
 from mammo.sweeping.search.search import Search
 from mammo.sweeping.search.search_space import Space
@@ -26,78 +26,95 @@ from mammo.sweeping.study import Study
 
 
 def run_search(cfg: DictConfig, *, overrides: list[str], launcher: DictConfig) -> None:
-    """Begins the search or study, or goes on with it.
+    """Begin a search or study, or resume it.
 
     Args:
-        cfg: composed from `conf/sweep.yaml`.
-        overrides: of train.py, in every trial.
-        launcher: of the workers.
+        cfg: config composed from `conf/sweep.yaml`.
+        overrides: overrides of train.py for every trial.
+        launcher: config node of the launcher that starts the workers.
 
     Raises:
-        MammoError: a setting is wrong, in which case nothing is begun; or no worker is left.
+        MammoError: a setting is wrong, and nothing is begun; or no worker is left.
     """
     settings: dict[str, Any] = OmegaConf.to_container(cfg.sweep, resolve=True, enum_to_str=True)  # type: ignore[assignment]
     folder = Path(cfg.sweep_dir).absolute()
     workers = Workers(folder / "workers", stale_seconds=settings["stale_seconds"])
     if cfg.stop:
-        print(f"{workers.stop()} workers told to end")
+        print(f"stop signal sent to {workers.stop()} workers")
         return
     if launcher._target_.endswith("SlurmLauncher"):
-        refuse_without_slurm()
+        require_slurm()
     plan: Search | Study
     if "searches" in settings:
         plan = begin_study(folder, settings=settings, overrides=overrides, phase=cfg.phase)
     else:
         plan = begin_search(folder, settings=settings, overrides=overrides)
     freeze(folder)
-    lacking = 0 if plan.is_over() else max(0, settings["workers"] - workers.count())
-    if lacking:
-        start_workers(plan, workers, lacking, launcher=launcher, phase=cfg.phase)
-    print(f"{folder}: {lacking} workers started, {workers.count()} there", file=sys.stderr)
+    missing = 0 if plan.is_over() else max(0, settings["workers"] - workers.count())
+    if missing:
+        start_workers(plan, workers, missing, launcher=launcher, phase=cfg.phase)
+    print(f"{folder}: {missing} workers started, {workers.count()} running or queued", file=sys.stderr)
     if cfg.detach:
-        print(f"{state_told(plan)}\nthe search goes on by itself; the same command shows how it goes")
+        print(
+            f"{progress_text(plan)}\n"
+            "the search continues in the background; the same command shows its progress"
+        )
         return
     try:
         follow(plan, workers)
     except KeyboardInterrupt:
         raise MammoError(
-            "the search goes on without this command, which shows it again when given again and ends its "
-            "workers with stop=true"
+            "the search continues without this command; give the command again to show the progress, or with "
+            "stop=true to stop the workers"
         ) from None
     print(write_results(plan))
 
 
 def begin_search(folder: Path, *, settings: dict[str, Any], overrides: list[str]) -> Search:
-    """Checks a search, every key and choice of its space, and begins it or goes on with it.
+    """Check a search with every key and choice of its space, and begin or resume it.
+
+    Args:
+        folder: folder of the search.
+        settings: node `sweep` of the config.
+        overrides: overrides of train.py for every trial; empty for those that the search was begun with.
 
     Raises:
-        ConfigError: it is not well-formed, or another was begun in the folder.
+        ConfigError: a setting is wrong, or another search was begun in the folder.
     """
-    before = Search.overrides_of(folder)
-    of_training = before if before and not overrides else [*settings["overrides"], *overrides]
-    training = compose_train(of_training)
+    begun_with = Search.overrides_of(folder)
+    train_overrides = begun_with if begun_with and not overrides else [*settings["overrides"], *overrides]
+    training = compose_train(train_overrides)
     if training.trainer.devices * training.trainer.nodes > 1:
-        raise ConfigError("trainer.devices: a worker of a search is one process; give trainer.devices=1")
+        raise ConfigError(
+            f"trainer.devices={training.trainer.devices} trainer.nodes={training.trainer.nodes}: a worker "
+            "of a search is one process; give trainer.devices=1 trainer.nodes=1"
+        )
     space = Space.from_config(settings["space"])
-    fixed = space.fixed(of_training)
+    fixed = space.fixed(train_overrides)
     check_search(settings, space=space, fixed=fixed, training=training)
-    trainings = space.check(of_training)
+    trainings = space.check(train_overrides)
     search = Search.begin(
         folder,
         settings=settings,
-        overrides=of_training,
+        overrides=train_overrides,
         max_epochs=training.trainer.max_epochs,
         fixed=fixed,
     )
-    prepare_once([training, *trainings])
+    prepare_stores([training, *trainings])
     return search
 
 
 def begin_study(folder: Path, *, settings: dict[str, Any], overrides: list[str], phase: str | None) -> Study:
-    """Checks the searches of a study, and begins it or goes on with it.
+    """Check the searches of a study, and begin or resume it.
+
+    Args:
+        folder: folder of the study.
+        settings: node `sweep` of the config.
+        overrides: overrides of train.py for every trial.
+        phase: only phase to work on; None for all phases.
 
     Raises:
-        ConfigError: one of them is not well-formed, or another study was begun in the folder.
+        ConfigError: a setting of a search is wrong, or another study was begun in the folder.
     """
     searches = {name: compose_search(name) for name in settings["searches"]}
     study = Study.begin(folder, settings=settings, names=list(searches), overrides=overrides, phase=phase)
@@ -108,57 +125,71 @@ def begin_study(folder: Path, *, settings: dict[str, Any], overrides: list[str],
         begin_search(folder / "tune" / name, settings=search, overrides=[*study.overrides, *settings["tune"]])
     if phase in ("train", "test") and not study.searches():
         before = {"train": "tune", "test": "train"}[phase]
-        raise ConfigError(f"phase={phase}: nothing was found in the phase before; give phase={before} first")
+        raise ConfigError(f"phase={phase}: phase {before} has no finished trial; give phase={before} first")
     return study
 
 
 def start_workers(
     plan: Search | Study, workers: Workers, count: int, *, launcher: DictConfig, phase: str | None
 ) -> None:
-    """Starts workers that go on without this process, with the code that the search began with."""
+    """Start workers that outlive this process and import the code that was copied when the search began.
+
+    Args:
+        plan: search or study.
+        workers: registry of its workers.
+        count: number of workers to start, fewer where this machine has fewer free slots.
+        launcher: config node of the launcher.
+        phase: only phase of a study to work on; None for all phases.
+    """
     code = freeze(plan.folder)
     if launcher._target_.endswith("SlurmLauncher"):
         keys: dict[str, Any] = OmegaConf.to_container(launcher, resolve=True)  # type: ignore[assignment]
         functions = [SearchWorker(plan.folder, phase=phase) for _ in range(count)]
         for job in submit(functions, launcher=keys, folder=plan.folder / "workers", code=code):
-            workers.submitted(job.job_id)
+            workers.add_submitted(job.job_id)
         return
     shares = slots(plan.settings["workers"])
     for number in workers.free_slots(len(shares))[:count]:
         log = plan.folder / "workers" / f"{number}.log"
         arguments = [str(plan.folder), str(number), *([phase] if phase else [])]
-        process = start("mammo.sweeping.search_worker", arguments, slot=shares[number], log=log, code=code)
-        workers.started(process.pid, slot=number)
+        process = start_process(
+            "mammo.sweeping.search_worker", arguments, slot=shares[number], log=log, code=code
+        )
+        workers.add_started(process.pid, slot=number)
 
 
 def follow(plan: Search | Study, workers: Workers) -> None:
-    """Shows how the search goes until it is over.
+    """Print the progress until the search is over.
+
+    Args:
+        plan: search or study.
+        workers: registry of its workers.
 
     Raises:
-        MammoError: no worker is left, and trials are.
+        MammoError: no worker is left although the search is not over.
     """
-    shown, alone_since = "", None
+    printed, no_worker_since = "", None
     while not plan.is_over():
-        told = state_told(plan)
-        if told != shown:
-            print(told, file=sys.stderr, flush=True)
-            shown = told
-        alone_since = None if workers.count() else alone_since or time.monotonic()
-        if alone_since and time.monotonic() - alone_since > workers.stale_seconds:
+        text = progress_text(plan)
+        if text != printed:
+            print(text, file=sys.stderr, flush=True)
+            printed = text
+        no_worker_since = None if workers.count() else no_worker_since or time.monotonic()
+        if no_worker_since and time.monotonic() - no_worker_since > workers.stale_seconds:
             raise MammoError(
                 f"no worker is left and the search is not over: see {workers.folder}, and give the command "
-                "again for new ones"
+                "again to start new workers"
             )
         time.sleep(1)
 
 
-def state_told(plan: Search | Study) -> str:
-    """How far it is, in a line for each search that is not over."""
+def progress_text(plan: Search | Study) -> str:
+    """Describe the progress in one line for each search that is not over."""
     unfinished = [search for search in plan.searches() if not search.is_over()]
-    return "\n".join(_search_told(search) for search in unfinished) or "nothing is left to do"
+    return "\n".join(_search_progress(search) for search in unfinished) or "nothing is left to do"
 
 
-def _search_told(search: Search) -> str:
+def _search_progress(search: Search) -> str:
     trials = search.read_trials()
     count = Counter(trial.state for trial in trials)
     parts = [f"{search.settings['name']}: {count['finished']} trials finished, {count['running']} running"]

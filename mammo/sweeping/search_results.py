@@ -1,4 +1,4 @@
-"""What a search ends with: the leaderboard, and its best trial as an experiment."""
+"""Results of a search or study: leaderboards, the best trial as an experiment, and the table of a study."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from mammo.sweeping.search.search import Search
 from mammo.sweeping.search.trials import Trial, best_of
 from mammo.sweeping.study import Study
 
-_SHOWN = (
+_PRINTED_COLUMNS = (
     "network",
     "settings",
     "validation_auc",
@@ -24,22 +24,22 @@ _SHOWN = (
     "test_auc_high",
     "test_accuracy",
 )
-_ENDS = {"value": "", "low": "_low", "high": "_high"}
+_SUFFIXES = {"value": "", "low": "_low", "high": "_high"}
 
 
 def write_results(plan: Search | Study) -> str:
-    """Writes what a search or study comes to; the same again, whoever does it.
+    """Write the results of a search or study; several workers may do so with the same outcome.
 
-    A search leaves `leaderboard.{csv,html}` and `experiment/best.yaml`; a study those of its searches, one
-    table `study.csv` and a comparison of the tested networks.
+    A search has `leaderboard.{csv,html}` and `experiment/best.yaml`; a study has those of its searches, one
+    table `study.csv` and a comparison of the networks on the test images.
 
     Returns:
-        What to print.
+        Text to print.
     """
-    return _conclude_study(plan) if isinstance(plan, Study) else _conclude_search(plan)
+    return _write_study_results(plan) if isinstance(plan, Study) else _write_search_results(plan)
 
 
-def _conclude_search(search: Search) -> str:
+def _write_search_results(search: Search) -> str:
     trials = search.read_trials()
     page = write_leaderboard(
         search.folder, trials, name=search.settings["name"], objective=_objective(search)
@@ -58,29 +58,29 @@ def _conclude_search(search: Search) -> str:
     )
 
 
-def _conclude_study(study: Study) -> str:
+def _write_study_results(study: Study) -> str:
     from mammo.evaluation.evaluation_files import predictions_of
     from mammo.evaluation.report.comparison_report import write_comparison
     from mammo.evaluation.statistics.comparison import compare, comparison_table
 
     for name in study.names:
         if (tuned := study.search("tune", name)) and tuned.is_over():
-            _conclude_search(tuned)
+            _write_search_results(tuned)
     table = _study_table(study)
-    shown = table[table.columns.intersection(list(_SHOWN))]
-    told = [shown.to_string(index=False, float_format="%.3f", na_rep="")]
-    tested = study.tested()
+    printed = table[table.columns.intersection(list(_PRINTED_COLUMNS))]
+    paragraphs = [printed.to_string(index=False, float_format="%.3f", na_rep="")]
+    tested = study.tested_runs()
     if len(tested) > 1:
-        found = compare({name: predictions_of(run, "test") for name, run in tested.items()})
-        told += [
-            comparison_table(found),
-            f"comparison {write_comparison(found, folder=study.folder, split='test')}",
+        comparison = compare({name: predictions_of(run, "test") for name, run in tested.items()})
+        paragraphs += [
+            comparison_table(comparison),
+            f"comparison {write_comparison(comparison, folder=study.folder, split='test')}",
         ]
-    return "\n\n".join([*told, f"table {study.folder / 'study.csv'}"])
+    return "\n\n".join([*paragraphs, f"table {study.folder / 'study.csv'}"])
 
 
 def _study_table(study: Study) -> pd.DataFrame:
-    """Writes `study.csv`: each network with what was tuned, and its scores with their intervals."""
+    """Write `study.csv`: one row per network with its tuned settings and its scores with intervals."""
     rows = []
     for name in study.names:
         row: dict[str, Any] = {"network": name}
@@ -95,10 +95,10 @@ def _study_table(study: Study) -> pd.DataFrame:
                     "trials": len(search.read_trials()),
                     "settings": " ".join(search.space.overrides(best.settings)),
                 }
-        if run := study.tested().get(name):
+        if run := study.tested_runs().get(name):
             metrics = json.loads((run.evaluation / "test" / "metrics.json").read_text())
             for key in ("auc", "accuracy"):
-                row |= {f"test_{key}{end}": metrics["image"][key][part] for part, end in _ENDS.items()}
+                row |= {f"test_{key}{end}": metrics["image"][key][part] for part, end in _SUFFIXES.items()}
             if metrics["multiclass"]:
                 row["test_micro_auc"] = metrics["multiclass"]["auc_micro"]["value"]
         rows.append(row)
@@ -108,7 +108,7 @@ def _study_table(study: Study) -> pd.DataFrame:
 
 
 def write_best(search: Search, best: Trial) -> Path:
-    """Writes a trial's settings as an experiment, `experiment/best.yaml` in the search's folder."""
+    """Write a trial's settings as the experiment `experiment/best.yaml` in the folder of the search."""
     overrides = [*search.overrides, *search.space.overrides(best.settings)]
     interval = "" if best.low is None else f" ({best.low:.3f}-{best.high:.3f})"
     text = (
@@ -125,8 +125,9 @@ def write_best(search: Search, best: Trial) -> Path:
 
 
 def as_experiment(overrides: list[str]) -> str:
-    """The body of an experiment file that says the same as overrides of the command line, the last counting.
+    """Convert overrides of the command line to the body of an experiment file.
 
+    Of several overrides of one key the last counts.
     Example:
         >>> print(as_experiment(["model=resnet34", "optim.lr=0.1", "optim.lr=0.01"]), end="")
         defaults:

@@ -1,4 +1,4 @@
-"""A worker of a search: asks for a trial, trains it, tells what came out, and asks again, in one process."""
+"""A worker of a search: one process that repeatedly takes a trial, trains it and reports its score."""
 
 import json
 import math
@@ -10,25 +10,27 @@ from typing import Any
 from mammo.errors import MammoError, TrainingStopped
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder
-from mammo.sweeping.jobs.device_slots import take_cores
-from mammo.sweeping.jobs.slurm import Requeued
-from mammo.sweeping.jobs.training_job import train_or_go_on, write_traceback
+from mammo.sweeping.jobs.device_slots import bind_cores
+from mammo.sweeping.jobs.slurm import RequeuedJob
+from mammo.sweeping.jobs.training_job import train_or_resume, write_traceback
 from mammo.sweeping.search.search import Search
 from mammo.sweeping.search.trials import Trial
-from mammo.sweeping.search.worker_registry import Workers, own_name
+from mammo.sweeping.search.worker_registry import Workers, worker_name
 from mammo.sweeping.search_results import write_results
 from mammo.sweeping.study import Study
 
-_Z = 1.959964  # of a 95 % interval
+_Z = 1.959964  # 97.5 % quantile of the normal distribution, for 95 % intervals
 
 
-class SearchWorker(Requeued):
-    """What a launcher starts, and Slurm after a preemption, a time limit or the loss of a node again.
+class SearchWorker(RequeuedJob):
+    """Work on a search or study until no trial is left.
+
+    Slurm starts the same worker again after a preemption, a time limit or the loss of a node.
 
     Args:
-        folder: of the search or study.
-        slot: of the machine it was started on, see `slots`; None in Slurm.
-        phase: of a study, see there.
+        folder: folder of the search or study.
+        slot: index of the worker's share of cores and GPUs on this machine; None in Slurm.
+        phase: only phase of a study to work on; None for all phases.
     """
 
     def __init__(self, folder: Path, *, slot: int | None = None, phase: str | None = None) -> None:
@@ -37,108 +39,130 @@ class SearchWorker(Requeued):
         self.phase = phase
 
     def __call__(self) -> None:
-        """Works until there is nothing more to do."""
-        take_cores()
+        """Run trials until none is left."""
+        bind_cores()
         plan = open_plan(self.folder, phase=self.phase)
         workers = Workers(self.folder / "workers", stale_seconds=plan.settings["stale_seconds"])
-        name = own_name()
-        with workers.alive(name, slot=self.slot):
+        name = worker_name()
+        with workers.heartbeat(name, slot=self.slot):
             work(plan, workers, name)
 
 
 def open_plan(folder: Path, *, phase: str | None = None) -> Search | Study:
-    """The search or study that was begun in the folder."""
+    """Open the search or study that was begun in the folder.
+
+    Args:
+        folder: folder of the search or study.
+        phase: only phase of a study to work on; None for all phases.
+    """
     return Study(folder, phase=phase) if (folder / "study.json").exists() else Search(folder)
 
 
 def work(plan: Search | Study, workers: Workers, name: str) -> None:
-    """Runs trials until there are none left, then writes what they come to.
+    """Run trials until none is left, then write the results.
 
-    Of several workers that find no trial to begin, one waits for those that run, to go on with the trial of a
-    worker that is killed, or with what comes after.
+    Of several workers without a trial, one waits while trials are running: it resumes the trial of a worker
+    that is killed, and begins the trials that become possible later. The others end.
+
+    Args:
+        plan: search or study.
+        workers: registry of its workers.
+        name: name of this worker.
     """
     while not plan.is_over():
         for search in plan.searches():
             if (number := search.take(workers, name)) is not None:
-                workers.works(name)
+                workers.release_waiting(name)
                 run_trial(search, number, name)
                 break
         else:
-            if not workers.waits(name):
+            if not workers.claim_waiting(name):
                 return
             time.sleep(1)
     write_results(plan)
 
 
 def run_trial(search: Search, number: int, name: str) -> None:
-    """Runs a trial and tells the score; a failure is told too, and stays with the trial."""
+    """Run a trial and record its score, or the reason of its failure, in the journal.
+
+    Args:
+        search: search that the trial belongs to.
+        number: number of the trial, from 0.
+        name: name of the worker that owns the trial.
+    """
     folder = search.folder_of(number)
     try:
-        found = _tested(search.evaluates) if search.evaluates else _trained(search, number, name)
-    except TrainingStopped as ended:
-        if ended.status == "pruned":
+        result = _test_run(search.evaluates) if search.evaluates else _train_trial(search, number, name)
+    except TrainingStopped as stopped:
+        if stopped.status == "pruned":
             search.tell(number, "pruned")
     except Exception as error:
         if not search.is_owner(number, name):
-            return  # two in one folder, for as long as it takes to notice, may well get in each other's way
+            return  # the error may come from the new owner, which writes to the same folder
         write_traceback(folder)
         reason = str(error).strip().partition("\n")[0]
-        told = reason if isinstance(error, MammoError) else f"{type(error).__name__}: {reason}"
-        search.tell(number, "failed", error=told)
+        message = reason if isinstance(error, MammoError) else f"{type(error).__name__}: {reason}"
+        search.tell(number, "failed", error=message)
     else:
-        search.tell(number, "finished", **found)
+        search.tell(number, "finished", **result)
 
 
-def _trained(search: Search, number: int, name: str) -> dict[str, Any]:
-    """Trains a trial's configuration, or goes on where another worker left it."""
+def _train_trial(search: Search, number: int, name: str) -> dict[str, Any]:
+    """Train the runs of a trial, or resume them where another worker stopped."""
     with quick_imports():  # PyTorch takes seconds
         from mammo.sweeping.trial_callback import EpochReport, Pruned
 
     runs: list[RunFolder] = []
     for part, overrides in search.runs_of(number):
-        before = [run.score for run in runs if run.score is not None]
+        earlier = [run.score for run in runs if run.score is not None]
         folder = search.folder_of(number) / part
-        report = EpochReport(search, number=number, run=RunFolder(folder), worker=name, before=before)
+        report = EpochReport(
+            search, number=number, run=RunFolder(folder), worker=name, earlier_scores=earlier
+        )
         try:
-            run = train_or_go_on(overrides, run_dir=folder, part_of=search.folder, callbacks=(report,))
+            run = train_or_resume(overrides, run_dir=folder, part_of=search.folder, callbacks=(report,))
         except Pruned:
             _write_pruned(RunFolder(folder), search.read_trials()[number])
             raise
-        assert run is not None  # a worker is one process
+        assert run is not None  # None only in the other processes of a distributed training
         runs.append(run)
     return mean_score(runs, independent=search.settings["objective"]["over"] == "folds")
 
 
 def _write_pruned(run: RunFolder, trial: Trial) -> None:
-    """Adds a pruned training to TensorBoard's HParams table, with the last score it reported."""
+    """Add a pruned training to TensorBoard's HParams table, with its last reported score."""
     from mammo.metrics import Estimate
     from mammo.training.hparams import write_hparams
 
-    assert trial.value is not None  # it was pruned by it
+    assert trial.value is not None  # the pruner decides by a reported score
     score = Estimate(trial.value, low=math.nan, high=math.nan, standard_error=math.nan)
     write_hparams(run.tensorboard, config=run.config(), score=score, seconds=math.nan)
 
 
-def _tested(run_dir: Path) -> dict[str, Any]:
-    """Evaluates a run on its test images, once."""
+def _test_run(run_dir: Path) -> dict[str, Any]:
+    """Evaluate a run on its test images, unless it was evaluated before."""
     with quick_imports():
         from mammo.evaluation.run_evaluation import evaluate_run
 
     run = RunFolder(run_dir)
     folder = run.evaluation / "test"
-    if not (folder / "report.html").exists():  # which is written last
+    if not (folder / "report.html").exists():  # written last
         evaluate_run(run, split="test", folder=folder)
     auc = json.loads((folder / "metrics.json").read_text())["image"]["auc"]
     return {"value": auc["value"], "low": auc["low"], "high": auc["high"]}
 
 
 def mean_score(runs: list[RunFolder], *, independent: bool) -> dict[str, float | None]:
-    """The mean of the runs' scores, with its 95 % interval, and the seconds they took.
+    """Average the scores of runs.
 
     Args:
-        runs: finished.
-        independent: whether their validation images are of different patients, as those of folds; else the
-            error of the mean is as large as that of one.
+        runs: finished runs, at least one.
+        independent: whether the validation images of the runs are of different patients, as with folds;
+            if not, the standard error of the mean is the mean of the runs' standard errors.
+
+    Returns:
+        `value`, the mean validation AUC; `low` and `high`, its 95 % interval, None where a run has no
+        standard error; `seconds`, the sum of the runs' durations.
     """
     scores = [run.facts()["score"] for run in runs]
     value = sum(score["value"] for score in scores) / len(scores)

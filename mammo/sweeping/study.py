@@ -1,4 +1,4 @@
-"""A study: several searches, the best settings of each trained on all images, tested once, and compared."""
+"""A study: several searches, whose best settings are trained on all images, tested once and compared."""
 
 import json
 from pathlib import Path
@@ -14,11 +14,14 @@ PHASES = ("tune", "train", "test", "compare")
 
 
 class Study:
-    """A study that was begun; its phases are searches in `tune/`, and of one trial in `train/` and `test/`.
+    """A study that was begun.
+
+    Each phase is a folder of searches: `tune/` holds the searches, `train/` and `test/` searches of
+    one trial each.
 
     Args:
-        folder: with `study.json`.
-        phase: the only one to work on; None for all that are not finished.
+        folder: folder with `study.json`.
+        phase: only phase to work on; None for all phases that are not finished.
     """
 
     def __init__(self, folder: Path, *, phase: str | None = None) -> None:
@@ -27,7 +30,7 @@ class Study:
         facts = json.loads((folder / "study.json").read_text())
         self.settings: dict[str, Any] = facts["settings"]  # the config's node `sweep`
         self.names: list[str] = facts["names"]
-        self.overrides: list[str] = facts["overrides"]  # of train.py, what the user gave
+        self.overrides: list[str] = facts["overrides"]  # of train.py, given by the user
         self._opened: dict[Path, Search] = {}
 
     @classmethod
@@ -40,10 +43,17 @@ class Study:
         overrides: list[str],
         phase: str | None,
     ) -> "Study":
-        """Begins a study in the folder, or goes on with that which was begun there.
+        """Begin a study in the folder, or resume the study that was begun there.
+
+        Args:
+            folder: folder of the study, created where it is missing.
+            settings: node `sweep` of the config.
+            names: names of the searches.
+            overrides: overrides of train.py for every trial; empty for those that the study was begun with.
+            phase: only phase to work on; None for all phases that are not finished.
 
         Raises:
-            ConfigError: another was begun there, or the folder cannot be written.
+            ConfigError: another study was begun there, or the folder cannot be written.
         """
         file = folder / "study.json"
         facts = {"settings": settings, "names": names, "overrides": overrides}
@@ -64,21 +74,21 @@ class Study:
         return cls(folder, phase=phase)
 
     def searches(self) -> list[Search]:
-        """Those of its phases that can be worked on, each begun when the phase before it is over."""
-        found = []
+        """List the searches that can be worked on; each begins when the phase before it is over."""
+        searches = []
         for name in self.names:
             for phase in PHASES[:3]:
                 search = self.search(phase, name)
                 if search is None:
                     break
                 if phase in self.phases:
-                    found.append(search)
+                    searches.append(search)
                 if not search.is_over():
                     break
-        return found
+        return searches
 
     def search(self, phase: str, name: str) -> Search | None:
-        """The search of a phase; None where there is none because of the phase before it."""
+        """Return the search of a phase; None where the phase before it has no result yet."""
         folder = self.folder / phase / name
         if folder not in self._opened:
             if not (folder / "search.json").exists() and not self._begin(phase, name):
@@ -87,7 +97,7 @@ class Study:
         return self._opened[folder]
 
     def _begin(self, phase: str, name: str) -> bool:
-        """Begins the training or the test of a network with the best settings of the phase before."""
+        """Begin the training or test of a network with the best settings of the phase before."""
         if phase == "tune" or phase not in self.phases:
             return False
         before = self.search(PHASES[PHASES.index(phase) - 1], name)
@@ -97,7 +107,7 @@ class Study:
         overrides = [*before.overrides, *before.space.overrides(best.settings)]
         Search.begin(
             self.folder / phase / name,
-            settings=before.settings | _ONCE | {"name": f"{phase} {name}"},
+            settings=before.settings | _ONE_TRIAL | {"name": f"{phase} {name}"},
             overrides=[*overrides, *self.settings["train"], "report=true"] if phase == "train" else overrides,
             max_epochs=before.max_epochs,
             evaluates=best.folder if phase == "test" else None,
@@ -105,18 +115,18 @@ class Study:
         return True
 
     def is_over(self) -> bool:
-        """Whether no phase has anything left to do."""
+        """Return whether all phases are finished."""
         return all(search.is_over() for search in self.searches())
 
-    def tested(self) -> dict[str, RunFolder]:
-        """The trained networks that were tested, by name."""
+    def tested_runs(self) -> dict[str, RunFolder]:
+        """Return the runs that were evaluated on the test images, by name of the search."""
         folders = {name: self.folder / "train" / name / "trials" / "0000" for name in self.names}
         runs = {name: RunFolder(folder) for name, folder in folders.items()}
         return {name: run for name, run in runs.items() if (run.evaluation / "test" / "report.html").exists()}
 
 
-# A phase of one trial, with settings that are known.
-_ONCE: dict[str, Any] = {
+# Settings of a search of one trial, for the phases `train` and `test`.
+_ONE_TRIAL: dict[str, Any] = {
     "space": {},
     "sampler": {"name": "random", "startup_trials": 0},
     "pruner": {"name": "none", "min_epochs": 1, "reduction_factor": 2, "startup_trials": 0},

@@ -1,4 +1,4 @@
-"""The callback by which a trial's epochs reach the search, which may end it early."""
+"""Lightning callback that reports a trial's epochs to the search and stops a pruned trial."""
 
 import pytorch_lightning as pl
 
@@ -8,17 +8,17 @@ from mammo.sweeping.search.search import Search
 
 
 class Pruned(TrainingStopped):
-    """The search ended the trial for its score."""
+    """The pruner of the search stopped the trial."""
 
     status = "pruned"
 
 
-class Lost(TrainingStopped):
-    """The trial was given to another worker, which took this one for dead.
+class TrialReassigned(TrainingStopped):
+    """The trial was assigned to another worker because this one counted as dead.
 
     Args:
-        message: for `run.json`.
-        status: that the other has brought the run to, which stays.
+        message: reason for the end, written to `run.json`.
+        status: status that the other worker wrote to `run.json`; it is kept.
     """
 
     def __init__(self, message: str, *, status: str) -> None:
@@ -27,44 +27,48 @@ class Lost(TrainingStopped):
 
 
 class EpochReport(pl.Callback):
-    """Reports each epoch's best score so far, and ends a training that is pruned.
+    """Report the best validation AUC so far after each epoch, and stop a pruned training.
 
     Args:
-        search: of the trial.
-        number: of the trial.
-        run: of the trial's, that is trained.
-        worker: that trains it.
-        before: scores of the trial's runs that are finished, over which the objective is the mean.
+        search: search that the trial belongs to.
+        number: number of the trial, from 0.
+        run: folder of the run that is trained.
+        worker: name of the worker that trains it.
+        earlier_scores: validation AUC of the trial's finished runs; the objective is the mean over all runs.
     """
 
     def __init__(
-        self, search: Search, *, number: int, run: RunFolder, worker: str, before: list[float]
+        self, search: Search, *, number: int, run: RunFolder, worker: str, earlier_scores: list[float]
     ) -> None:
         self.search = search
         self.number = number
         self.run = run
         self.worker = worker
-        self.before = before
+        self.earlier_scores = earlier_scores
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if pl_module.monitor != "val/auc":
-            raise DataError("a search goes by the validation AUC, and the validation images are of one class")
+            raise DataError(
+                "data: a search needs the validation AUC, and the validation images are of one class; "
+                "give another data.split or more images"
+            )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._refuse_when_lost()
-        # not at the epoch's end, whose checkpoint and curves are to be written
+        self._check_owner()
+        # not at the end of an epoch: its checkpoint and curves must be written first
         if self.search.trial(self.number).should_prune():
             raise Pruned(f"pruned after {trainer.current_epoch} epochs")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._refuse_when_lost()  # before this epoch is written once more
+        self._check_owner()  # else this epoch is reported twice
         now = float(trainer.callback_metrics["val/auc"])
         best = getattr(trainer.checkpoint_callback, "best", None)
         best = now if best is None else max(best, now)
-        epoch = len(self.before) * (trainer.max_epochs or 0) + trainer.current_epoch + 1
-        self.search.trial(self.number).report((sum(self.before) + best) / (len(self.before) + 1), epoch)
+        runs = len(self.earlier_scores)
+        epoch = runs * (trainer.max_epochs or 0) + trainer.current_epoch + 1
+        self.search.trial(self.number).report((sum(self.earlier_scores) + best) / (runs + 1), epoch)
 
-    def _refuse_when_lost(self) -> None:
+    def _check_owner(self) -> None:
         if not self.search.is_owner(self.number, self.worker):
             status = self.run.facts()["status"]
-            raise Lost(f"trial {self.number} was given to another worker", status=status)
+            raise TrialReassigned(f"trial {self.number} was assigned to another worker", status=status)

@@ -239,7 +239,7 @@ def test_code_and_config_of_queued_jobs_are_those_of_their_submission(abandoned:
 
 def test_interrupted_parent_leaves_the_jobs_and_names_them(abandoned: Abandoned) -> None:
     assert abandoned.code == 1
-    sentence = f"error: the jobs go on in Slurm; to end them: scancel {' '.join(abandoned.ids)}"
+    sentence = f"error: the jobs continue in Slurm; to cancel them: scancel {' '.join(abandoned.ids)}"
     assert abandoned.told.splitlines()[-1] == sentence
     assert "Traceback" not in abandoned.told
     multirun = abandoned.multirun

@@ -203,9 +203,9 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
     detached = give("detach=true")
     assert detached.returncode == 0, detached.stderr
     assert "2 workers started" in detached.stderr
-    assert "the search goes on by itself" in detached.stdout
+    assert "the search continues in the background" in detached.stdout
     again = give("detach=true")  # before the workers have told that they are there
-    assert "0 workers started, 2 there" in again.stderr
+    assert "0 workers started, 2 running or queued" in again.stderr
     pids = worker_pids(folder)
     assert len(pids) == 2
     wait_for(lambda: len([trial for trial in trials_in(folder) if trial.curve]) == 2)
@@ -227,17 +227,17 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
             told = "".join(lines)
         if sign == signal.SIGINT:
             assert attached.returncode == 1
-            assert "the search goes on without this command" in told
+            assert "the search continues without this command" in told
             assert "Traceback" not in told
     assert worker_pids(folder) == pids
 
     os.kill(pids[0], signal.SIGKILL)
-    assert "1 workers started, 2 there" in give("detach=true").stderr
+    assert "1 workers started, 2 running or queued" in give("detach=true").stderr
     stopped = give("stop=true")
-    assert "2 workers told to end" in stopped.stdout
+    assert "stop signal sent to 2 workers" in stopped.stdout
     assert not worker_pids(folder)
     assert "2 workers started" in give("detach=true").stderr
-    assert "2 workers told to end" in give("stop=true").stdout
+    assert "stop signal sent to 2 workers" in give("stop=true").stdout
 
 
 @pytest.mark.slow
@@ -286,7 +286,7 @@ def test_the_objective_is_a_mean_over_runs(over: str, folder: Path) -> None:
     [
         (["+sweep.space={optim.lrr: {uniform: [0, 1]}}"], "sweep.space.optim.lrr: no such key"),
         (["+sweep.space={optim.lr: null}"], "sweep.space: is empty"),
-        (["trainer.devices=2"], "trainer.devices: a worker of a search is one process"),
+        (["trainer.devices=2"], "trainer.devices=2 trainer.nodes=1: a worker of a search is one process"),
         (["sweep.budget.trials=null"], "sweep.budget: has no end"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
         (["optim.lr=0.1"], "optim.lr=0.1: sweep.space.optim.lr varies it"),
@@ -324,7 +324,7 @@ def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_r
         command(*settings, "sweep.budget.trials=2"), cwd=folder, stderr=subprocess.PIPE, text=True
     ) as growing:
         assert growing.stderr
-        assert any("0 workers started, 1 there" in told for told in growing.stderr)
+        assert any("0 workers started, 1 running or queued" in told for told in growing.stderr)
         os.kill(worker, signal.SIGCONT)
         told = growing.stderr.read()
     assert growing.returncode == 0, told
@@ -380,7 +380,7 @@ def test_a_trial_over_which_every_worker_dies_fails(tmp_path: Path) -> None:
     failed, other = search.read_trials()
     assert (failed.state, other.state) == ("failed", "running")
     assert failed.error
-    assert failed.error.startswith("4 workers ended over it")
+    assert failed.error.startswith("4 workers in a row ended while training it")
 
 
 def test_a_trial_with_a_checkpoint_between_the_deaths_of_its_workers_goes_on(tmp_path: Path) -> None:
@@ -401,7 +401,7 @@ def test_a_trial_whose_worker_died_before_it_had_settings_gets_its_own(
     expected = begun(tmp_path / "calm")
     expected.take(FakeWorkers(), "a")  # type: ignore[arg-type]
     search = begun(tmp_path / "killed")
-    search._draw_for(0)
+    search._set_sampler(0)
     search.study.ask()
     assert search.take(FakeWorkers(), "b") == 0  # type: ignore[arg-type]
     assert search.read_trials()[0].settings == expected.read_trials()[0].settings
@@ -442,7 +442,7 @@ def test_a_failure_of_a_worker_that_has_lost_the_trial_is_not_told(
         search.take(FakeWorkers(), "b")  # type: ignore[arg-type]
         raise FileNotFoundError("last.partial")  # the other has renamed it
 
-    monkeypatch.setattr("mammo.sweeping.search_worker._trained", lose)
+    monkeypatch.setattr("mammo.sweeping.search_worker._train_trial", lose)
     run_trial(search, 0, "a")
     assert search.read_trials()[0].state == "running"
 
@@ -450,7 +450,7 @@ def test_a_failure_of_a_worker_that_has_lost_the_trial_is_not_told(
 class TestWorkers:
     def test_a_worker_lives_until_it_ends(self, tmp_path: Path) -> None:
         workers = Workers(tmp_path, stale_seconds=60)
-        with workers.alive("me", slot=1):
+        with workers.heartbeat("me", slot=1):
             assert workers.is_alive("me")
             assert workers.count() == 1
             assert workers.free_slots(3) == [0, 2]
@@ -460,7 +460,7 @@ class TestWorkers:
 
     def test_silence_is_death_by_the_disk_s_own_clock(self, tmp_path: Path) -> None:
         workers = Workers(tmp_path, stale_seconds=5)
-        workers.started(os.getpid(), slot=0)
+        workers.add_started(os.getpid(), slot=0)
         [file] = tmp_path.glob("*.json")
         assert workers.is_alive(file.stem)
         os.utime(file, (time.time() - 6, time.time() - 6))
@@ -479,7 +479,7 @@ class TestWorkers:
             touch(path)
 
         monkeypatch.setattr(os, "utime", fail_at_first)
-        with workers.alive("me", slot=0):
+        with workers.heartbeat("me", slot=0):
             time.sleep(0.6)
             assert failures
             assert workers.is_alive("me")
@@ -490,7 +490,7 @@ class TestWorkers:
     ) -> None:
         workers = Workers(tmp_path, stale_seconds=60)
         with subprocess.Popen(["sleep", "60"]) as process:
-            workers.started(process.pid, slot=0)
+            workers.add_started(process.pid, slot=0)
             [file] = tmp_path.glob("*.json")
             assert workers.is_alive(file.stem)
             process.kill()
@@ -510,13 +510,13 @@ class TestWorkers:
 
     def test_one_waits_until_it_works_or_dies(self, tmp_path: Path) -> None:
         workers = Workers(tmp_path, stale_seconds=60)
-        with workers.alive("a", slot=0), workers.alive("b", slot=1):
-            assert workers.waits("a")
-            assert workers.waits("a")
-            assert not workers.waits("b")
-            workers.works("b")  # which did not wait
-            assert not workers.waits("b")
-            workers.works("a")
-            assert workers.waits("b")
-        with workers.alive("c", slot=0):
-            assert workers.waits("c")  # b has ended
+        with workers.heartbeat("a", slot=0), workers.heartbeat("b", slot=1):
+            assert workers.claim_waiting("a")
+            assert workers.claim_waiting("a")
+            assert not workers.claim_waiting("b")
+            workers.release_waiting("b")  # which did not wait
+            assert not workers.claim_waiting("b")
+            workers.release_waiting("a")
+            assert workers.claim_waiting("b")
+        with workers.heartbeat("c", slot=0):
+            assert workers.claim_waiting("c")  # b has ended

@@ -35,7 +35,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     early = run(folder, "phase=train")
     assert early.returncode == 1
-    assert "error: phase=train: nothing was found in the phase before; give phase=tune first" in early.stderr
+    assert "error: phase=train: phase tune has no finished trial; give phase=tune first" in early.stderr
     tuned = run(folder, "phase=tune")
     assert tuned.returncode == 0, tuned.stderr
     assert {path.parts[-5] for path in finished(folder)} == {"tune"}

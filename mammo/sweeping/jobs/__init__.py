@@ -1,1 +1,1 @@
-"""Jobs: composed trainings go in; processes on this machine or jobs of Slurm come out."""
+"""Run composed trainings as processes on this machine or as jobs of Slurm, and summarise their scores."""

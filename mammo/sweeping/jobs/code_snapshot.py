@@ -1,4 +1,4 @@
-"""A copy of the code and the configuration, so that what waits in a queue runs as it was submitted."""
+"""A copy of the code and the configuration, so that a queued job runs as it was submitted."""
 
 import os
 import shutil
@@ -14,14 +14,16 @@ _PACKAGE = Path(mammo.__file__).parent
 
 
 def freeze(folder: Path, *, config_dirs: Sequence[Path] = ()) -> Path:
-    """Copies code and configuration to `folder/code`, unless they are there.
+    """Copy code and configuration to `folder/code`, unless the copy exists.
 
-    A process with that folder in front of its `PYTHONPATH` imports and composes from the copy alone.
+    A process with that folder first in its `PYTHONPATH` imports and composes from the copy alone.
 
     Args:
-        folder: of a multirun or search.
-        config_dirs: with more choices of the groups in `conf`, given by `--config-dir`.
+        folder: folder of a multirun or search.
+        config_dirs: folders with more choices of the groups in `conf`, given by `--config-dir`.
 
+    Returns:
+        Absolute path of the copy.
     Raises:
         ConfigError: the folder cannot be written.
     """
@@ -30,7 +32,7 @@ def freeze(folder: Path, *, config_dirs: Sequence[Path] = ()) -> Path:
     try:
         if not code.exists():
             for source, name in ((_PACKAGE, "mammo"), (CONF, "conf")):
-                # an installed package holds a `conf` of its own, which would be taken before the copy's
+                # an installed package contains its own `conf`, which would take precedence over the copy
                 shutil.copytree(source, draft / name, ignore=shutil.ignore_patterns("__pycache__", "conf"))
             for group in (path for path in (draft / "conf").iterdir() if path.is_dir()):
                 for config_dir in config_dirs:
@@ -45,7 +47,7 @@ def freeze(folder: Path, *, config_dirs: Sequence[Path] = ()) -> Path:
 
 
 def _add_choices(source: Path, group: Path) -> None:
-    """Copies the files that the group does not have, for Hydra too takes those of `conf` first."""
+    """Copy the files that the group does not have: in Hydra too, files of `conf` take precedence."""
     for file in source.rglob("*.yaml"):
         target = group / file.relative_to(source)
         if not target.exists():

@@ -1,4 +1,4 @@
-"""What runs the jobs of `python train.py -m ...`: side by side on this machine, or on a Slurm cluster."""
+"""Hydra launchers of `python train.py -m ...`: in parallel on this machine, or on a Slurm cluster."""
 
 import os
 import subprocess
@@ -21,15 +21,15 @@ from mammo.errors import ConfigError, MammoError
 from mammo.sweeping.jobs.code_snapshot import freeze
 from mammo.sweeping.jobs.device_slots import Slot, slots
 from mammo.sweeping.jobs.multirun import Job, Multirun
-from mammo.sweeping.jobs.slurm import has_ended, refuse_without_slurm, submit, why_ended
+from mammo.sweeping.jobs.slurm import failure_reason, has_ended, require_slurm, submit
 
 _PLUGIN_MODULE = "hydra_plugins.mammo"
 
 
 def register() -> None:
-    """Makes the launchers known to Hydra, under the names that `conf/hydra/launcher` gives.
+    """Register the launchers with Hydra, under the names used in `conf/hydra/launcher`.
 
-    Hydra takes plugins from a module of `hydra_plugins` alone, so this one goes by such a name too.
+    Hydra accepts plugins only from a module of `hydra_plugins`, so this module gets such a name too.
     """
     sys.modules[_PLUGIN_MODULE] = sys.modules[__name__]
     for launcher in (LocalLauncher, SlurmLauncher):
@@ -37,7 +37,7 @@ def register() -> None:
 
 
 class _Launcher(Launcher):
-    """Checks every job, prepares the data once, freezes code and config, and runs the jobs."""
+    """Check every job, prepare the data once, copy code and config, and run the jobs."""
 
     __module__ = _PLUGIN_MODULE
 
@@ -50,12 +50,16 @@ class _Launcher(Launcher):
         self.loader = hydra_context.config_loader
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Runs the jobs to their end.
+        """Run the jobs and wait for their end.
+
+        Args:
+            job_overrides: overrides of each job.
+            initial_job_idx: number of the first job.
 
         Raises:
-            MammoError: a job is wrong, in which case none is begun, or failed, when all have ended.
+            MammoError: the config of a job is wrong, and no job is begun; or a job failed, after all ended.
         """
-        self.refuse_early()
+        self.check_available()
         folder = Path(self.config.hydra.sweep.dir)
         jobs = [
             Job(
@@ -69,8 +73,8 @@ class _Launcher(Launcher):
         path = [f"hydra.searchpath=[{','.join(f'file://{place}' for place in config_dirs)}]"]
         configs = [compose_train([*path, *job.overrides]) for job in jobs]
         for cfg in configs:
-            _refuse_single(cfg)
-        prepare_once(configs)
+            _check_run_keys(cfg)
+        prepare_stores(configs)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             multirun = Multirun.begin(folder, jobs)
@@ -86,10 +90,10 @@ class _Launcher(Launcher):
         print(f"summary {folder / 'summary.csv'}")
         if failed := sum(summary["status"] == "failed"):
             raise MammoError(
-                f"{failed} of {len(jobs)} jobs failed, see {folder / 'summary.csv'}; what was finished stays "
-                f"when the command is given again with hydra.sweep.dir={folder}"
+                f"{failed} of {len(jobs)} jobs failed, see {folder / 'summary.csv'}; give the command again "
+                f"with hydra.sweep.dir={folder} to run only the unfinished jobs"
             )
-        return [_returned(job, overrides) for job, overrides in zip(jobs, job_overrides, strict=True)]
+        return [_job_return(job, overrides) for job, overrides in zip(jobs, job_overrides, strict=True)]
 
     def _subdir(self, overrides: Sequence[str], number: int) -> str:
         cfg = self.loader.load_sweep_config(self.config, list(overrides))
@@ -98,20 +102,29 @@ class _Launcher(Launcher):
         return str(cfg.hydra.sweep.subdir)
 
     def _config_dirs(self) -> list[Path]:
-        """Those that the user gave besides `conf`."""
+        """Return the config folders that the user gave besides `conf`."""
         sources = [source for source in self.config.hydra.runtime.config_sources if source.schema == "file"]
         return [Path(source.path) for source in sources if Path(source.path) != CONF]
 
-    def refuse_early(self) -> None:
-        """Raises a ConfigError where no job can be run, before the data are prepared."""
+    def check_available(self) -> None:
+        """Raise a ConfigError where no job can be run, before the data are prepared."""
 
     @abstractmethod
     def run(self, multirun: Multirun, jobs: list[Job], code: Path) -> dict[int, str]:
-        """Runs the jobs, and says why a process of theirs ended without a result."""
+        """Run the jobs.
+
+        Args:
+            multirun: multirun of the jobs.
+            jobs: unfinished jobs.
+            code: folder with the copy of the code.
+
+        Returns:
+            Number of each job whose process ended without a result, with the reason.
+        """
 
 
 class LocalLauncher(_Launcher):
-    """Runs `n` jobs side by side, each with its share of the cores and its own GPU."""
+    """Run `n` jobs in parallel, each with its share of the cores and its own GPU."""
 
     __module__ = _PLUGIN_MODULE
 
@@ -124,7 +137,9 @@ class LocalLauncher(_Launcher):
                 job, slot = waiting.pop(0), free.pop(0)
                 log = multirun.folder / "jobs" / f"{job.number}.log"
                 arguments = [str(multirun.folder.absolute()), str(job.number)]
-                process = start("mammo.sweeping.jobs.training_job", arguments, slot=slot, log=log, code=code)
+                process = start_process(
+                    "mammo.sweeping.jobs.training_job", arguments, slot=slot, log=log, code=code
+                )
                 running.append((job, slot, process))
             time.sleep(0.1)
             for ended in [entry for entry in running if entry[2].poll() is not None]:
@@ -134,17 +149,17 @@ class LocalLauncher(_Launcher):
                 if process.returncode:
                     log = multirun.folder / "jobs" / f"{job.number}.log"
                     reasons[job.number] = f"its process ended with code {process.returncode}, see {log}"
-                tell(multirun, job, reasons.get(job.number))
+                print_outcome(multirun, job, reasons.get(job.number))
         return reasons
 
 
 class SlurmLauncher(_Launcher):
-    """Puts the jobs into Slurm's queue, and waits for them."""
+    """Submit the jobs to Slurm's queue and wait for them."""
 
     __module__ = _PLUGIN_MODULE
 
-    def refuse_early(self) -> None:
-        refuse_without_slurm()
+    def check_available(self) -> None:
+        require_slurm()
 
     def run(self, multirun: Multirun, jobs: list[Job], code: Path) -> dict[int, str]:
         from mammo.sweeping.jobs.training_job import TrainingJob
@@ -157,28 +172,28 @@ class SlurmLauncher(_Launcher):
         try:
             while running:
                 time.sleep(1)
-                for job, there in [entry for entry in running if has_ended(entry[1])]:
-                    running.remove((job, there))
-                    if reason := why_ended(there):
+                for job, slurm_job in [entry for entry in running if has_ended(entry[1])]:
+                    running.remove((job, slurm_job))
+                    if reason := failure_reason(slurm_job):
                         reasons[job.number] = reason
-                    tell(multirun, job, reasons.get(job.number))
+                    print_outcome(multirun, job, reasons.get(job.number))
         except KeyboardInterrupt:
-            ids = " ".join(there.job_id for _, there in running)
-            raise MammoError(f"the jobs go on in Slurm; to end them: scancel {ids}") from None
+            ids = " ".join(slurm_job.job_id for _, slurm_job in running)
+            raise MammoError(f"the jobs continue in Slurm; to cancel them: scancel {ids}") from None
         return reasons
 
 
-def start(
+def start_process(
     module: str, arguments: list[str], *, slot: Slot, log: Path, code: Path
 ) -> "subprocess.Popen[bytes]":
-    """Starts a process that outlives this one and its terminal, and imports the frozen code.
+    """Start a process that outlives this one and its terminal, and imports the copy of the code.
 
     Args:
-        module: with a `__main__` part.
-        arguments: of the command line.
-        slot: its cores and GPUs.
-        log: gets all it prints, after what is there.
-        code: see `freeze`.
+        module: dotted name of the module to run with `python -m`.
+        arguments: command line arguments of the module.
+        slot: cores and GPUs of the process.
+        log: file to which standard output and standard error are appended.
+        code: folder with the copy of the code, from `freeze`.
     """
     path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -193,8 +208,8 @@ def start(
         )
 
 
-def prepare_once(configs: Sequence[DictConfig]) -> None:
-    """Prepares the stores that the configs need, each once."""
+def prepare_stores(configs: Sequence[DictConfig]) -> None:
+    """Prepare the image stores that the configs need, each once."""
     from mammo.data.sources.reader import read_catalog
     from mammo.data.store.store import prepare
 
@@ -206,20 +221,20 @@ def prepare_once(configs: Sequence[DictConfig]) -> None:
             prepare(read_catalog(**source), **settings)
 
 
-def tell(multirun: Multirun, job: Job, reason: str | None) -> None:
-    """Prints what came of a job."""
+def print_outcome(multirun: Multirun, job: Job, reason: str | None) -> None:
+    """Print the outcome of an ended job to standard error."""
     outcome = multirun.outcome(job, reason)
-    came = f"failed: {outcome['error']}" if outcome["error"] else f"validation AUC {outcome['auc']}"
-    print(f"job {job.number} ({multirun.told(job)}): {came}", file=sys.stderr)
+    result = f"failed: {outcome['error']}" if outcome["error"] else f"validation AUC {outcome['auc']}"
+    print(f"job {job.number} ({multirun.settings_of(job)}): {result}", file=sys.stderr)
 
 
-def _refuse_single(cfg: DictConfig) -> None:
+def _check_run_keys(cfg: DictConfig) -> None:
     for key in ("run_dir", "resume"):
         if cfg[key]:
             raise ConfigError(f"{key}={cfg[key]}: is for a single run; give hydra.sweep.dir=... with -m")
 
 
-def _returned(job: Job, overrides: Sequence[str]) -> JobReturn:
+def _job_return(job: Job, overrides: Sequence[str]) -> JobReturn:
     returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
     returned.return_value = job.number
     return returned

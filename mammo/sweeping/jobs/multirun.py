@@ -1,4 +1,4 @@
-"""The jobs of `python train.py -m ...`: what was submitted, and what came of it."""
+"""A multirun, `python train.py -m ...`: its submitted jobs and the summary of their outcomes."""
 
 import datetime
 import json
@@ -14,7 +14,7 @@ from mammo.runs import RunFolder, git_commit
 if TYPE_CHECKING:
     import pandas as pd
 
-TRACEBACK = "traceback.txt"  # in the folder of a run that failed
+TRACEBACK = "traceback.txt"  # file in the folder of a failed run
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Job:
 
 
 class Multirun:
-    """A folder with `multirun.json` that says which jobs there are, their runs, and `summary.csv`.
+    """A folder with `multirun.json`, which lists the jobs, their runs, and `summary.csv`.
 
     Args:
-        folder: existing.
+        folder: folder of a multirun that was begun.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,18 +42,22 @@ class Multirun:
 
     @classmethod
     def begin(cls, folder: Path, jobs: list[Job]) -> "Multirun":
-        """Writes down what is submitted; the same again goes on with what is not finished.
+        """Record the jobs in the folder, or open the multirun of the same jobs to resume it.
+
+        Args:
+            folder: existing folder.
+            jobs: jobs to submit.
 
         Raises:
-            ConfigError: the folder holds other jobs.
+            ConfigError: the folder belongs to a multirun of other jobs.
         """
         file = folder / "multirun.json"
         if file.exists():
             multirun = cls(folder)
             if multirun.jobs != jobs:
                 raise ConfigError(
-                    f"hydra.sweep.dir={folder}: holds another multirun, {_difference(multirun.jobs, jobs)}; "
-                    "give another folder"
+                    f"hydra.sweep.dir={folder}: holds another multirun, "
+                    f"{_first_difference(multirun.jobs, jobs)}; give another folder"
                 )
             return multirun
         facts = {
@@ -66,18 +70,18 @@ class Multirun:
         file.write_text(json.dumps(facts, indent=2) + "\n")
         return cls(folder)
 
-    def told(self, job: Job) -> str:
-        """What tells the job from the others."""
+    def settings_of(self, job: Job) -> str:
+        """Return the overrides that not all jobs have in common, separated by spaces."""
         common = set.intersection(*(set(other.overrides) for other in self.jobs))
         own = [override for override in job.overrides if override not in common]
         return " ".join(own) or "the only one"
 
     def outcome(self, job: Job, reason: str | None = None) -> dict[str, Any]:
-        """A row of the summary.
+        """Return the job's row of the summary.
 
         Args:
-            job: ended.
-            reason: that its process gave for ending without a result.
+            job: job that has ended.
+            reason: reason why its process ended without a result; None where there is none.
         """
         run = RunFolder(Path(job.run_dir))
         facts = run.facts()
@@ -93,7 +97,7 @@ class Multirun:
             "low": score.get("low") if finished else None,
             "high": score.get("high") if finished else None,
             "seconds": facts.get("seconds"),
-            "settings": self.told(job),
+            "settings": self.settings_of(job),
             "overrides": " ".join(job.overrides),
             "run_dir": job.run_dir,
             "error": None if finished else error or "it left no result",
@@ -101,20 +105,23 @@ class Multirun:
         }
 
     def write_summary(self, reasons: dict[int, str]) -> "pd.DataFrame":
-        """Writes `summary.csv`, a row for each job.
+        """Write `summary.csv` with one row per job.
 
         Args:
-            reasons: of jobs whose process ended without a result, by number.
+            reasons: reasons why the processes of jobs ended without a result, by number of the job.
+
+        Returns:
+            The table.
         """
-        import pandas as pd  # half a second, that a single training need not wait
+        import pandas as pd  # takes half a second, which a single training does not need
 
         table = pd.DataFrame([self.outcome(job, reasons.get(job.number)) for job in self.jobs])
         table.to_csv(self.folder / "summary.csv", index=False)
         return table
 
 
-def _difference(before: list[Job], now: list[Job]) -> str:
-    """The first job that is not the same."""
+def _first_difference(before: list[Job], now: list[Job]) -> str:
+    """Describe the first job that differs."""
     for old, new in zip(before, now, strict=False):
         if old != new:
             return f"whose job {old.number} is `{' '.join(old.overrides)}`, not `{' '.join(new.overrides)}`"

@@ -1,4 +1,4 @@
-"""Jobs for Slurm, by submitit."""
+"""Submission of Slurm jobs with submitit."""
 
 import contextlib
 import io
@@ -13,52 +13,52 @@ from typing import Any
 from mammo.errors import ConfigError
 
 
-class Requeued(ABC):
-    """A job that goes on by itself when Slurm starts it again."""
+class RequeuedJob(ABC):
+    """A job that resumes by itself when Slurm requeues it."""
 
     @abstractmethod
     def __call__(self) -> None:
-        """Does the job."""
+        """Run the job."""
 
     def checkpoint(self) -> Any:
-        """What submitit puts back into the queue: the same again, which looks for its own checkpoints."""
+        """Return what submitit puts back into the queue: the same job, which finds its own checkpoints."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def submit(
-    functions: Sequence[Requeued], *, launcher: Mapping[str, Any], folder: Path, code: Path
+    functions: Sequence[RequeuedJob], *, launcher: Mapping[str, Any], folder: Path, code: Path
 ) -> list[Any]:
-    """Puts an array of jobs into the queue.
+    """Submit an array of jobs.
 
     Args:
-        functions: the jobs.
+        functions: jobs to submit.
         launcher: keys of `hydra/launcher=slurm`.
-        folder: for submitit's files and the jobs' output.
-        code: frozen, imported by the jobs.
+        folder: folder for submitit's files and the jobs' output.
+        code: folder with the copy of the code, which the jobs import.
 
     Returns:
-        The jobs of submitit.
+        The submitit jobs.
 
     Raises:
-        ConfigError: there is no Slurm, or it refuses them.
+        ConfigError: this machine has no Slurm, or Slurm refuses the jobs.
     """
-    import submitit  # slower than a single training should start
+    import submitit  # slow to import, and a single training does not need it
     from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 
-    refuse_without_slurm()
+    require_slurm()
     keys = {key: value for key, value in launcher.items() if key not in ("_target_", "submitit_folder")}
     timeouts = keys.pop("max_num_timeout")
     keys["setup"] = [*(keys["setup"] or []), f"export PYTHONPATH={shlex.quote(str(code))}:$PYTHONPATH"]
-    # else the other processes of a distributed training wait for one that failed
+    # otherwise the other processes of a distributed training wait for one that failed
     keys["srun_args"] = ["--kill-on-bad-exit=1", *keys.get("srun_args", [])]
     common = BaseQueueConf.__dataclass_fields__
     parameters = {key if key in common else f"slurm_{key}": value for key, value in keys.items()}
     executor = submitit.AutoExecutor(folder=folder / "%j", cluster="slurm", slurm_max_num_timeout=timeouts)
     try:
         executor.update_parameters(**parameters)
-        with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises
+        with contextlib.redirect_stderr(io.StringIO()):  # submitit also prints the error that it raises
             return list(executor.submit_array(functions))
     except submitit.core.utils.FailedJobError as error:
         lines = [line for line in str(error).splitlines() if "error:" in line] or str(error).splitlines()
@@ -68,8 +68,8 @@ def submit(
         ) from error
 
 
-def refuse_without_slurm() -> None:
-    """Raises a ConfigError on a machine that cannot submit jobs."""
+def require_slurm() -> None:
+    """Raise a ConfigError on a machine that cannot submit jobs."""
     if not shutil.which("sbatch"):
         raise ConfigError(
             "hydra/launcher=slurm: there is no sbatch on this machine; submit where there is one, or give "
@@ -78,28 +78,28 @@ def refuse_without_slurm() -> None:
 
 
 def has_ended(job: Any) -> bool:
-    """Whether a job of submitit has left a result, or Slurm's queue.
+    """Return whether a submitit job has left a result, or Slurm's queue.
 
-    By itself submitit takes for ended what Slurm suspends, or runs again after the loss of a node.
+    `job.done()` alone is also true for a job that Slurm suspends or requeues after the loss of a node.
     """
     if not job.done():
         return False
     parts = [job.task(number) for number in range(job.num_tasks)]
     if all(part.paths.result_pickle.exists() for part in parts) or not _is_queued(job.job_id):
         return True
-    job.watcher.clear()  # else it would not ask again
+    job.watcher.clear()  # otherwise submitit keeps the state "done" and does not query Slurm again
     return False
 
 
 def _is_queued(job_id: str) -> bool:
-    asked = subprocess.run(["squeue", "--noheader", f"--jobs={job_id}"], capture_output=True, text=True)
-    return bool(asked.stdout.strip()) if asked.returncode == 0 else "Invalid job id" not in asked.stderr
+    query = subprocess.run(["squeue", "--noheader", f"--jobs={job_id}"], capture_output=True, text=True)
+    return bool(query.stdout.strip()) if query.returncode == 0 else "Invalid job id" not in query.stderr
 
 
-def why_ended(job: Any) -> str | None:
-    """Why a job of submitit that has ended has left no result; None where it has.
+def failure_reason(job: Any) -> str | None:
+    """Return why an ended submitit job has no result; None where it has one.
 
-    An exception of the training is told as such, for the run's folder holds the rest.
+    Of an exception in the training only the last line is returned: the run's folder has the traceback.
     """
     from submitit.core.utils import FailedJobError
 

@@ -1,4 +1,4 @@
-"""A training in a process of its own, which goes on where an earlier process of the same job was stopped."""
+"""A training in its own process, which resumes where an earlier process of the same job was stopped."""
 
 import sys
 import traceback
@@ -10,20 +10,22 @@ from mammo.config.resume import is_finished, reopen
 from mammo.errors import MammoError
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder
-from mammo.sweeping.jobs.device_slots import take_cores
+from mammo.sweeping.jobs.device_slots import bind_cores
 from mammo.sweeping.jobs.multirun import TRACEBACK, Multirun
-from mammo.sweeping.jobs.slurm import Requeued
+from mammo.sweeping.jobs.slurm import RequeuedJob
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
 
 
-class TrainingJob(Requeued):
-    """What Slurm starts, and after a preemption, a time limit or the loss of a node starts again.
+class TrainingJob(RequeuedJob):
+    """Run one training of a multirun.
+
+    Slurm starts the same job again after a preemption, a time limit or the loss of a node.
 
     Args:
-        folder: of the multirun.
-        number: of the job in it.
+        folder: folder of the multirun.
+        number: number of the job, from 0.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -31,35 +33,35 @@ class TrainingJob(Requeued):
         self.number = number
 
     def __call__(self) -> None:
-        """Trains.
+        """Train, or resume the training.
 
         Raises:
-            Exception: what the training raised, after it was written to the run's folder.
+            Exception: any error of the training, after its traceback was written to the run's folder.
         """
-        take_cores()
+        bind_cores()
         job = Multirun(self.folder).jobs[self.number]
         run_dir = Path(job.run_dir)
         (run_dir / TRACEBACK).unlink(missing_ok=True)
         try:
-            train_or_go_on(job.overrides, run_dir=run_dir, part_of=self.folder)
+            train_or_resume(job.overrides, run_dir=run_dir, part_of=self.folder)
         except Exception:
             write_traceback(run_dir)
             raise
 
 
-def train_or_go_on(
+def train_or_resume(
     overrides: list[str], *, run_dir: Path, part_of: Path, callbacks: "tuple[Callback, ...]" = ()
 ) -> RunFolder | None:
-    """Trains, or goes on with the run in the folder, or leaves it as it is when it is finished.
+    """Train, or resume the run in the folder; a finished run stays as it is.
 
     Args:
-        overrides: of train.py.
-        run_dir: of the run.
+        overrides: overrides of train.py.
+        run_dir: folder of the run.
         part_of: folder of the multirun or search.
-        callbacks: besides those of every training.
+        callbacks: callbacks in addition to those of every training.
 
     Returns:
-        The finished run; None in the processes of a distributed training but the first.
+        The finished run; None in all processes of a distributed training except the first.
     """
     cfg = compose_train(overrides)
     if RunFolder(run_dir).facts():
@@ -75,7 +77,7 @@ def train_or_go_on(
 
 
 def write_traceback(run_dir: Path) -> None:
-    """Keeps the exception that is being handled in the run's folder."""
+    """Write the traceback of the exception that is being handled to the run's folder."""
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / TRACEBACK).write_text(traceback.format_exc())
 

@@ -1,1 +1,1 @@
-"""The leaderboard: trials go in; `leaderboard.csv` and `leaderboard.html` come out."""
+"""Leaderboard: turn the trials of a search into `leaderboard.csv` and `leaderboard.html`."""

@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from mammo.sweeping.leaderboard.trial_table import exact, setting_names
+from mammo.sweeping.leaderboard.trial_table import override_text, setting_names
 from mammo.sweeping.search.trials import Trial, Value
 
 ABSENT = "absent"  # where a setting does not apply
-_FEWEST_NUMBERS = 3  # different ones, on an axis of numbers; fewer are points as names are
+_MIN_NUMBERS = 3  # different ones, on an axis of numbers; fewer are points as names are
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Axis:
         if self.scale and is_number(value):
             floor = self._floor
             return floor + (1 - floor) * self.scale.place(value)
-        return self._point(self.points.index(readable(value)))
+        return self._point(self.points.index(setting_text(value)))
 
     def ticks(self) -> list[tuple[float, str]]:
         """Places with what is written there, from below."""
@@ -110,7 +110,7 @@ class Axis:
         if self.scale:
             floor, scale = self._floor, self.scale
             numbers = [number for number in scale.ticks() if not self.whole or float(number).is_integer()]
-            found += [(floor + (1 - floor) * scale.place(number), shown(number)) for number in numbers]
+            found += [(floor + (1 - floor) * scale.place(number), short_number(number)) for number in numbers]
         return sorted(found)
 
     @property
@@ -163,16 +163,16 @@ def is_number(value: Value) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def readable(value: Value) -> str:
+def setting_text(value: Value) -> str:
     """A setting for the page: a number to four digits."""
-    return shown(value) if isinstance(value, float) else exact(value)
+    return short_number(value) if isinstance(value, float) else override_text(value)
 
 
-def shown(number: float) -> str:
+def short_number(number: float) -> str:
     """A number as short as four digits allow.
 
     Example:
-        >>> [shown(number) for number in (0.000031416, 0.25, 128, 1e9)]
+        >>> [short_number(number) for number in (0.000031416, 0.25, 128, 1e9)]
         ['3.142e-5', '0.25', '128', '1e9']
     """
     mantissa, e, power = f"{number:.4g}".partition("e")
@@ -183,11 +183,11 @@ def _axis(key: str, label: str, trials: Sequence[Trial], logarithmic: Collection
     values = [trial.settings[key] for trial in trials if key in trial.settings]
     numbers = [value for value in values if is_number(value)]
     scale = None
-    if len(set(numbers)) >= _FEWEST_NUMBERS:
+    if len(set(numbers)) >= _MIN_NUMBERS:
         asked = _looks_logarithmic(numbers) if logarithmic is None else key in logarithmic
         scale = Scale(min(numbers), max(numbers), asked and min(numbers) > 0)
     rest = [value for value in values if scale is None or not is_number(value)]
-    points = list(dict.fromkeys(readable(value) for value in sorted(rest, key=_order)))
+    points = list(dict.fromkeys(setting_text(value) for value in sorted(rest, key=_order)))
     if len(values) < len(trials) and ABSENT not in points:
         points.append(ABSENT)
     return Axis(key, label, scale, tuple(points), all(isinstance(number, int) for number in numbers))
@@ -195,7 +195,7 @@ def _axis(key: str, label: str, trials: Sequence[Trial], logarithmic: Collection
 
 def _order(value: Value) -> tuple[bool, float, str]:
     """Numbers from the largest, then the rest by name."""
-    return (not is_number(value), -value if is_number(value) else 0.0, exact(value))
+    return (not is_number(value), -value if is_number(value) else 0.0, override_text(value))
 
 
 def _looks_logarithmic(numbers: Sequence[float]) -> bool:

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mammo.sweeping.leaderboard.axes import Axis, is_number, readable
+from mammo.sweeping.leaderboard.axes import Axis, is_number, setting_text
 from mammo.sweeping.leaderboard.trial_table import is_ranked
 from mammo.sweeping.search.trials import Trial
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 # With 20 random trials of five settings the one that mattered came first in 21 of 30 simulated searches,
 # with 30 in 27, with 50 in 29; with the best tenth, Optuna's own choice, in 11, 15 and 26 of 30.
-FEWEST_TRIALS = 20
-_FEWEST_FINISHED = 5
+MIN_TRIALS = 20
+_MIN_FINISHED = 5
 _TOP = 0.25
-_MOST_CATEGORIES = 10  # the density of a few numbers is too sharp to compare
+_MAX_CATEGORIES = 10  # the density of a few numbers is too sharp to compare
 
 
 def importances(ranked: Sequence[Trial], axes: Mapping[str, Axis]) -> dict[str, float] | None:
@@ -34,7 +34,7 @@ def importances(ranked: Sequence[Trial], axes: Mapping[str, Axis]) -> dict[str, 
     ended = finished + [trial for trial in ranked if trial.state == "pruned"]
     tried = {key for trial in ended for key in trial.settings}
     names = [key for key, axis in axes.items() if axis.varies and key in tried]
-    if len(ended) < FEWEST_TRIALS or len(finished) < _FEWEST_FINISHED or not names:
+    if len(ended) < MIN_TRIALS or len(finished) < _MIN_FINISHED or not names:
         return None
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -60,8 +60,8 @@ def _distributions(trials: Sequence[Trial], axes: Mapping[str, Axis]) -> dict[st
 
     found: dict[str, BaseDistribution] = {}
     for key, axis in axes.items():
-        values = {readable(trial.settings[key]) for trial in trials if key in trial.settings}
-        if axis.scale is None or len(values) <= _MOST_CATEGORIES:
+        values = {setting_text(trial.settings[key]) for trial in trials if key in trial.settings}
+        if axis.scale is None or len(values) <= _MAX_CATEGORIES:
             found[key] = CategoricalDistribution(sorted(values))
             continue
         low, high, log = axis.scale.low, axis.scale.high, axis.scale.logarithmic
@@ -79,7 +79,7 @@ def _frozen(trial: Trial, value: float, distributions: Mapping[str, "BaseDistrib
     settings: dict[str, float | str] = {}
     for key, setting in trial.settings.items():
         if isinstance(distributions[key], CategoricalDistribution):
-            settings[key] = readable(setting)
+            settings[key] = setting_text(setting)
         elif is_number(setting):
             settings[key] = setting
     return create_trial(

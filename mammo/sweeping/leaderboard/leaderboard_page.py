@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mammo.evaluation.report.html_page import interval, number, render_page
-from mammo.sweeping.leaderboard.axes import Axis, Scale, axes_of, readable, shown
-from mammo.sweeping.leaderboard.importance import FEWEST_TRIALS, importances
+from mammo.sweeping.leaderboard.axes import Axis, Scale, axes_of, setting_text, short_number
+from mammo.sweeping.leaderboard.importance import MIN_TRIALS, importances
 from mammo.sweeping.leaderboard.trial_table import is_ranked
 from mammo.sweeping.search.trials import Trial
 
@@ -43,7 +43,7 @@ class Line:
     """Of one trial in a figure; a single point is a mark."""
 
     number: int
-    look: str  # its classes of the stylesheet
+    css_class: str  # its classes of the stylesheet
     points: Sequence[Point]
     text: str = ""
 
@@ -71,7 +71,7 @@ def render_leaderboard(
         ranked: its trials, the finished ones from the best to the worst.
         name: of the search.
         objective: what a trial's value is; more is better.
-        logarithmic: settings whose axes are; None for those whose values look so.
+        logarithmic: settings whose axes are; None for those whose values css_class so.
     """
     axes = axes_of(ranked, logarithmic=logarithmic)
     shares = importances(ranked, axes)
@@ -90,14 +90,14 @@ def render_leaderboard(
         "trials": len(ranked),
         "ranked": len(finished),
         "cost": _cost(ranked),
-        "equals": _equals(finished),
+        "equals": _count_overlaps(finished),
         "axes": [axis for axis in axes.values() if axis.varies],
         "same": [axis for axis in axes.values() if not axis.varies],
         "top": finished[:_TOP],
         "forest": _forest(finished[:_TOP]),
         "parallel": _parallel(ranked, [axis for axis in axes.values() if axis.varies], objective),
         "importances": None if shares is None else [(axes[key], share) for key, share in shares.items()],
-        "fewest": FEWEST_TRIALS,
+        "fewest": MIN_TRIALS,
         "density": round(max(0.25, min(1.0, _CROWD / max(1, len(ranked)))), 2),
         "history": _history(ranked),
         "curves": _curves(ranked),
@@ -109,7 +109,7 @@ def render_leaderboard(
         context,
         script=_TEMPLATES / "leaderboard.js",
         style=_TEMPLATES / "leaderboard.css",
-        setting=readable,
+        setting=setting_text,
         estimate=_estimate,
         within=lambda path: path.relative_to(folder) if path.is_relative_to(folder) else path,
         shorten=lambda text: text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…",
@@ -134,7 +134,7 @@ def _cost(trials: Sequence[Trial]) -> dict[str, float | None]:
     return {"trained": trained, "without": trained + saved}
 
 
-def _equals(finished: Sequence[Trial]) -> tuple[int, int] | None:
+def _count_overlaps(finished: Sequence[Trial]) -> tuple[int, int] | None:
     """Of the trials after the best, how many have an interval that holds its value, and how many have one."""
     intervals = [(trial.low, trial.high) for trial in finished[1:] if trial.low is not None]
     if not intervals:
@@ -143,7 +143,7 @@ def _equals(finished: Sequence[Trial]) -> tuple[int, int] | None:
     return sum(low <= best <= high for low, high in intervals), len(intervals)  # type: ignore[operator]
 
 
-def _drawn(ranked: Sequence[Trial]) -> list[tuple[Trial, str]]:
+def _with_css_class(ranked: Sequence[Trial]) -> list[tuple[Trial, str]]:
     """The trials with the classes of their lines, the best last: it lies above the others."""
     finished = sum(map(is_ranked, ranked))
     found = []
@@ -153,11 +153,11 @@ def _drawn(ranked: Sequence[Trial]) -> list[tuple[Trial, str]]:
     return found[::-1]
 
 
-def _told(trial: Trial, rank: int | None) -> str:
+def _description(trial: Trial, rank: int | None) -> str:
     """The trial in a line."""
     place = f"rank {rank}" if rank else trial.state
     limits = f" ({interval(_estimate(trial))})" if trial.low is not None else ""
-    settings = "; ".join(f"{key} {readable(value)}" for key, value in trial.settings.items())
+    settings = "; ".join(f"{key} {setting_text(value)}" for key, value in trial.settings.items())
     return f"Trial {trial.number}, {place}: {number(trial.value)}{limits}; {settings}".rstrip("; ")
 
 
@@ -171,7 +171,7 @@ def _range(values: Iterable[float]) -> Scale | None:
 
 
 def _ticks(scale: Scale, most: int = 5) -> list[tuple[float, str]]:
-    return [(scale.place(value), shown(value)) for value in scale.ticks(most)]
+    return [(scale.place(value), short_number(value)) for value in scale.ticks(most)]
 
 
 def _forest(top: Sequence[Trial]) -> dict[str, Any] | None:
@@ -204,11 +204,11 @@ def _parallel(ranked: Sequence[Trial], axes: Sequence[Axis], objective: str) -> 
     columns.append((frame.right, "score", objective, _ticks(scale)))
     ranks = {trial.number: rank for rank, trial in enumerate(ranked, start=1) if is_ranked(trial)}
     lines = []
-    for trial, look in _drawn(ranked):
+    for trial, css_class in _with_css_class(ranked):
         if trial.value is not None:
             places = [*(axis.place(trial) for axis in axes), scale.place(trial.value)]
             points = [(column[0], frame.y(place)) for column, place in zip(columns, places, strict=True)]
-            lines.append(Line(trial.number, look, points, _told(trial, ranks.get(trial.number))))
+            lines.append(Line(trial.number, css_class, points, _description(trial, ranks.get(trial.number))))
     return {
         "frame": frame,
         "width": frame.right + 52,
@@ -222,15 +222,19 @@ def _parallel(ranked: Sequence[Trial], axes: Sequence[Axis], objective: str) -> 
 
 def _history(ranked: Sequence[Trial]) -> dict[str, Any] | None:
     """The value of each trial that has ended by its number, and the best up to there."""
-    ended = [(t, look) for t, look in _drawn(ranked) if t.value is not None and t.state != "running"]
+    ended = [
+        (t, css_class)
+        for t, css_class in _with_css_class(ranked)
+        if t.value is not None and t.state != "running"
+    ]
     scale = _range(trial.value for trial, _ in ended if trial.value is not None)
     if scale is None:
         return None
     across = Scale(0, max(trial.number for trial, _ in ended))
     marks = {}
-    for trial, look in ended:
+    for trial, css_class in ended:
         point = _PLOT.x(across.place(trial.number)), _PLOT.y(scale.place(trial.value or 0.0))
-        marks[trial.number] = Line(trial.number, look, [point])
+        marks[trial.number] = Line(trial.number, css_class, [point])
     best: list[Point] = []
     for trial in sorted(ranked, key=lambda trial: trial.number):
         if is_ranked(trial):
@@ -252,11 +256,11 @@ def _curves(ranked: Sequence[Trial]) -> dict[str, Any] | None:
         return None
     across = Scale(1, max(epoch for trial in ranked for epoch in trial.curve))
     lines = []
-    for trial, look in _drawn(ranked):
+    for trial, css_class in _with_css_class(ranked):
         curve = sorted(_finite(trial.curve).items())
         points = [(_PLOT.x(across.place(epoch)), _PLOT.y(scale.place(value))) for epoch, value in curve]
         if points:
-            lines.append(Line(trial.number, look, _without_flats(points)))
+            lines.append(Line(trial.number, css_class, _without_flats(points)))
     return _plot(across, scale) | {"lines": lines}
 
 
@@ -279,6 +283,6 @@ def _plot(across: Scale, up: Scale) -> dict[str, Any]:
     whole = [tick for tick in across.ticks() if float(tick).is_integer()]
     return {
         "frame": _PLOT,
-        "x": [(_PLOT.x(across.place(tick)), shown(tick)) for tick in whole],
+        "x": [(_PLOT.x(across.place(tick)), short_number(tick)) for tick in whole],
         "y": [(_PLOT.y(place), text) for place, text in _ticks(up)],
     }

@@ -19,7 +19,7 @@ def rank_trials(trials: Iterable[Trial]) -> list[Trial]:
     A value that is no finite number is none, and so is an interval that lacks an end.
     """
     cleaned = [_finite(trial) for trial in trials]
-    return sorted(cleaned, key=lambda trial: (not is_ranked(trial), _falling(trial), trial.number))
+    return sorted(cleaned, key=lambda trial: (not is_ranked(trial), _descending(trial), trial.number))
 
 
 def is_ranked(trial: Trial) -> bool:
@@ -39,7 +39,7 @@ def leaderboard_csv(ranked: Sequence[Trial]) -> str:
     for rank, trial in enumerate(ranked, start=1):
         place = rank if is_ranked(trial) else None
         score = (trial.value, trial.low, trial.high, len(trial.curve), trial.seconds)
-        values = (exact(trial.settings[key]) if key in trial.settings else "" for key in settings)
+        values = (override_text(trial.settings[key]) if key in trial.settings else "" for key in settings)
         texts = (text.replace("\r", " ") for text in (*values, trial.error or "", str(trial.folder)))
         writer.writerow([place, trial.number, trial.state, *score, *texts])
     return table.getvalue()
@@ -47,19 +47,19 @@ def leaderboard_csv(ranked: Sequence[Trial]) -> str:
 
 def setting_names(trials: Iterable[Trial]) -> list[str]:
     """The keys of all settings, in the order in which they first come."""
-    return list(dict.fromkeys(key for trial in sorted(trials, key=_number) for key in trial.settings))
+    return list(dict.fromkeys(key for trial in sorted(trials, key=_trial_number) for key in trial.settings))
 
 
-def exact(value: Value) -> str:
+def override_text(value: Value) -> str:
     """A setting as an override of the command line gives it."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _number(trial: Trial) -> int:
+def _trial_number(trial: Trial) -> int:
     return trial.number
 
 
-def _falling(trial: Trial) -> float:
+def _descending(trial: Trial) -> float:
     return -trial.value if is_ranked(trial) and trial.value is not None else 0.0
 
 

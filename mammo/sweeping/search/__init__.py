@@ -1,1 +1,1 @@
-"""A search: its space, sampler, journal and trials, in a folder that many workers share."""
+"""A search: its space, sampler, pruner, journal and trials, in a folder that many workers share."""

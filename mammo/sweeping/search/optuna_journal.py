@@ -10,24 +10,24 @@ from typing import Any
 from optuna.storages.journal import BaseJournalBackend, JournalFileOpenLock
 
 
-class Journal(BaseJournalBackend):
-    """Optuna's journal as a file of JSON lines, which ends where a kill or a lost node left it broken.
+class JournalFile(BaseJournalBackend):
+    """Journal backend of Optuna: a file of JSON lines, read up to the first line that a kill left incomplete.
 
-    The lock is a file made with O_EXCL, which NFS from version 3 on honours, as do Lustre, GPFS and BeeGFS.
-    One whose owner was killed is taken from it after half a minute.
+    The lock is a file created with O_EXCL, which NFS from version 3 on, Lustre, GPFS and BeeGFS support.
+    The lock of a killed process is released after half a minute.
 
     Args:
-        file: made where it is not.
+        file: file of the journal, created where it is missing.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.file.touch()
         self._lock = JournalFileOpenLock(str(file))
-        self._starts = [0]  # of the lines that were read
+        self._starts = [0]  # byte offsets of the lines read so far, and of the next one
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Reads the records from that number on, up to the first that is broken."""
+        """Yield the records from number `log_number_from` on, up to the first incomplete one."""
         known = min(log_number_from, len(self._starts) - 1)
         with self.file.open("rb") as file:
             file.seek(self._starts[known])
@@ -41,9 +41,9 @@ class Journal(BaseJournalBackend):
                     yield record
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Appends records after the last whole one."""
+        """Append records after the last complete one; an incomplete rest of the file is removed."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with held(self._lock), self.file.open("r+b") as file:
+        with acquired(self._lock), self.file.open("r+b") as file:
             file.seek(_end_of_whole_lines(self.file))
             file.truncate()
             file.write(lines.encode())
@@ -52,8 +52,8 @@ class Journal(BaseJournalBackend):
 
 
 @contextlib.contextmanager
-def held(lock: JournalFileOpenLock) -> Iterator[None]:
-    """Holds a lock; that it was taken away meanwhile, for it was held too long, is no error."""
+def acquired(lock: JournalFileOpenLock) -> Iterator[None]:
+    """Hold a lock; its loss to another process after half a minute is no error."""
     lock.acquire()
     try:
         yield
@@ -63,7 +63,7 @@ def held(lock: JournalFileOpenLock) -> Iterator[None]:
 
 
 def _end_of_whole_lines(file: Path) -> int:
-    """Where the last line that is not broken ends."""
+    """Return the byte offset at which the last complete line ends."""
     with file.open("rb") as content:
         end, start = content.seek(0, os.SEEK_END), 0
         for window in (2**16, end):
@@ -78,7 +78,7 @@ def _end_of_whole_lines(file: Path) -> int:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """What a line says; None of a broken one."""
+    """Parse a line; None where it is incomplete."""
     try:
         record = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:

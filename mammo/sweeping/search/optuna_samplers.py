@@ -11,14 +11,14 @@ from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from mammo.config.choices import Over, PrunerName, SamplerName
+from mammo.config.choices import MeanOver, PrunerName, SamplerName
 from mammo.errors import ConfigError
 from mammo.sweeping.search.domains import Choice
 from mammo.sweeping.search.search_space import Space
 from mammo.sweeping.search.trials import Value
 
 # Least value of the numbers of a search.
-_LEAST = {
+_MINIMUM = {
     "sampler.startup_trials": 1,
     "pruner.min_epochs": 1,
     "pruner.reduction_factor": 2,
@@ -49,9 +49,9 @@ def build_sampler(
         ConfigError: the sampler cannot draw from the space.
     """
     if name == SamplerName.grid:
-        return _Given(_point(space.grid(fixed), number))
+        return _GridSampler(_point(space.grid(fixed), number))
     if name == SamplerName.random:
-        return _Drawn(seed=seed)
+        return _RandomSampler(seed=seed)
     own = _seed(seed, number)
     if name == SamplerName.cmaes:
         _check_numbers_only(space)
@@ -119,7 +119,7 @@ def check_search(
     Raises:
         ConfigError: naming key, value and remedy.
     """
-    for key, least in _LEAST.items():
+    for key, least in _MINIMUM.items():
         node, _, name = key.rpartition(".")
         value = (settings[node] if node else settings)[name]
         if value is not None and value < least:
@@ -142,16 +142,16 @@ def check_search(
 
 def _check_objective(objective: Mapping[str, Any], space: Space, training: DictConfig) -> None:
     over, count = objective["over"], objective["count"]
-    if over == Over.none:
+    if over == MeanOver.none:
         return
     if count < 2:
         raise ConfigError(f"sweep.objective.count={count}: a mean over {over} is of at least 2")
-    if over == Over.folds and count > training.data.folds:
+    if over == MeanOver.folds and count > training.data.folds:
         raise ConfigError(
             f"sweep.objective.count={count}: there are data.folds={training.data.folds}; give fewer"
         )
     varied = space.varied()
-    for key in ("seed",) if over == Over.seeds else ("data.split", "data.fold", "data.folds"):
+    for key in ("seed",) if over == MeanOver.seeds else ("data.split", "data.fold", "data.folds"):
         if key in varied:
             raise ConfigError(
                 f"sweep.space.{varied[key]}: sweep.objective.over={over} sets {key} itself; leave one out"
@@ -184,7 +184,7 @@ class _Independent(BaseSampler):
         return {}
 
 
-class _Drawn(_Independent):
+class _RandomSampler(_Independent):
     """At random, from the search's seed, the trial's number and the key alone.
 
     Optuna's own draws the next number for the next key: another one when a trial is gone on with.
@@ -200,7 +200,7 @@ class _Drawn(_Independent):
         return own.sample_independent(study, trial, param_name, param_distribution)
 
 
-class _Given(_Independent):
+class _GridSampler(_Independent):
     """A point of the grid. Optuna's own grid knows no conditions."""
 
     def __init__(self, settings: Mapping[str, Value]) -> None:

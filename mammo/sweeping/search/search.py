@@ -1,4 +1,4 @@
-"""A search's folder: what is searched, its journal, its trials, and which worker has which of them."""
+"""A search: its settings, journal, trials, and the worker that owns each trial, in one folder."""
 
 import datetime
 import json
@@ -14,7 +14,7 @@ from mammo.atomic_files import write_atomically
 from mammo.config.flattening import flatten
 from mammo.errors import ConfigError
 from mammo.runs import git_commit
-from mammo.sweeping.search.optuna_journal import Journal, held
+from mammo.sweeping.search.optuna_journal import JournalFile, acquired
 from mammo.sweeping.search.optuna_samplers import build_pruner, build_sampler, trials_of
 from mammo.sweeping.search.search_space import Settings, Space
 from mammo.sweeping.search.trials import State, Trial
@@ -27,15 +27,15 @@ _STATES: dict[TrialState, State] = {
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
-_MAY_CHANGE = ("budget", "workers", "stale_seconds")
-_MAX_TAKES = 4  # of a trial by workers that end without finishing an epoch of it
+_CHANGEABLE = ("budget", "workers", "stale_seconds")
+_MAX_TAKES = 4  # of a trial, by workers that end without a new checkpoint
 
 
 class Search:
     """A search that was begun.
 
     Args:
-        folder: with `search.json`.
+        folder: folder with `search.json`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,19 +48,19 @@ class Search:
         self.commit: str | None = facts["commit"]
         self.begun = datetime.datetime.fromisoformat(facts["begun"])
         self.max_epochs: int = facts["max_epochs"]
-        # a run that is tested, in the place of trainings
+        # run that is evaluated on its test images, instead of trainings
         self.evaluates = None if facts["evaluates"] is None else Path(facts["evaluates"])
         node = self.settings["space"]
         self.space = Space.from_config(node) if node else Space(domains={}, conditions={})
         self._fixed: Settings = facts["fixed"]
-        self._most = self._trials_at_most()
+        self._max_trials = self._trials_at_most()
         self.trials = folder / "trials"
-        storage = JournalStorage(Journal(folder / "journal.log"))
+        storage = JournalStorage(JournalFile(folder / "journal.log"))
         self.study = optuna.create_study(
             storage=storage, study_name="search", direction="maximize", load_if_exists=True
         )
         self.study.pruner = build_pruner(**self.settings["pruner"], max_epochs=self.max_epochs)
-        self._asking = JournalFileOpenLock(str(folder / "ask"))
+        self._lock = JournalFileOpenLock(str(folder / "ask"))
 
     @classmethod
     def begin(
@@ -73,17 +73,17 @@ class Search:
         fixed: Settings | None = None,
         evaluates: Path | None = None,
     ) -> "Search":
-        """Begins a search in the folder, or goes on with that which was begun there.
+        """Begin a search in the folder, or resume the search that was begun there.
 
-        Budget, number of workers and their patience may change; all else must be as it was.
+        `budget`, `workers` and `stale_seconds` may change; all other settings must be the same.
 
         Args:
-            folder: made where it is not.
-            settings: the config's node `sweep`.
-            overrides: of train.py, in every trial; empty for those that the search began with.
-            max_epochs: of a trial.
-            fixed: see `Space.fixed`.
-            evaluates: folder of a run that is tested, in the place of trainings.
+            folder: folder of the search, created where it is missing.
+            settings: node `sweep` of the config.
+            overrides: overrides of train.py for every trial; empty for those that the search was begun with.
+            max_epochs: largest number of epochs of a training.
+            fixed: values of the keys outside the space that conditions name, from `Space.fixed`.
+            evaluates: folder of a run that is evaluated on its test images, instead of trainings.
 
         Raises:
             ConfigError: another search was begun there, or the folder cannot be written.
@@ -107,39 +107,39 @@ class Search:
 
     @staticmethod
     def overrides_of(folder: Path) -> list[str]:
-        """Of the trainings of the search that was begun in the folder; empty where none was."""
+        """Return the overrides of train.py of the search in the folder; empty where none was begun."""
         file = folder / "search.json"
         return list(json.loads(file.read_text())["overrides"]) if file.exists() else []
 
     def take(self, workers: Workers, name: str) -> int | None:
-        """Gives a worker a trial to work on: one whose worker has ended, or else a new one.
+        """Assign a trial to a worker: one whose owner has ended, or else a new one.
 
         Args:
-            workers: of the search.
-            name: of the worker that asks, which has no trial now.
+            workers: registry of the search's workers.
+            name: name of the worker that takes the trial, which has no other trial.
 
         Returns:
-            The trial's number, whose settings are chosen; None where there is none to be had now.
+            Number of the trial, with its settings drawn; None where no trial is available now.
         """
-        with held(self._asking):
+        with acquired(self._lock):
             trials = self.study.get_trials(deepcopy=False)
             for trial in trials:
-                orphaned = trial.state == TrialState.RUNNING and not self._is_held(
+                orphaned = trial.state == TrialState.RUNNING and not self._has_live_owner(
                     trial.number, workers, name
                 )
-                if orphaned and self._give(trial.number, name):
+                if orphaned and self._assign(trial.number, name):
                     return trial.number
-            if not self._may_ask(len(trials)):
+            if not self._may_add_trial(len(trials)):
                 return None
-            self._draw_for(len(trials))
+            self._set_sampler(len(trials))
             number = self.study.ask().number
-            self._give(number, name)
+            self._assign(number, name)
             return number
 
     def runs_of(self, number: int) -> list[tuple[str, list[str]]]:
-        """Of a trial: the folder of each run in the trial's, and the run's overrides."""
+        """List the runs of a trial: subfolder of the trial's folder, and overrides of train.py."""
         settings = self.study.get_trials(deepcopy=False)[number].user_attrs["settings"]
-        # a report takes longer than some trainings, and only that of the best is read
+        # a report takes longer than some trainings, and only that of the best trial is needed
         overrides = ["report=false", *self.overrides, *self.space.overrides(settings)]
         objective = self.settings["objective"]
         if objective["over"] == "folds":
@@ -151,10 +151,10 @@ class Search:
         return [(part, [*overrides, *own]) for part, own in parts]
 
     def is_owner(self, number: int, name: str) -> bool:
-        """Whether the trial is still this worker's, and was not given to another that took it for dead."""
+        """Return whether the worker owns the trial; another does where this one counted as dead."""
         return bool(self._owner(number).get("worker") == name)
 
-    def _is_held(self, number: int, workers: Workers, name: str) -> bool:
+    def _has_live_owner(self, number: int, workers: Workers, name: str) -> bool:
         owner = self._owner(number).get("worker")
         return owner not in (None, name) and workers.is_alive(owner)
 
@@ -162,17 +162,15 @@ class Search:
         file = self.folder_of(number) / "owner.json"
         return dict(json.loads(file.read_text())) if file.exists() else {}
 
-    def _give(self, number: int, name: str) -> bool:
-        """Makes the trial the worker's, with settings; False where too many have ended over it."""
+    def _assign(self, number: int, name: str) -> bool:
+        """Make the worker the trial's owner and draw its settings; False where too many workers failed."""
         folder = self.folder_of(number)
         folder.mkdir(parents=True, exist_ok=True)
         checkpoints = folder.glob("**/last.ckpt")
         progress = max((checkpoint.stat().st_mtime_ns for checkpoint in checkpoints), default=0)
         taken = [*self._owner(number).get("taken", []), progress]
         if len(taken) > _MAX_TAKES and len(set(taken[-_MAX_TAKES - 1 :])) == 1:
-            error = (
-                f"{_MAX_TAKES} workers ended over it one after the other, without a checkpoint between them"
-            )
+            error = f"{_MAX_TAKES} workers in a row ended while training it, without a new checkpoint"
             self.tell(number, "failed", error=error)
             return False
         write_atomically(folder / "owner.json", json.dumps({"worker": name, "taken": taken}))
@@ -185,26 +183,26 @@ class Search:
         return trials_of(self.settings, space=self.space, fixed=self._fixed)
 
     def _read_budget(self) -> None:
-        """It may have grown since, by a command that goes on with the search."""
+        """Read the budget again: a command that resumes the search may have changed it."""
         budget = json.loads(self._file.read_text())["settings"]["budget"]
         if budget != self.settings["budget"]:
             self.settings["budget"] = budget
-            self._most = self._trials_at_most()
+            self._max_trials = self._trials_at_most()
 
-    def _may_ask(self, asked: int) -> bool:
+    def _may_add_trial(self, count: int) -> bool:
         self._read_budget()
-        return self._trials_left(asked) > 0 and self.seconds_left() > 0
+        return self._trials_left(count) > 0 and self.seconds_left() > 0
 
     def tell(
         self, number: int, state: State, value: float | None = None, **facts: float | str | None
     ) -> None:
-        """Ends a trial; one that has ended already stays as it is, so that none counts twice.
+        """End a trial; a trial that has already ended stays as it is, so that none counts twice.
 
         Args:
-            number: of the trial.
-            state: it ends in.
-            value: of the objective, for a finished one.
-            facts: `low`, `high`, `seconds`, `error`.
+            number: number of the trial, from 0.
+            state: final state.
+            value: objective of a finished trial.
+            facts: `low`, `high`, `seconds` and `error`, as in `Trial`.
         """
         trial = self.trial(number)
         for key, fact in facts.items():
@@ -215,11 +213,11 @@ class Search:
         self.study.tell(number, value, state=ended, skip_if_finished=True)
 
     def trial(self, number: int) -> optuna.Trial:
-        """To report to, and to ask whether to prune."""
-        self._draw_for(number)
+        """Return Optuna's trial, which takes reports and decides on pruning."""
+        self._set_sampler(number)
         return optuna.Trial(self.study, self._frozen(number)._trial_id)
 
-    def _draw_for(self, number: int) -> None:
+    def _set_sampler(self, number: int) -> None:
         self.study.sampler = build_sampler(
             **self.settings["sampler"],
             seed=self.settings["seed"],
@@ -232,72 +230,76 @@ class Search:
         return self.study.get_trials(deepcopy=False)[number]
 
     def folder_of(self, number: int) -> Path:
-        """Of a trial's run or runs."""
+        """Return the folder of a trial's run or runs."""
         return self.trials / f"{number:04d}"
 
     def seconds_left(self) -> float:
-        """Of the budget in hours."""
+        """Return the rest of the budget in hours, in seconds; infinite where it has none."""
         hours = self.settings["budget"]["hours"]
         spent = datetime.datetime.now(datetime.UTC) - self.begun
         return float("inf") if hours is None else 3600 * hours - spent.total_seconds()
 
     def seconds_expected(self) -> float | None:
-        """Until the search is over, by the trials that have ended; None where that cannot be told yet."""
+        """Estimate the seconds until the search is over from the ended trials; None where it is unknown."""
         trials = self.study.get_trials(deepcopy=False)
-        lasted = [t.duration.total_seconds() for t in trials if t.duration is not None]
+        durations = [t.duration.total_seconds() for t in trials if t.duration is not None]
         running = sum(t.state == TrialState.RUNNING for t in trials)
         left = min(self._trials_left(len(trials)), 1e9) + running
-        if not lasted or not running or left >= 1e9:
+        if not durations or not running or left >= 1e9:
             return None if self.seconds_left() == float("inf") else max(0.0, self.seconds_left())
-        return min(left / running * sum(lasted) / len(lasted), self.seconds_left())
+        return min(left / running * sum(durations) / len(durations), self.seconds_left())
 
-    def _trials_left(self, asked: int) -> float:
-        """Of the budget in trials."""
-        return float("inf") if self._most is None else self._most - asked
+    def _trials_left(self, count: int) -> float:
+        """Return the rest of the budget in trials after `count` trials; infinite where it has none."""
+        return float("inf") if self._max_trials is None else self._max_trials - count
 
     def searches(self) -> list["Search"]:
-        """Itself; those of a study are several."""
+        """Return a list of this search alone, as `Study.searches` returns several."""
         return [self]
 
     def is_over(self) -> bool:
-        """Whether every trial has ended, and no further one is to be asked for."""
+        """Return whether every trial has ended and the budget is spent."""
         trials = self.study.get_trials(deepcopy=False)
-        return all(t.state.is_finished() for t in trials) and not self._may_ask(len(trials))
+        return all(t.state.is_finished() for t in trials) and not self._may_add_trial(len(trials))
 
     def read_trials(self) -> list[Trial]:
-        """All trials, as the journal has them now."""
-        return [self._told(trial) for trial in self.study.get_trials(deepcopy=False)]
+        """Read all trials from the journal."""
+        return [self._as_trial(trial) for trial in self.study.get_trials(deepcopy=False)]
 
-    def _told(self, trial: FrozenTrial) -> Trial:
-        told = trial.user_attrs
+    def _as_trial(self, trial: FrozenTrial) -> Trial:
+        attributes = trial.user_attrs
         curve = dict(sorted(trial.intermediate_values.items()))
         last = curve[max(curve)] if curve else None
         return Trial(
             number=trial.number,
             state=_STATES[trial.state],
-            settings=told.get("settings", {}),
+            settings=attributes.get("settings", {}),
             folder=self.folder_of(trial.number),
             value=trial.value if trial.state == TrialState.COMPLETE else last,
-            low=told.get("low"),
-            high=told.get("high"),
+            low=attributes.get("low"),
+            high=attributes.get("high"),
             curve=curve,
-            seconds=told.get("seconds"),
-            error=told.get("error"),
+            seconds=attributes.get("seconds"),
+            error=attributes.get("error"),
         )
 
 
 def _merged(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """The settings a search goes on with."""
+    """Return the settings of a resumed search.
+
+    Raises:
+        ConfigError: a setting that may not change differs.
+    """
     for key in ("overrides", "max_epochs"):
         if now["overrides"] and now[key] != before[key]:
             raise ConfigError(
                 f"{folder}: the search began with {key} {before[key]}, not {now[key]}; "
-                "give another sweep_dir, or none of them to go on with it"
+                "give another sweep_dir, or leave out all overrides of train.py to resume it"
             )
     flat_before, flat_now = flatten(before["settings"]), flatten(now["settings"])
     for key in sorted(flat_before.keys() | flat_now.keys()):
         old, new = flat_before.get(key, "absent"), flat_now.get(key, "absent")
-        if old != new and key.partition(".")[0] not in _MAY_CHANGE:
+        if old != new and key.partition(".")[0] not in _CHANGEABLE:
             raise ConfigError(
                 f"{folder}: the search began with sweep.{key} {old}, now it is {new}; "
                 "give another sweep_dir, or change it back"

@@ -153,7 +153,7 @@ class Space:
         fixed = self.fixed(overrides)
         if not any(self._applies(key, fixed) for key in self.domains):
             raise ConfigError("sweep.space: no key of it applies, for no condition holds; see its when")
-        return [self._compose(overrides, settings) for settings in self._covering(fixed)]
+        return [self._compose(overrides, settings) for settings in self._covering_settings(fixed)]
 
     def _applies(self, key: str, values: Mapping[str, Value]) -> bool:
         when = self.conditions.get(key, {})
@@ -179,7 +179,7 @@ class Space:
             ]
         return grid
 
-    def _covering(self, fixed: Mapping[str, Value]) -> Iterator[Settings]:
+    def _covering_settings(self, fixed: Mapping[str, Value]) -> Iterator[Settings]:
         """A few settings in which every value of a choice and both ends of every range occur."""
         left = {key: list(domain.extremes()) for key, domain in self.domains.items()}
         decisive = [key for key in self.domains if any(key in when for when in self.conditions.values())]
@@ -205,16 +205,16 @@ class Space:
         try:
             return compose_train([*overrides, *self.overrides(settings)])
         except ConfigError as error:
-            raise self._blame(str(error), overrides, settings) from error
+            raise self._error_of_key(str(error), overrides, settings) from error
 
-    def _blame(self, message: str, overrides: list[str], settings: Settings) -> ConfigError:
+    def _error_of_key(self, message: str, overrides: list[str], settings: Settings) -> ConfigError:
         """The error of the key that is wrong by itself, or else of all together."""
         for key in sorted(settings, key=lambda key: not message.startswith(key)):
             alone = self._with_conditions(key, settings)
             found = _error(overrides + self.overrides(alone))
             if found is None and not message.startswith(key):
                 continue
-            if hint := self._lacking_condition(key, alone, overrides):
+            if hint := self._missing_condition(key, alone, overrides):
                 return ConfigError(f"sweep.space.{key}: {hint}")
             if found is not None:
                 named, _, reason = found.partition(": ")
@@ -233,7 +233,7 @@ class Space:
                 needed.update(self.conditions.get(name, {}))
         return {name: value for name, value in settings.items() if name in needed}
 
-    def _lacking_condition(self, key: str, alone: Settings, overrides: list[str]) -> str | None:
+    def _missing_condition(self, key: str, alone: Settings, overrides: list[str]) -> str | None:
         """What to say of a key that only some of the searched choices of its group have."""
         group = key.partition(".")[0]
         if group == key or group not in self.domains or group in alone:

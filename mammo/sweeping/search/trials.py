@@ -1,4 +1,4 @@
-"""What is known of a search's trials, whoever runs them."""
+"""Trials of a search, independent of Optuna."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,21 +10,21 @@ Value = bool | int | float | str | None  # of a setting
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration of a search, and how far it came."""
+    """One configuration of a search with its progress and score."""
 
     number: int  # from 0
     state: State
-    settings: dict[str, Value]  # sampled: key of the config to value; without those that do not apply to it
-    folder: Path  # of its run, or of its runs where the objective is a mean over folds or seeds
-    value: float | None = None  # of the objective when finished, or of the last report when pruned
-    low: float | None = None  # 95 % interval of the value, None where there is none
+    settings: dict[str, Value]  # sampled values by key of the config; without keys that do not apply
+    folder: Path  # folder of its run, or of its runs where the objective is a mean over folds or seeds
+    value: float | None = None  # objective of a finished trial, last reported score of another
+    low: float | None = None  # bounds of the 95 % interval of the value, None where it has none
     high: float | None = None
-    curve: dict[int, float] = field(default_factory=dict)  # epoch, from 1, to the reported score
+    curve: dict[int, float] = field(default_factory=dict)  # reported score by epoch, from 1
     seconds: float | None = None
-    error: str | None = None  # why it failed, one line
+    error: str | None = None  # reason of a failure, one line
 
 
 def best_of(trials: list[Trial]) -> Trial | None:
-    """The finished trial of the highest score, the first of equal ones."""
+    """Return the finished trial of the highest value, the first of equal ones; None where there is none."""
     finished = [trial for trial in trials if trial.state == "finished"]
     return max(finished, key=lambda trial: trial.value or 0.0, default=None)

@@ -1,4 +1,4 @@
-"""The workers of a search: a file for each, that its process touches for as long as it lives."""
+"""Registry of a search's workers: one file per worker, which its process touches while it is alive."""
 
 import contextlib
 import json
@@ -16,45 +16,45 @@ from typing import Any
 from optuna.storages.journal import JournalFileOpenLock
 
 from mammo.atomic_files import write_atomically
-from mammo.sweeping.search.optuna_journal import held
+from mammo.sweeping.search.optuna_journal import acquired
 
-_BEATS = 6  # in the time after which a silent worker counts as dead
-_ENDING_SECONDS = 30  # that are waited for workers told to end
+_BEATS = 6  # heartbeats in the time after which a silent worker counts as dead
+_STOP_SECONDS = 30  # longest wait for workers that were sent SIGTERM
 
 
 class Workers:
-    """The folder of their files.
+    """Folder with one file per worker.
 
     Args:
-        folder: made when a worker is added.
-        stale_seconds: after which a silent worker counts as dead.
+        folder: folder of the files, created when a worker is added.
+        stale_seconds: time without a heartbeat after which a worker counts as dead.
     """
 
     def __init__(self, folder: Path, *, stale_seconds: float) -> None:
         self.folder = folder
         self.stale_seconds = stale_seconds
 
-    def submitted(self, name: str) -> None:
-        """Writes down a worker that Slurm will start; its name is that of its job."""
+    def add_submitted(self, name: str) -> None:
+        """Record a worker that Slurm will start; its name is the id of its job."""
         self._write(name, {"state": "submitted", "slurm": True})
 
-    def started(self, pid: int, *, slot: int) -> None:
-        """Writes down a worker of this machine, whose process was started and soon does so itself."""
+    def add_started(self, pid: int, *, slot: int) -> None:
+        """Record a worker on this machine whose process is started, before its first heartbeat."""
         self._write(
             f"{platform.node()}-{pid}",
             {"state": "running", "host": platform.node(), "pid": pid, "slot": slot, "slurm": False},
         )
 
     @contextlib.contextmanager
-    def alive(self, name: str, *, slot: int | None) -> Iterator[None]:
-        """Tells the others, from a thread, that this process lives and is that worker."""
+    def heartbeat(self, name: str, *, slot: int | None) -> Iterator[None]:
+        """Record this process as the worker, and touch its file from a thread until the context ends."""
         facts = {"host": platform.node(), "pid": os.getpid(), "slot": slot, "slurm": slot is None}
         self._write(name, facts | {"state": "running"})
         ended = threading.Event()
 
         def beat() -> None:
             while not ended.wait(self.stale_seconds / _BEATS):
-                with contextlib.suppress(OSError):  # of a disk that is there again at the next beat
+                with contextlib.suppress(OSError):  # the disk may be back at the next beat
                     os.utime(self._file(name))
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -67,13 +67,13 @@ class Workers:
             self._write(name, facts | {"state": "ended"})
 
     def is_alive(self, name: str) -> bool:
-        """Whether the worker's process is there, as far as can be told from here.
+        """Return whether the worker's process is alive, by its heartbeat and, on this machine, its id.
 
-        The ages of files are compared with that of a file written now, for clocks of nodes differ.
+        The age of its file is measured against a file written now, because the clocks of nodes differ.
         """
         file = self._file(name)
         try:
-            with file.open() as content:  # opened, for a network file system then looks at its age anew
+            with file.open() as content:  # opening makes a network file system refresh the file's age
                 facts, touched = json.load(content), os.fstat(content.fileno()).st_mtime
         except (OSError, ValueError):
             return False
@@ -83,8 +83,8 @@ class Workers:
             return False
         return self._now() - touched < self.stale_seconds
 
-    def waits(self, name: str) -> bool:
-        """Whether this worker, with nothing to begin, is the one that waits for the trials of the others."""
+    def claim_waiting(self, name: str) -> bool:
+        """Make this worker, which has no trial, the one that waits, unless another one does."""
         with self._waiter() as file:
             waiter = file.read_text() if file.exists() else name
             if waiter != name and self.is_alive(waiter):
@@ -92,48 +92,52 @@ class Workers:
             file.write_text(name)
             return True
 
-    def works(self, name: str) -> None:
-        """Leaves the waiting to another, where it was this worker's."""
+    def release_waiting(self, name: str) -> None:
+        """Let another worker wait, if this worker was the waiting one."""
         with self._waiter() as file:
             if file.exists() and file.read_text() == name:
                 file.unlink()
 
     @contextlib.contextmanager
     def _waiter(self) -> Iterator[Path]:
-        with held(JournalFileOpenLock(str(self.folder / "waiter"))):
+        with acquired(JournalFileOpenLock(str(self.folder / "waiter"))):
             yield self.folder / "waiter"
 
     def count(self) -> int:
-        """Workers that are there or wait in Slurm's queue."""
+        """Count the workers that are alive or wait in Slurm's queue."""
         files = list(self.folder.glob("*.json"))
         queued = _queue() if any(json.loads(file.read_text())["slurm"] for file in files) else set()
         return sum(file.stem in queued or self.is_alive(file.stem) for file in files)
 
     def free_slots(self, count: int) -> list[int]:
-        """Of this machine's first slots those that no worker has."""
+        """List those of this machine's first `count` slots that no live worker has."""
         files = [file for file in self.folder.glob("*.json") if self.is_alive(file.stem)]
         facts = [json.loads(file.read_text()) for file in files]
         taken = {fact["slot"] for fact in facts if fact["host"] == platform.node()}
         return [slot for slot in range(count) if slot not in taken]
 
     def stop(self) -> int:
-        """Ends the workers that are on this machine, and waits for it, or in Slurm; returns how many."""
+        """Stop the workers on this machine, waiting for their end, and those in Slurm.
+
+        Returns:
+            Number of workers that were sent a signal or cancelled.
+        """
         names = {file.stem: json.loads(file.read_text()) for file in self.folder.glob("*.json")}
         queued = sorted(names.keys() & _queue()) if any(facts["slurm"] for facts in names.values()) else []
         if queued:
             subprocess.run(["scancel", *queued], check=True)
-        here = [
+        local = [
             facts["pid"]
             for name, facts in names.items()
             if not facts["slurm"] and facts["host"] == platform.node() and self.is_alive(name)
         ]
-        for pid in here:
+        for pid in local:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        until = time.monotonic() + _ENDING_SECONDS
-        while any(_is_process(pid) for pid in here) and time.monotonic() < until:
+        until = time.monotonic() + _STOP_SECONDS
+        while any(_is_process(pid) for pid in local) and time.monotonic() < until:
             time.sleep(0.1)
-        return len(queued) + len(here)
+        return len(queued) + len(local)
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.json"
@@ -150,8 +154,8 @@ class Workers:
         return now
 
 
-def own_name() -> str:
-    """Of the worker that this process is: its job's in Slurm, where it stays when the job is put back."""
+def worker_name() -> str:
+    """Return this process's name as a worker: in Slurm the id of its job, which a requeued job keeps."""
     if "SLURM_JOB_ID" not in os.environ:
         return f"{platform.node()}-{os.getpid()}"
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
@@ -176,8 +180,8 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _queue() -> set[str]:
-    """Jobs of Slurm that wait or run."""
+    """Return the ids of Slurm jobs that wait or run."""
     if not shutil.which("squeue"):
         return set()
-    told = subprocess.run(["squeue", "--noheader", "--array", "--format=%i"], capture_output=True, text=True)
-    return set(told.stdout.split())
+    query = subprocess.run(["squeue", "--noheader", "--array", "--format=%i"], capture_output=True, text=True)
+    return set(query.stdout.split())

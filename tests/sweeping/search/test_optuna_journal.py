@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammo.sweeping.search.optuna_journal import Journal
+from mammo.sweeping.search.optuna_journal import JournalFile
 
 RECORDS = [{"op_code": 1, "text": "ä\n" * number} for number in range(6)]
 
 
-def journal(folder: Path, records: list[dict[str, object]]) -> Journal:
-    made = Journal(folder / "journal.log")
+def journal(folder: Path, records: list[dict[str, object]]) -> JournalFile:
+    made = JournalFile(folder / "journal.log")
     made.append_logs(records)
     return made
 
@@ -31,9 +31,9 @@ def test_whatever_stands_after_the_last_whole_line_is_dropped(kept: int, garbage
         content = made.file.read_bytes()[:kept]
         made.file.write_bytes(content + garbage)
         whole = [json.loads(line) for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
-        reader = Journal(made.file)
+        reader = JournalFile(made.file)
         reader.append_logs([{"op_code": 2}])
-        read = list(Journal(made.file).read_logs(0))
+        read = list(JournalFile(made.file).read_logs(0))
         assert read[: len(whole)] == whole
         assert read[-1] == {"op_code": 2}
 
@@ -43,19 +43,19 @@ def test_a_corrupt_last_line_stops_neither_reader_nor_writer(end: bytes, tmp_pat
     made = journal(tmp_path, RECORDS)
     with made.file.open("ab") as file:
         file.write(end)
-    assert list(Journal(made.file).read_logs(0)) == RECORDS
+    assert list(JournalFile(made.file).read_logs(0)) == RECORDS
     made.append_logs([{"op_code": 2}])
-    assert list(Journal(made.file).read_logs(0)) == [*RECORDS, {"op_code": 2}]
+    assert list(JournalFile(made.file).read_logs(0)) == [*RECORDS, {"op_code": 2}]
 
 
 def test_a_line_longer_than_the_window_that_is_looked_at_is_kept(tmp_path: Path) -> None:
     made = journal(tmp_path, [{"text": "x" * 200_000}])
     made.append_logs([{"op_code": 2}])
-    assert [len(str(record)) for record in Journal(made.file).read_logs(0)] == [200_012, 14]
+    assert [len(str(record)) for record in JournalFile(made.file).read_logs(0)] == [200_012, 14]
 
 
 def _write(file: Path, writer: int, count: int) -> None:
-    made = Journal(file)
+    made = JournalFile(file)
     for number in range(count):
         made.append_logs([{"writer": writer, "number": number}])
 
@@ -74,7 +74,7 @@ def test_many_writers_of_which_one_is_killed_lose_nothing(tmp_path: Path) -> Non
     os.kill(doomed.pid, signal.SIGKILL)
     for process in processes:
         process.join(120)  # at most the half minute of a lock that the killed one held, and the writing
-    records = list(Journal(file).read_logs(0))
+    records = list(JournalFile(file).read_logs(0))
     for writer in range(3):
         assert [record["number"] for record in records if record["writer"] == writer] == list(range(40))
     numbers = [record["number"] for record in records if record["writer"] == 3]
