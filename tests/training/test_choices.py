@@ -40,7 +40,8 @@ CHOICES = [
         "trainer.accumulate=4",
         "model.box_head=true",
     ],
-    ["model=custom_cnn", "trainer.compile=true", "trainer.precision=float32"],
+    # batches of few sizes, for each is compiled anew
+    ["model=custom_cnn", "trainer.compile=true", "trainer.precision=float32", "data.sample=[8,2,2]"],
     ["model.channels=3", "schedule=constant", "data.normalisation=none"],
 ]
 
