@@ -15,7 +15,7 @@ from mammo.runs import RunFolder
 if TYPE_CHECKING:
     from mammo.evaluation.prediction.file_scoring import Pictures
     from mammo.evaluation.prediction.input_files import Files
-    from mammo.evaluation.prediction.prediction_log import Journal
+    from mammo.evaluation.prediction.prediction_log import PredictionLog
     from mammo.evaluation.scoring import Scorer
 
 
@@ -27,21 +27,21 @@ def main(cfg: DictConfig) -> None:
     run = RunFolder.find(cfg.run, key="run")
 
     from mammo.data.tasks import CLASSES
-    from mammo.evaluation.prediction.file_scoring import identity_of, not_yet
+    from mammo.evaluation.prediction.file_scoring import identity_of, pending_files
     from mammo.evaluation.prediction.input_files import find_files
-    from mammo.evaluation.prediction.prediction_log import Journal, write_table
+    from mammo.evaluation.prediction.prediction_log import PredictionLog, write_table
 
     output, heatmaps = Path(cfg.output), None if cfg.heatmaps is None else Path(cfg.heatmaps)
-    ours = [output, *Journal.beside(output), *([] if heatmaps is None else [heatmaps])]
+    ours = [output, *PredictionLog.beside(output), *([] if heatmaps is None else [heatmaps])]
     files = find_files(cfg.input, leave_out=ours)
-    journal = Journal(output, identity=identity_of(run, files), root=files.root)
-    todo = not_yet(files, journal, heatmaps=heatmaps)
+    log = PredictionLog(output, identity=identity_of(run, files), root=files.root)
+    todo = pending_files(files, log, heatmaps=heatmaps)
     if len(todo) < len(files.paths):
         _say(f"{len(files.paths) - len(todo)} of {len(files.paths)} files are scored already")
     if todo:
-        _score(cfg, run, files, todo, journal, heatmaps)
+        _score(cfg, run, files, todo, log, heatmaps)
     scored, unreadable = write_table(
-        journal,
+        log,
         classes=CLASSES[run.config()["task"]["name"]],
         **_fixed(run),
         run=str(run.path.absolute()),
@@ -74,7 +74,7 @@ def _score(
     run: RunFolder,
     files: "Files",
     todo: list[str],
-    journal: "Journal",
+    log: "PredictionLog",
     heatmaps: Path | None,
 ) -> None:
     from mammo.data.store.store_building import Settings
@@ -85,7 +85,7 @@ def _score(
     score_files(
         files,
         todo,
-        journal,
+        log,
         network=lambda: _network(run, heatmaps),
         settings=Settings(**preparation, dtype="uint16", masks=False),
         workers=cfg.workers,

@@ -328,7 +328,7 @@ class ObjectiveConfig:
 class SearchConfig:
     name: str = MISSING
     overrides: list[str] = MISSING
-    space: dict[str, Any] = MISSING  # a domain for each key, see mammo/sweeping/space.py
+    space: dict[str, Any] = MISSING  # a domain for each key, see mammo/sweeping/search/search_space.py
     sampler: SamplerConfig = MISSING
     pruner: PrunerConfig = MISSING
     budget: BudgetConfig = MISSING

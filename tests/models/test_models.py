@@ -48,7 +48,7 @@ def test_three_channels_see_the_grey_image_in_each() -> None:
             (70, 50),
             "whole patches of 16 x 16 pixels; give data.height=64 data.width=48",
         ),
-        ("inception_resnet_v2", (64, 48), "give another data.height and data.width, most often greater ones"),
+        ("inception_resnet_v2", (64, 48), "give another data.height and data.width, usually larger ones"),
         ("xcit_nano_12_p16_224", (70, 50), "at data.height=70, data.width=50"),
     ],
 )

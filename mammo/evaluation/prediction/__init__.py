@@ -1,1 +1,1 @@
-"""Prediction on new exams: a run and files go in; a table of scores and pictures comes out."""
+"""Prediction on new mammograms: from a run and image files to a table of scores and heatmap pictures."""

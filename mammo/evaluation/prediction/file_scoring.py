@@ -1,4 +1,4 @@
-"""Scores and pictures of mammograms without labels: decoded by several processes, scored in batches."""
+"""Scores and pictures of new mammograms, which several processes decode and the network scores in batches."""
 
 import functools
 import hashlib
@@ -16,18 +16,22 @@ from mammo.data.tasks import malignant_classes
 from mammo.data.worker_pool import progress, results
 from mammo.errors import ConfigError
 from mammo.evaluation.prediction.input_files import Files, Row, prepare_files
-from mammo.evaluation.prediction.prediction_log import Journal
+from mammo.evaluation.prediction.prediction_log import PredictionLog
 from mammo.runs import RunFolder
 
-if TYPE_CHECKING:  # they import PyTorch, which is slow: the first images are decoded meanwhile
+if TYPE_CHECKING:  # these import PyTorch, which takes seconds, while the first images are decoded
     from mammo.evaluation.explain.heatmaps import Heatmaps
     from mammo.evaluation.scoring import Scorer
 
-_LEAST_WIDTH = 480  # of a picture
+_MIN_PICTURE_WIDTH = 480  # pixels
 
 
 def checkpoint_of(run: RunFolder) -> Path:
-    """The file of the best epoch; raises ConfigError where there is none."""
+    """Return the checkpoint file of the best epoch.
+
+    Raises:
+        ConfigError: The file does not exist.
+    """
     file = run.checkpoints / "best.ckpt"
     if not file.is_file():
         raise ConfigError(f"run={run.path}: {file} is not there; python train.py resume={run.path} writes it")
@@ -35,10 +39,10 @@ def checkpoint_of(run: RunFolder) -> Path:
 
 
 def identity_of(run: RunFolder, files: Files) -> dict[str, str]:
-    """What tells one table of scores from another: the weights and the folder of the input.
+    """Return what identifies a table of scores: SHA-256 of the weights and absolute path of the input folder.
 
     Raises:
-        ConfigError: the run has no checkpoint of a best epoch, or it cannot be read.
+        ConfigError: The run has no checkpoint of a best epoch, or it cannot be read.
     """
     checkpoint = checkpoint_of(run)
     try:
@@ -49,38 +53,46 @@ def identity_of(run: RunFolder, files: Files) -> dict[str, str]:
     return {"weights_sha256": weights, "input": str(files.root.absolute())}
 
 
-def not_yet(files: Files, journal: Journal, *, heatmaps: Path | None) -> list[str]:
-    """The files without a row or, where pictures are asked for and can be drawn, without a picture."""
+def pending_files(files: Files, log: PredictionLog, *, heatmaps: Path | None) -> list[str]:
+    """List the files to score: those without a row, and readable ones without a requested picture.
+
+    Args:
+        files: all files of the input.
+        log: log of the rows scored so far.
+        heatmaps: folder of the pictures, None for no pictures.
+    """
 
     def lacks_picture(path: str) -> bool:
         if heatmaps is None or picture_of(heatmaps, path).exists():
             return False
-        return journal.row(path)["error"] is None
+        return log.row(path)["error"] is None
 
-    return [path for path in files.paths if path not in journal or lacks_picture(path)]
+    return [path for path in files.paths if path not in log or lacks_picture(path)]
 
 
 def score_files(
     files: Files,
     paths: Sequence[str],
-    journal: Journal,
+    log: PredictionLog,
     *,
     network: "Callable[[], tuple[Scorer, Pictures | None]]",
     settings: Settings,
     workers: int,
     batch_size: int,
 ) -> None:
-    """Score files, a batch in memory for each process and two waiting.
+    """Score files and append their rows to a log.
+
+    Memory holds one batch for each process, and two more that wait for the network.
 
     Args:
-        files: all of them.
-        paths: those that are to be scored.
-        journal: gets the rows.
-        network: gives the run's scorer, and what draws pictures where they are wanted; it is asked once there
-            is an image to score, while others are being decoded.
-        settings: of the run's store.
-        workers: processes that decode; 0 decodes in this one.
-        batch_size: files that a process decodes at a time and that go through the network together.
+        files: all files of the input.
+        paths: paths of the files to score.
+        log: log that receives the rows.
+        network: function that returns the run's scorer and, where pictures are requested, the object that
+            draws them; called once, at the first readable image, while others are being decoded.
+        settings: settings of the run's store.
+        workers: number of processes that decode, 0 for decoding in this process.
+        batch_size: number of files that a process decodes at a time and the network scores together.
     """
     starts = range(0, len(paths), batch_size)
     calls = (
@@ -102,31 +114,31 @@ def score_files(
                 if pictures is None:
                     probability, heats = scorer(tensor), None
                 else:
-                    seen = scorer.with_heat(tensor, pictures.heatmaps, classes=pictures.malignant)
-                    probability, heats = seen.probability, seen.heat
+                    scored = scorer.with_heat(tensor, pictures.heatmaps, classes=pictures.malignant)
+                    probability, heats = scored.probability, scored.heat
                 for row, scores in zip(rows, probability.tolist(), strict=True):
                     row["scores"] = scores
                 if pictures is not None and heats is not None:
                     pictures.draw(heats, images, rows)
-            journal.append([row for row, _ in batch])
+            log.append([row for row, _ in batch])
             advance(len(batch))
 
 
 def picture_of(folder: Path, path: str) -> Path:
-    """The file for the picture of an image."""
+    """Return the file of an image's picture."""
     return folder / f"{path}.jpg"
 
 
 class Pictures:
-    """A JPEG of each image with the heat of its likeliest malignant class.
+    """Writer of a JPEG of each image with the heat of its most probable malignant class.
 
     Args:
-        folder: of the pictures, see `picture_of`; made here.
-        heatmaps: of the run.
-        classes: of the task.
+        folder: folder of the pictures, created where it does not exist.
+        heatmaps: heatmaps of the run's network.
+        classes: names of the classes of the task.
 
     Raises:
-        ConfigError: the folder cannot be made.
+        ConfigError: The folder cannot be created.
     """
 
     def __init__(self, folder: Path, *, heatmaps: "Heatmaps", classes: Sequence[str]) -> None:
@@ -139,19 +151,24 @@ class Pictures:
             raise ConfigError(f"heatmaps={folder}: cannot be written: {error.strerror}") from error
 
     def draw(self, heats: NDArray[np.float32], pixels: Sequence[Pixels], rows: Sequence[Row]) -> None:
-        """Draw images, B times H W as they were prepared, with their heat, B H W.
+        """Draw images with their heat.
+
+        Args:
+            heats: B H W, heat of each image.
+            pixels: B prepared images, H W each.
+            rows: B rows with scores.
 
         Raises:
-            ConfigError: a picture cannot be written.
+            ConfigError: A picture cannot be written.
         """
         from mammo.evaluation.explain.overlays import draw_overlay, save_picture
 
         no_boxes = np.empty((0, 4))
         for row, image, heat in zip(rows, pixels, heats, strict=True):
             score = sum(row["scores"][index] for index in self.malignant)
-            # not the path, whose folders may be named after patients
+            # without the path, because folders may be named after patients
             caption = " ".join(filter(None, [row["laterality"], row["view"], f"malignant {score:.3f}"]))
-            width = max(_LEAST_WIDTH, image.shape[1])
+            width = max(_MIN_PICTURE_WIDTH, image.shape[1])
             picture = draw_overlay(image, heat, no_boxes, no_boxes, caption, width=width)
             file = picture_of(self.folder, row["path"])
             draft = file.with_name(f"{file.stem}.partial.jpg")

@@ -1,4 +1,4 @@
-"""New mammograms: which files there are, and what each shows once it is prepared."""
+"""Files of new mammograms: found by folder or pattern, decoded and prepared for the network."""
 
 import glob
 import hashlib
@@ -17,70 +17,77 @@ from mammo.data.store.store_building import ImageJob, Settings, prepare_image
 from mammo.data.worker_pool import in_own_process
 from mammo.errors import ConfigError, DataError
 
-# Of one image: `path`, `laterality`, `view`, `breast` (a digest that its images share), `scores`, `error`.
+# One image: `path`, `laterality`, `view`, `breast` (digest shared by its images), `scores`, `error`.
 Row: TypeAlias = dict[str, Any]
 
-# As CBIS-DDSM names its images, in some headers with the `.dcm` of a file.
+# Names of images in CBIS-DDSM; in some headers they end with `.dcm`.
 _NAME = re.compile(r"(?P<exam>.+)_(?P<laterality>LEFT|RIGHT)_(?P<view>CC|MLO)(_\d+)?(\.\w+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Files:
-    """What to score.
+    """Files of the input.
 
     Attributes:
         root: folder that the paths are relative to.
-        paths: sorted, with `/` between folders.
+        paths: sorted paths, with `/` between folders.
     """
 
     root: Path
     paths: list[str]
 
 
-def find_files(wanted: str, *, leave_out: Sequence[Path] = ()) -> Files:
-    """All files of a folder and its subfolders, one file, or what a pattern matches, but for hidden ones.
+def find_files(pattern: str, *, leave_out: Sequence[Path] = ()) -> Files:
+    """Find all files of a folder and its subfolders, one file, or the files that match a pattern.
+
+    Hidden files and folders are left out.
 
     Args:
-        wanted: folder, file or pattern (`*`, `?`, `[]`, `**`).
-        leave_out: files and folders that are no input, wherever they stand.
+        pattern: path of a folder or file, or pattern (`*`, `?`, `[]`, `**`).
+        leave_out: files and folders that are not input, even where the pattern matches them.
 
     Raises:
-        ConfigError: there is no file.
+        ConfigError: There is no file.
     """
-    if not wanted:  # as a shell leaves it of a variable that is not set
+    if not pattern:  # an unset shell variable
         raise ConfigError("input has no value: give input=...")
-    place = Path(wanted)
+    place = Path(pattern)
     if place.is_file():
         return Files(place.parent, [place.name])
     if place.is_dir():
         root, found = place, set(_below(place))
-    elif glob.has_magic(wanted):
+    elif glob.has_magic(pattern):
         parts = place.parts
         root = Path(*parts[: next(n for n, part in enumerate(parts) if glob.has_magic(part))])
-        hits = map(Path, glob.iglob(wanted, recursive=True))
-        found = {file for hit in hits for file in (_below(hit) if hit.is_dir() else [hit])}
+        matches = map(Path, glob.iglob(pattern, recursive=True))
+        found = {file for match in matches for file in (_below(match) if match.is_dir() else [match])}
     else:
         raise ConfigError(
-            f"input={wanted}: no such file or folder; give one, or a pattern such as 'new/*.dcm'"
+            f"input={pattern}: no such file or folder; give one, or a pattern such as 'new/*.dcm'"
         )
-    ours = {path.absolute() for path in leave_out}
+    excluded = {path.absolute() for path in leave_out}
     paths = [
         file.relative_to(root).as_posix()
         for file in found
-        if not ours.intersection((file.absolute(), *file.absolute().parents))
+        if not excluded.intersection((file.absolute(), *file.absolute().parents))
     ]
     if not paths:
-        raise ConfigError(f"input={wanted}: no file there; give a folder, file or pattern of mammograms")
-    return Files(root, sorted(paths, key=in_order))
+        raise ConfigError(f"input={pattern}: no file there; give a folder, file or pattern of mammograms")
+    return Files(root, sorted(paths, key=path_sort_key))
 
 
-def in_order(path: str) -> tuple[str, ...]:
-    """The key that paths are sorted by, folder by folder."""
+def path_sort_key(path: str) -> tuple[str, ...]:
+    """Return the key that sorts paths folder by folder.
+
+    Example:
+        >>> sorted(["a b/1.dcm", "a/2.dcm"], key=path_sort_key)
+        ['a/2.dcm', 'a b/1.dcm']
+    """
     return tuple(path.split("/"))
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Files of a folder and its subfolders, linked ones too; raises ConfigError for one it cannot open."""
+    """Yield the files of a folder and its subfolders, following links; ConfigError for one it cannot open."""
 
     def refuse(error: OSError) -> None:
         raise ConfigError(f"input: {error.filename} cannot be opened ({error.strerror})") from error
@@ -103,13 +110,15 @@ def prepare_files(
     """Decode and prepare images, as `mammo.prepare` does.
 
     Args:
-        root: that the paths are relative to.
-        paths: of the files.
-        settings: of the run's store.
-        alone: give each image a process of its own, so that one that kills its decoder is only unreadable.
+        root: folder that the paths are relative to.
+        paths: paths of the files.
+        settings: settings of the run's store.
+        alone: whether each image is decoded in its own process, so that a file that crashes the decoder is
+            reported as unreadable.
 
     Returns:
-        For each file its row without scores, and H W, or None where `error` says why not.
+        For each file its row without scores and its pixels, H W; None instead of the pixels of an unreadable
+        file, whose row gives the reason in `error`.
     """
     prepared: list[tuple[Row, Pixels | None]] = []
     for path in paths:
@@ -130,10 +139,10 @@ def prepare_files(
 
 
 def breast_of(file: Path, laterality: str | None) -> str | None:
-    """A digest that the images of one breast of one exam share; None where the exam or the side is not known.
+    """Return a digest shared by the images of one breast in one exam; None if exam or side is unknown.
 
-    An exam is a DICOM study, or the common start of names such as `NAME_LEFT_CC` and `NAME_LEFT_MLO`, in the
-    header's patient (CBIS-DDSM gives each image a study of its own) or of files in one folder.
+    An exam is a DICOM study, or the common start of names such as `NAME_LEFT_CC` and `NAME_LEFT_MLO`: those
+    in the patient ID of the header (CBIS-DDSM gives each image its own study), or of files in one folder.
     """
     patient, study = _identifiers(file)
     if (named := _NAME.fullmatch(patient)) is not None:
@@ -150,7 +159,7 @@ def breast_of(file: Path, laterality: str | None) -> str | None:
 
 
 def _identifiers(file: Path) -> tuple[str, str]:
-    """Patient and study of a DICOM file; empty where there is none."""
+    """Read the patient ID and study UID of a DICOM file; empty where the file has none."""
     import pydicom
 
     tags = ["PatientID", "StudyInstanceUID"]
@@ -159,6 +168,6 @@ def _identifiers(file: Path) -> tuple[str, str]:
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
             patient, study = (str(header.get(tag) or "") for tag in tags)
-    except Exception:  # whatever damaged bytes make pydicom raise; a picture is no DICOM file
+    except Exception:  # damaged bytes make pydicom raise many types; a JPEG or PNG is no DICOM file
         return "", ""
     return patient, study

@@ -1,8 +1,8 @@
-"""The table of scores of new mammograms, and its rows while they come in.
+"""The table of scores of new mammograms, and the log of its rows while they are scored.
 
-Until the end the rows stand in `OUTPUT.partial`, a line of JSON for each image in the order they come. The
-table is written from it, for a breast has its score only once all its images have. Of an image nothing but
-its name and the place of its row is held in memory.
+Until all images are scored the rows are in `OUTPUT.partial`, one line of JSON per image in the order of
+scoring. The table is written from this file at the end, because the score of a breast is known only once all
+its images are scored. Memory holds only the path of each image and the position of its row in the file.
 """
 
 import csv
@@ -18,32 +18,34 @@ from numpy.typing import NDArray
 
 from mammo.data.tasks import malignant_classes
 from mammo.errors import ConfigError
-from mammo.evaluation.prediction.input_files import Row, breast_of, in_order
+from mammo.evaluation.prediction.input_files import Row, breast_of, path_sort_key
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.statistics.calibration import Calibration
 
-_ROWS_AT_ONCE = 4096  # that go into the table
+_ROWS_AT_ONCE = 4096  # rows of the table formatted at a time
 
 
-class Journal:
-    """The rows on disk, whole at any moment: a kill costs the batches in hand.
+class PredictionLog:
+    """The rows scored so far, in a file that is valid at any moment.
+
+    A killed process loses only the batches that it was scoring.
 
     Args:
-        output: the table to be; beside it stand `OUTPUT.partial` while it is made and `OUTPUT.json`, which
-            tells what made it.
-        identity: of weights and input; rows of another are refused.
-        root: that paths are relative to.
+        output: path of the final table; the same folder holds `OUTPUT.partial`, the log, and `OUTPUT.json`,
+            the description of how the table was made.
+        identity: digest of the weights and path of the input; rows with another identity are refused.
+        root: folder that the paths of the images are relative to.
 
     Raises:
-        ConfigError: the output cannot be written, is of other weights or input, or is being written.
+        ConfigError: The output cannot be written, is of other weights or input, or another process writes it.
     """
 
     def __init__(self, output: Path, *, identity: dict[str, str], root: Path) -> None:
         self.output = output
         self.partial, self.facts = self.beside(output)
         self.identity = identity
-        self._places: dict[str, int] = {}  # where in the file a path's row begins
-        self._end = 0  # of the last whole row
+        self._offsets: dict[str, int] = {}  # byte offset of each path's row in the file
+        self._end = 0  # byte offset behind the last complete row
         if output.is_dir() or not output.absolute().parent.is_dir():
             reason = "is a folder" if output.is_dir() else "its folder does not exist"
             raise ConfigError(f"output={output}: {reason}; name a file, such as scores.csv")
@@ -60,50 +62,50 @@ class Journal:
 
     @staticmethod
     def beside(output: Path) -> tuple[Path, Path]:
-        """`OUTPUT.partial` and `OUTPUT.json`."""
+        """Return the paths `OUTPUT.partial` and `OUTPUT.json`."""
         return output.with_name(f"{output.name}.partial"), output.with_name(f"{output.name}.json")
 
     def __contains__(self, path: str) -> bool:
-        return path in self._places
+        return path in self._offsets
 
     def row(self, path: str) -> Row:
-        """The row of a path."""
-        self._file.seek(self._places[path])
+        """Read the row of a path."""
+        self._file.seek(self._offsets[path])
         row: Row = json.loads(self._file.readline())
         return row
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Add rows, at once on the disk; the row of a path that has one takes its place.
+        """Write rows to the disk at once; a new row of a path replaces its earlier one.
 
         Raises:
-            ConfigError: they cannot be written.
+            ConfigError: The rows cannot be written.
         """
-        place = self._end
+        offset = self._end
         lines = [f"{json.dumps(row)}\n".encode() for row in rows]
         try:
             self._file.write(b"".join(lines))
             self._file.flush()
         except OSError as error:
             raise ConfigError(
-                f"output={self.output}: cannot be written: {error.strerror}; what is scored is kept, "
-                "the same command goes on from there"
+                f"output={self.output}: cannot be written: {error.strerror}; the scores so far are kept, "
+                "give the same command again to continue"
             ) from error
         for row, line in zip(rows, lines, strict=True):
-            self._places[row["path"]] = place
-            place += len(line)
-        self._end = place
+            self._offsets[row["path"]] = offset
+            offset += len(line)
+        self._end = offset
 
     def rows(self) -> Iterator[Row]:
-        """All rows, by path."""
-        return (self.row(path) for path in sorted(self._places, key=in_order))
+        """Iterate over all rows, sorted by path."""
+        return (self.row(path) for path in sorted(self._offsets, key=path_sort_key))
 
     def close(self) -> None:
-        """The table is written: what made it is no longer needed."""
+        """Remove the log, once the table is written."""
         self.partial.unlink()
         self._file.close()
 
     def _read(self) -> None:
-        """Finds the rows of an unfinished file; what a kill cut short is cut off."""
+        """Find the rows of an unfinished log, and cut off a last row that is incomplete."""
         self._file.seek(0)
         first, second = self._file.readline(), self._file.readline()
         if not second.endswith(b"\n"):  # no row yet
@@ -122,12 +124,12 @@ class Journal:
                 path = None
             if path is None:
                 break
-            self._places[path] = self._end
+            self._offsets[path] = self._end
             self._end += len(line)
         self._file.truncate(self._end)
 
     def _finished(self, root: Path) -> list[Row]:
-        """The rows of a table that is there, but for unreadable files, which are tried again."""
+        """Read the rows of a finished table, except those of unreadable files, which are tried again."""
         self._refuse_other(self.facts.read_bytes() if self.facts.is_file() else b"", self.output)
         with self.output.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             table = [line for line in csv.DictReader(file) if not line["error"]]
@@ -137,50 +139,58 @@ class Journal:
             if digest is not None:
                 digests[line["breast"]] = digest
         for line in table:
-            # a file that has gone since keeps its breast
+            # a file that has been removed since keeps its breast
             breast = digests.get(line["breast"], line["breast"] or None)
             scores = [float(cell) for name, cell in line.items() if name.startswith("score_")]
             row = {key: line[key] or None for key in ("path", "laterality", "view")}
             rows.append(row | {"breast": breast, "scores": scores, "error": None})
         return rows
 
-    def _refuse_other(self, told: bytes, file: Path) -> None:
+    def _refuse_other(self, content: bytes, file: Path) -> None:
+        """Raise ConfigError unless the JSON content of a file has the identity of this log."""
         try:
-            facts = json.loads(told)
+            facts = json.loads(content)
         except ValueError:
             facts = None
         if not isinstance(facts, dict) or any(facts.get(key) != self.identity[key] for key in self.identity):
             raise ConfigError(
-                f"output={self.output}: {file} holds something else than scores of this run for this input; "
+                f"output={self.output}: {file} is not a table of scores of this run for this input; "
                 "remove it or name another output"
             )
 
 
 def write_table(
-    journal: Journal,
+    log: PredictionLog,
     *,
     classes: Sequence[str],
     calibration: Calibration | None,
     threshold: float,
     **facts: Any,
 ) -> tuple[int, int]:
-    """Write the table and what made it, each whole or not at all.
+    """Write the table and its description `OUTPUT.json`, each atomically, and remove the log.
 
     Columns: `path`, `laterality`, `view`, `score_<CLASS>`, `probability` (of malignancy, calibrated), `class`
-    (the likeliest of the malignant ones where their scores together reach the threshold, else of the
-    others), `breast` (a number), `breast_score` (mean score of malignancy over its images) and `error`.
-    What is not known is empty.
+    (the most probable malignant class where the sum of the malignant scores reaches the threshold, else the
+    most probable other class), `breast` (a number), `breast_score` (mean score of malignancy over its
+    images) and `error`. Unknown values are empty.
+
+    Args:
+        log: log with a row for each image.
+        classes: names of the classes of the task.
+        calibration: calibration of the run, None for an empty column `probability`.
+        threshold: score of malignancy at or above which an image is called malignant.
+        facts: further entries of the description.
 
     Returns:
-        How many images have scores and how many are unreadable.
+        The number of images with scores and the number of unreadable images.
 
     Raises:
-        ConfigError: they cannot be written.
+        ConfigError: The files cannot be written.
     """
     malignant = np.isin(np.arange(len(classes)), malignant_classes(classes))
-    breasts: dict[str, list[float]] = {}  # number, images, sum of their scores
+    breasts: dict[str, list[float]] = {}  # number of the breast, count of its images, sum of their scores
     scored = failed = 0
-    for row in journal.rows():
+    for row in log.rows():
         scored, failed = scored + (row["error"] is None), failed + (row["error"] is not None)
         if row["breast"] is not None:
             breast = breasts.setdefault(row["breast"], [len(breasts) + 1, 0, 0.0])
@@ -188,10 +198,10 @@ def write_table(
             breast[2] += float(np.asarray(row["scores"])[malignant].sum())
     facts |= {"classes": classes, "threshold": threshold}
     facts |= {"calibration": None if calibration is None else calibration.to_dict()}
-    told = json.dumps(journal.identity | facts | {"images": scored, "unreadable": failed}, indent=2)
-    table, described = (_draft(file) for file in (journal.output, journal.facts))
+    description = json.dumps(log.identity | facts | {"images": scored, "unreadable": failed}, indent=2)
+    table_draft, description_draft = (_draft(file) for file in (log.output, log.facts))
     try:
-        with table.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with table_draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file, lineterminator="\n")
             names = [f"score_{name}" for name in classes]
             writer.writerow(
@@ -207,18 +217,18 @@ def write_table(
                     "error",
                 ]
             )
-            rows = journal.rows()
-            while part := [row for _, row in zip(range(_ROWS_AT_ONCE), rows, strict=False)]:
-                writer.writerows(_lines(part, classes, malignant, calibration, threshold, breasts))
-        described.write_text(f"{told}\n")
-        described.replace(journal.facts)
-        table.replace(journal.output)
+            rows = log.rows()
+            while chunk := [row for _, row in zip(range(_ROWS_AT_ONCE), rows, strict=False)]:
+                writer.writerows(_lines(chunk, classes, malignant, calibration, threshold, breasts))
+        description_draft.write_text(f"{description}\n")
+        description_draft.replace(log.facts)
+        table_draft.replace(log.output)
     except OSError as error:
         raise ConfigError(
-            f"output={journal.output}: cannot be written: {error.strerror}; what is scored is kept, "
-            "the same command goes on from there"
+            f"output={log.output}: cannot be written: {error.strerror}; the scores so far are kept, "
+            "give the same command again to continue"
         ) from error
-    journal.close()
+    log.close()
     return scored, failed
 
 
@@ -234,12 +244,12 @@ def _lines(
     threshold: float,
     breasts: Mapping[str, Sequence[float]],
 ) -> Iterator[list[Any]]:
-    """Cells of the table."""
+    """Yield the cells of each row of the table."""
     unknown = [0.0] * len(classes)
     scores = np.array([row["scores"] or unknown for row in rows])
     malignancy = scores[:, malignant].sum(axis=1)
-    side = np.where((malignancy >= threshold)[:, None] == malignant, scores, -1.0)
-    called = [classes[index] for index in side.argmax(axis=1)]
+    candidates = np.where((malignancy >= threshold)[:, None] == malignant, scores, -1.0)
+    called = [classes[index] for index in candidates.argmax(axis=1)]
     probability: Sequence[float | None] = [None] * len(rows)
     if calibration is not None:
         columns = {f"score_{name}": scores[:, index] for index, name in enumerate(classes)}

@@ -22,7 +22,7 @@ from mammo.data.store.store import Store
 from mammo.data.store.store_building import Settings
 from mammo.evaluation.prediction import file_scoring as predicting
 from mammo.evaluation.prediction.input_files import Files, breast_of, find_files, prepare_files
-from mammo.evaluation.prediction.prediction_log import Journal
+from mammo.evaluation.prediction.prediction_log import PredictionLog
 from mammo.evaluation.predictions import read_predictions
 from mammo.evaluation.scoring import open_classifier
 from mammo.evaluation.statistics.calibration import Calibration
@@ -288,8 +288,8 @@ def mistakes(place: Path) -> Path:
         ({"input": ""}, "input has no value"),
         ({"output": "nowhere/s.csv"}, "output=nowhere/s.csv: its folder does not exist"),
         ({"output": "empty"}, "output=empty: is a folder"),
-        ({"output": "own.csv"}, "own.csv holds something else than scores of this run for this input"),
-        ({"output": "other.csv"}, "other.csv.partial holds something else than scores of this run"),
+        ({"output": "own.csv"}, "own.csv is not a table of scores of this run for this input"),
+        ({"output": "other.csv"}, "other.csv.partial is not a table of scores of this run"),
         ({"batch_size": "0"}, "batch_size=0: must be at least 1"),
     ],
 )
@@ -305,9 +305,9 @@ def test_mistake_is_told_in_one_sentence(mistake: dict[str, str], sentence: str,
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     identity = {"weights_sha256": "0", "input": "here"}
-    first = Journal(tmp_path / "s.csv", identity=identity, root=tmp_path)
+    first = PredictionLog(tmp_path / "s.csv", identity=identity, root=tmp_path)
     with pytest.raises(Exception, match="another process writes it"):
-        Journal(tmp_path / "s.csv", identity=identity, root=tmp_path)
+        PredictionLog(tmp_path / "s.csv", identity=identity, root=tmp_path)
     first.close()
 
 
@@ -331,7 +331,9 @@ def test_memory_holds_a_batch_however_many_files(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(predicting, "prepare_files", prepared)
     files = Files(tmp_path, [f"{number}.png" for number in range(400)])
-    journal = Journal(tmp_path / "s.csv", identity={"weights_sha256": "0", "input": "here"}, root=tmp_path)
+    journal = PredictionLog(
+        tmp_path / "s.csv", identity={"weights_sha256": "0", "input": "here"}, root=tmp_path
+    )
     predicting.score_files(
         files,
         files.paths,
