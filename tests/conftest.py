@@ -89,10 +89,25 @@ def grey_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return prepare(catalog, store=folder / "store", height=40, width=32, crop="none", aspect="stretch")
 
 
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to be the `cache` of working folders, whose phantoms and stores are made once for all tests.
+
+    The workers of xdist share it: several processes may ask for the same phantom or store at once.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared_cache"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="module")
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared_cache: Path
+) -> Iterator[Path]:
     """A working folder of a file's tests; removed after them unless one failed, for runs are large."""
     folder, failed = tmp_path_factory.mktemp("place"), request.session.testsfailed
+    (folder / "cache").symlink_to(shared_cache)
     yield folder
     if request.session.testsfailed == failed:
         shutil.rmtree(folder, ignore_errors=True)

@@ -209,8 +209,9 @@ class Abandoned:
 
 
 @pytest.fixture(scope="module")
-def abandoned(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Abandoned:
+def abandoned(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Abandoned:
     place = tmp_path_factory.mktemp("abandoned")
+    (place / "cache").symlink_to(shared_cache)
     code = place / "code"
     for name in ("mammo", "conf"):
         shutil.copytree(REPOSITORY / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -261,8 +262,9 @@ def test_interrupted_parent_leaves_the_jobs_and_names_them(abandoned: Abandoned)
     ],
 )
 def test_what_slurm_refuses_is_told_in_one_sentence(
-    mistake: str, reason: str, slurm: Slurm, tmp_path: Path
+    mistake: str, reason: str, slurm: Slurm, tmp_path: Path, shared_cache: Path
 ) -> None:
+    (tmp_path / "cache").symlink_to(shared_cache)
     before = slurm.run("sacct", "--allocations", "--noheader")
     multirun = Multirun(slurm, tmp_path, *SMALL, "seed=0,1", mistake)
     assert multirun.end() == 1
@@ -273,7 +275,10 @@ def test_what_slurm_refuses_is_told_in_one_sentence(
     assert slurm.run("sacct", "--allocations", "--noheader") == before
 
 
-def test_two_nodes_train_as_one_process_does_and_go_on_after_preemption(slurm: Slurm, tmp_path: Path) -> None:
+def test_two_nodes_train_as_one_process_does_and_go_on_after_preemption(
+    slurm: Slurm, tmp_path: Path, shared_cache: Path
+) -> None:
+    (tmp_path / "cache").symlink_to(shared_cache)
     settings = [  # without batch normalisation, whose batches are other ones in two processes
         "data.patients=20", "data.height=64", "data.width=48", "data.batch_size=12", "report=false",
         "model=timm", "model.name=convnext_atto", "optim=sgd", "optim.lr=0.01", "trainer.precision=float32",

@@ -109,8 +109,9 @@ def weights(trial: Trial) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path, shared_cache: Path) -> Iterator[Path]:
     """For a search in its `sweep`, whose workers end with the test."""
+    (tmp_path / "cache").symlink_to(shared_cache)
     yield tmp_path
     for pid in worker_pids(tmp_path):
         os.kill(pid, signal.SIGKILL)
@@ -150,6 +151,7 @@ def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_sam
 def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -> None:
     settings = ("sweep.workers=2", "sweep.budget.trials=4", "sweep.stale_seconds=3", RANDOM, NO_PRUNER)
     (folder / "calm").mkdir()
+    (folder / "calm" / "cache").symlink_to(folder / "cache")
     calm = run(folder / "calm", *settings, epochs=12)
     assert calm.returncode == 0, calm.stderr
     rng = random.Random(0)

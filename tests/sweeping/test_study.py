@@ -31,8 +31,9 @@ def finished(folder: Path) -> dict[Path, str]:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Path:
     folder = tmp_path_factory.mktemp("study")
+    (folder / "cache").symlink_to(shared_cache)
     early = run(folder, "phase=train")
     assert early.returncode == 1
     assert "error: phase=train: phase tune has no finished trial; give phase=tune first" in early.stderr

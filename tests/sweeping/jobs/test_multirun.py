@@ -40,6 +40,13 @@ def wait_for(path: Path, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+@pytest.fixture
+def folder(tmp_path: Path, shared_cache: Path) -> Path:
+    """A working folder whose phantom and store are shared with other tests."""
+    (tmp_path / "cache").symlink_to(shared_cache)
+    return tmp_path
+
+
 @pytest.mark.slow
 def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tmp_path: Path) -> None:
     ended = run(tmp_path, "optim.lr=1e-3,1e30,1e-4", "trainer.gradient_clip=null", "hydra.launcher.n=2")
@@ -64,11 +71,11 @@ def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tm
 
 
 @pytest.mark.slow
-def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(tmp_path: Path) -> None:
+def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(folder: Path) -> None:
     settings = ("seed=0,1", "trainer.max_epochs=40", "hydra.launcher.n=1")
-    sweep = subprocess.Popen(command(*settings), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    wait_for(tmp_path / "sweep" / "0-phantom-custom_cnn" / "checkpoints" / "previous.ckpt")
-    own = f"mammo.sweeping.jobs.training_job\0{tmp_path / 'sweep'}\0{0}\0".encode()
+    sweep = subprocess.Popen(command(*settings), cwd=folder, stderr=subprocess.PIPE, text=True)
+    wait_for(folder / "sweep" / "0-phantom-custom_cnn" / "checkpoints" / "previous.ckpt")
+    own = f"mammo.sweeping.jobs.training_job\0{folder / 'sweep'}\0{0}\0".encode()
     processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     [job] = [int(process.name) for process in processes if own in cmdline(process)]
     os.kill(job, signal.SIGKILL)
@@ -76,11 +83,11 @@ def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(tmp_pa
     assert sweep.returncode == 1
     assert "job 0 (seed=0): failed: its process ended with code -9, see sweep/jobs/0.log" in told
     assert "job 1 (seed=1): validation AUC" in told
-    again = run(tmp_path, *settings)
+    again = run(folder, *settings)
     assert again.returncode == 0, again.stderr
     assert "1 of 2 jobs to run" in again.stderr
-    assert facts(tmp_path / "sweep" / "0-phantom-custom_cnn")["resumed"] == 1
-    other = run(tmp_path, "seed=0,2", "trainer.max_epochs=40")
+    assert facts(folder / "sweep" / "0-phantom-custom_cnn")["resumed"] == 1
+    other = run(folder, "seed=0,2", "trainer.max_epochs=40")
     assert other.returncode == 1
     assert "hydra.sweep.dir=sweep: holds another multirun, whose job 1 is" in other.stderr
 
@@ -93,24 +100,22 @@ def cmdline(process: Path) -> bytes:
 
 
 @pytest.mark.slow
-def test_code_and_config_of_waiting_jobs_are_those_of_their_submission(tmp_path: Path) -> None:
-    code = tmp_path / "code"
+def test_code_and_config_of_waiting_jobs_are_those_of_their_submission(folder: Path) -> None:
+    code = folder / "code"
     for name in ("mammo", "conf"):
         shutil.copytree(REPOSITORY / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "train.py", code)
     path = {"PYTHONPATH": str(code)}
     arguments = command("seed=0,1", "hydra.launcher.n=1", "optim.lr=1e-3", code=code)
-    sweep = subprocess.Popen(
-        arguments, cwd=tmp_path, env=os.environ | path, stderr=subprocess.PIPE, text=True
-    )
-    wait_for(tmp_path / "sweep" / "jobs" / "0.log")
+    sweep = subprocess.Popen(arguments, cwd=folder, env=os.environ | path, stderr=subprocess.PIPE, text=True)
+    wait_for(folder / "sweep" / "jobs" / "0.log")
     (code / "mammo" / "training" / "fit.py").write_text("raise RuntimeError('edited')\n")
     trainer = code / "conf" / "trainer" / "auto.yaml"
     trainer.write_text(trainer.read_text().replace("gradient_clip: 1.0", "gradient_clip: 9.0"))
     _, told = sweep.communicate(timeout=200)
     assert sweep.returncode == 0, told
     for number in (0, 1):
-        config = (tmp_path / "sweep" / f"{number}-phantom-custom_cnn" / "config.yaml").read_text()
+        config = (folder / "sweep" / f"{number}-phantom-custom_cnn" / "config.yaml").read_text()
         assert "gradient_clip: 1.0" in config
 
 
@@ -126,26 +131,26 @@ def test_code_and_config_of_waiting_jobs_are_those_of_their_submission(tmp_path:
         (["hydra.sweep.dir=file/sweep"], "file/sweep: Not a directory"),
     ],
 )
-def test_a_mistake_is_told_before_any_job_begins(mistake: list[str], sentence: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+def test_a_mistake_is_told_before_any_job_begins(mistake: list[str], sentence: str, folder: Path) -> None:
+    (folder / "file").write_text("")
     path = str(Path(sys.executable).parent)  # where there is no Slurm
-    ended = run(tmp_path, *mistake, env=os.environ | {"PATH": path})
+    ended = run(folder, *mistake, env=os.environ | {"PATH": path})
     assert ended.returncode == 1
     assert f"error: {sentence}" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert not list(tmp_path.glob("sweep/jobs"))
+    assert not list(folder.glob("sweep/jobs"))
 
 
 @pytest.mark.slow
-def test_choices_of_ones_own_are_frozen_too(tmp_path: Path) -> None:
-    own = tmp_path / "own" / "experiment" / "mine.yaml"
+def test_choices_of_ones_own_are_frozen_too(folder: Path) -> None:
+    own = folder / "own" / "experiment" / "mine.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("# @package _global_\noptim:\n  lr: 0.0123\n")
     arguments = command("experiment=mine", "seed=0")
     arguments[3:3] = ["--config-dir", "own"]  # options stand before overrides
-    sweep = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    wait_for(tmp_path / "sweep" / "jobs" / "0.log")
+    sweep = subprocess.Popen(arguments, cwd=folder, stderr=subprocess.PIPE, text=True)
+    wait_for(folder / "sweep" / "jobs" / "0.log")
     own.unlink()
     _, told = sweep.communicate(timeout=200)
     assert sweep.returncode == 0, told
-    assert "lr: 0.0123" in (tmp_path / "sweep" / "0-phantom-custom_cnn" / "config.yaml").read_text()
+    assert "lr: 0.0123" in (folder / "sweep" / "0-phantom-custom_cnn" / "config.yaml").read_text()
