@@ -84,10 +84,10 @@ def test_unknown_network_of_timm(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_batch_that_does_not_fit_the_memory(tmp_path: Path) -> None:
     """Of the process here; a GPU's error is of another kind, see below."""
-    arguments = ["data.patients=40", "data.film_scale=1", "data.height=1024", "data.width=1024"]
-    arguments += ["data.batch_size=64", "data.masks=false", "model=resnet50", "run_dir=r", "data.workers=1"]
+    arguments = ["data.patients=20", "data.film_scale=1", "data.height=1024", "data.width=1024"]
+    arguments += ["data.batch_size=24", "data.masks=false", "model=resnet50", "run_dir=r", "data.workers=1"]
     last = told(tmp_path, *arguments, memory=9 * 2**30, OMP_NUM_THREADS="1")
-    assert "data.batch_size=64, trainer.accumulate=1: 64 images of 1024 x 1024 at once do not fit" in last
+    assert "data.batch_size=24, trainer.accumulate=1: 24 images of 1024 x 1024 at once do not fit" in last
     assert "raise trainer.accumulate" in last
 
 
