@@ -2,11 +2,12 @@
 # make test:      installs the development tools too, then runs linters, types, import contract and all tests
 # make test-fast: the tests that take less than about two seconds, without Slurm and browser
 # make test-gpu:  the tests that need a GPU
+# make docs:      the documentation, in docs/_build
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test test-fast test-gpu browser slurm clean
+.PHONY: train test test-fast test-gpu docs browser slurm clean
 
 # four workers on two cores, because the tests of searches, kills and Slurm wait for half of their time
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
@@ -26,6 +27,9 @@ test-fast: .venv/installed-dev
 
 test-gpu: .venv/installed-dev
 	$(BIN)/python -m pytest -m gpu
+
+docs: .venv/installed-dev
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
 
 # for the tests of the HTML pages, which skip without it
 browser:
@@ -49,4 +53,4 @@ slurm:
 	touch $@ .venv/installed
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

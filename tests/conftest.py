@@ -42,6 +42,7 @@ _LONGEST = (
     "test_workers",
     "test_optuna_journal",
     "test_predict",
+    "test_docs",
 )
 
 
