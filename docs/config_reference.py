@@ -1,8 +1,8 @@
 """The page `reference/configuration.md`, written from the schema and from `conf/` when the site is built.
 
-The dataclasses of `mammo.config.schema` give the name, the type and the choices of each key; the YAML files of
-`conf/` give its default and, in the comment beside or above it, its meaning. A key of the schema that is missing
-from the page fails the build.
+The dataclasses of `mammo.config.schema` give the name, type and choices of each key. The YAML files of
+`conf/` give its default and, in the comment beside or above it, its meaning. The build fails if a key of the
+schema is missing from the page.
 """
 
 import dataclasses

@@ -1,1 +1,1 @@
-"""What a finished run is worth."""
+"""Evaluation: finished runs and images go in; predictions, metrics with intervals, heatmaps and reports come out."""
