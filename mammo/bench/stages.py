@@ -1,23 +1,26 @@
 """The stages of the bench by name, and what they share.
 
-- prepare: images of the data (full-size DICOM files by default) and their masks, from the page cache into a new
-  store, by two worker processes after their start. Compared with twice the speed of one process that only reads
-  and decodes the files and resizes each once, by area, to its prepared size.
-- loader: batches read by one thread from the prepared store in the page cache. Compared with a copy of the same
-  number of bytes. Its rivals read the same images from other formats: the DICOM file, decoded and resized at
-  every epoch, a 16-bit PNG, an 8-bit JPEG.
-- step: an optimiser step on a batch that is on the device, with scaling and augmentation. Compared with the step
-  of the bare network on a prepared tensor. Its rival is the bare network in float32 and contiguous memory.
-- train: optimiser steps of Lightning as `train.py` configures it. Compared with the slower of loader and step.
-  Its rival is a bare PyTorch loop with the same loader and the same operations on images and weights, without
-  scores, callbacks and learning-rate schedule. Validation, the end of an epoch and progress bars are not timed.
-- evaluate: the evaluation of a run on its training images with heatmaps and report, as `mammo.evaluate` does it.
-  Compared with the forward passes alone.
+- prepare: images of the data (full-size DICOM files by default) and their masks, from the page cache into a
+  new store, by two worker processes after their start. Compared with twice the speed of one process that
+  only reads and decodes the files and resizes each once, by area, to its prepared size.
+- loader: batches read by one thread from the prepared store in the page cache. Compared with a copy of the
+  same number of bytes. Its rivals read the same images from other formats: the DICOM file, decoded and
+  resized at every epoch, a 16-bit PNG, an 8-bit JPEG.
+- step: an optimiser step on a batch that is on the device, with scaling and augmentation. Compared with the
+  step of the bare network on a prepared tensor. Its rival is the bare network in float32 and contiguous
+  memory.
+- train: optimiser steps of Lightning as `train.py` configures it. Compared with the slower of loader and
+  step. Its rival is a bare PyTorch loop with the same loader and the same operations on images and weights,
+  without scores, callbacks and learning-rate schedule. Validation, the end of an epoch and progress bars
+  are not timed.
+- evaluate: the evaluation of a run on its training images with heatmaps and report, as `mammo.evaluate`
+  does it. Compared with the forward passes alone.
 - startup: from the command to the checkpoint after the first optimiser step, for `python train.py` with the
-  overrides of the bench and the other defaults of train.py, on a prepared store. Compared with a script that
-  imports PyTorch and timm and takes the same step. It also times `--help` and a mistake in the configuration.
+  overrides of the bench and the other defaults of train.py, on a prepared store. Compared with a script
+  that imports PyTorch and timm and takes the same step. It also times `--help` and a mistake in the
+  configuration.
 
-The rivals of a stage are measured in turn, so that a temporary slowdown of the machine affects all of them.
+The rivals of a stage are measured in turn, so that a slowdown of the machine affects all of them.
 """
 
 from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""Evaluation: finished runs and images go in; predictions, metrics with intervals, heatmaps and reports come out."""
+"""Evaluation: runs and images go in; predictions, metrics with intervals, heatmaps and reports come out."""
