@@ -41,9 +41,9 @@ from mammo.runs import RunFolder
 _SPLITS = {"val": "validation", "train": "training", "clean_test": "clean test"}
 # What each score is called, and what it is; in the order of the page.
 _SCORES = {
-    "auc": ("AUC", "chance that a malignant one scores above a benign one; 0.5 is chance"),
+    "auc": ("AUC", "probability that a malignant one scores higher than a benign one; 0.5 is chance"),
     "auc_delong": ("AUC, DeLong by patient", "the same value, its interval by formula instead of resampling"),
-    "auc_delong_images": ("AUC, DeLong by image", "takes one woman's images for independent: too narrow"),
+    "auc_delong_images": ("AUC, DeLong by image", "assumes independent images of a woman: too narrow"),
     "partial_auc": ("Partial AUC", "of the part with specificity of at least 80 %; 0.5 is chance"),
     "average_precision": ("Average precision", "area under the precision-recall curve"),
     "pr_auc": ("PR-AUC", "area under the precision-recall curve"),
@@ -51,14 +51,17 @@ _SCORES = {
     "sensitivity_at_90_specificity": ("Sensitivity at 90 % specificity", "found on these images"),
     "specificity_at_80_sensitivity": ("Specificity at 80 % sensitivity", "found on these images"),
     "specificity_at_90_sensitivity": ("Specificity at 90 % sensitivity", "found on these images"),
-    "threshold": ("Operating threshold", "at or above which a score is called malignant"),
+    "threshold": ("Operating threshold", "lowest score that is classified as malignant"),
     "sensitivity": ("Sensitivity", "at the operating threshold"),
     "specificity": ("Specificity", "at the operating threshold"),
     "accuracy": ("Accuracy", "at the operating threshold"),
     "balanced_accuracy": ("Balanced accuracy", "at the operating threshold"),
     "f1": ("F1", "at the operating threshold"),
     "brier": ("Brier score", "mean squared distance of score and truth; 0 is best"),
-    "ece": ("Calibration error (ECE)", "mean distance of score and share of malignant ones; 0 is best"),
+    "ece": (
+        "Calibration error (ECE)",
+        "mean difference between score and share of malignant ones; 0 is best",
+    ),
     "calibration_slope": ("Calibration slope", "1 is best, below 1 the scores are too extreme"),
     "calibration_intercept": ("Calibration intercept", "0 is best, below 0 the scores are too high"),
 }

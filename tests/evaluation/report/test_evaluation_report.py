@@ -183,9 +183,9 @@ def test_units_split_and_date_stand_with_the_numbers(whole: Path) -> None:
     text = " ".join("".join(Outline(whole.read_text()).words).split())
     assert "by image, on the test split" in text
     assert "645 images" in text
-    assert "before the test split was looked at" in text
-    assert "Validation scores flatter" not in text
-    assert "No image stands in two of the lists" in text
+    assert "before the test split was opened" in text
+    assert "Validation scores are optimistic" not in text
+    assert "No image is in two of the lists" in text
     assert "training 9, validation 10, test 11 images" in text
     assert "2 h 5 min" in text
     assert re.search(r"Written on \d+ \w+ 20\d\d", text)
@@ -196,9 +196,9 @@ def test_units_split_and_date_stand_with_the_numbers(whole: Path) -> None:
 
 def test_without_the_optional_parts_they_are_left_out(bare: Path) -> None:
     text = " ".join("".join(Outline(bare.read_text()).words).split())
-    assert "Validation scores flatter" in text
+    assert "Validation scores are optimistic" in text
     assert "No operating threshold is recorded" in text
-    assert "No metrics.json stands beside the predictions" in text
+    assert "There is no metrics.json beside the predictions" in text
     for absent in ("Localisation", "Heatmaps", "Curves", "Leak check"):
         assert absent not in text.replace("Heatmaps against", "")
     assert "AUC 0." in text
@@ -245,8 +245,8 @@ def test_an_image_on_two_sides_is_told(tmp_path: Path) -> None:
     for side in ("train", "val"):
         (tmp_path / "split" / f"{side}.txt").write_text(f"both\n{side}\n")
     page = write_report(run, folder=evaluation).read_text()
-    assert "1 images stand in more than one of the lists" in page
-    assert "Images of the training are among these" in page
+    assert "1 images are in more than one of the lists" in page
+    assert "These images include training images" in page
 
 
 @pytest.mark.parametrize(("text", "kind"), [("{", "no JSON"), ("[]", "holds no dict")])
