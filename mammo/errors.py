@@ -13,7 +13,7 @@ class DataError(MammoError):
     """A file or table of the data is wrong."""
 
 
-class TrainingStopped(Exception):  # noqa: N818, for an end on purpose is no error
-    """Ends a training on purpose; `status` is what the run's folder says of it."""
+class TrainingStopped(Exception):  # noqa: N818, it is no error
+    """Ends a training deliberately; `status` is the status recorded in the run folder."""
 
     status = "interrupted"

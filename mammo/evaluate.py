@@ -1,4 +1,4 @@
-"""`python -m mammo.evaluate`: the verdict on a finished run, and the only door to a test set."""
+"""`python -m mammo.evaluate`: the evaluation of a finished run, the only command that opens a test set."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("run=FOLDER or predictions=FILE: give one of the two")
     runs = [RunFolder.find(name, key="run") for name in names]
 
-    # they import PyTorch, which takes seconds: an error in the config is told before
+    # they import PyTorch, which takes seconds: errors in the configuration are reported before
     with quick_imports():
         from mammo.evaluation.evaluation_files import write_evaluation
     from mammo.evaluation.statistics.performance import measure_performance, performance_table
@@ -71,14 +71,14 @@ def _folder(cfg: DictConfig, runs: list[RunFolder]) -> Path | None:
 
 
 def _name(cfg: DictConfig) -> str:
-    """Of what is evaluated: other data and flips stand beside the run's own plain images, not over them."""
+    """Name of the evaluated images; other data and flips get names of their own."""
     other = "" if cfg.data is None else f"-{cfg.data.source}"
     flips = "" if cfg.tta == "none" else f"-{cfg.tta}"
     return f"{cfg.split}{other}{flips}"
 
 
 def _read(cfg: DictConfig) -> "tuple[Predictions, Calibration | None]":
-    """A table, with the calibration that stands beside it."""
+    """Read a table of predictions, with the calibration in its folder."""
     from mammo.evaluation.predictions import read_predictions
     from mammo.evaluation.statistics.calibration import read_calibration
 

@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     from mammo.evaluation.prediction.file_scoring import checkpoint_of
 
     checkpoint_of(run)
-    # it imports PyTorch, which takes seconds: an error in the config is told before
+    # it imports PyTorch, which takes seconds: errors in the configuration are reported before
     with quick_imports():
         from mammo.evaluation.model_export import export
 

@@ -18,8 +18,8 @@ _LATER = ("scipy.signal", "torchmetrics.utilities.plot")
 def quick_imports() -> Iterator[None]:
     """Within it, the first import of PyTorch and what builds on it takes less time.
 
-    The garbage collector rests, for it would walk again and again through a million objects that all stay; it
-    leaves them alone later too. And `_Later` stands for what is not needed, until somebody needs it.
+    The garbage collector is disabled, because it would scan a million objects again and again; it
+    leaves them alone later too. `_Later` replaces modules that are not needed until their first use.
     """
     if "torch" in sys.modules:
         yield
@@ -31,7 +31,7 @@ def quick_imports() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
-        atexit.register(gc.unfreeze)  # or Triton would tell at the end that nobody has cleared up
+        atexit.register(gc.unfreeze)  # or Triton reports leaked objects at exit
         gc.enable()
         for name in stand_ins:
             del sys.modules[name]  # whoever imports it from now on gets the module itself

@@ -57,7 +57,7 @@ def clustered_auc(
         level: of confidence.
 
     Returns:
-        NaN for all where one class is absent; NaN for the interval where a class stands in one patient only
+        NaN for all where one class is absent; NaN for the interval where a class is in one patient only
         or the AUC is 0 or 1.
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
@@ -85,7 +85,7 @@ def clustered_covariance(
         clusters: N, the patient of each image.
 
     Returns:
-        NaN where a class stands in one patient only.
+        NaN where a class is in one patient only.
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     models = scores.shape[1]
@@ -112,13 +112,13 @@ def clustered_covariance(
 def multiclass_auc(
     probability: ArrayLike, labels: ArrayLike, *, average: Literal["micro", "macro"] = "micro"
 ) -> float:
-    """One AUC for several classes, each told from the rest.
+    """One AUC for several classes, each against the rest.
 
     Args:
         probability: N C.
         labels: N, index of the class.
         average: `micro` pools all pairs of image and class, so frequent classes weigh more and a class's
-            probability is held against those of the others; `macro` is the mean over the classes.
+            probability is compared with those of the other classes; `macro` is the mean over the classes.
 
     Returns:
         The AUC. `macro` leaves out classes that are absent, and is NaN where fewer than two are there;
@@ -140,7 +140,7 @@ def clustered_multiclass_auc(
 ) -> Estimate:
     """Micro AUC of several classes with its interval by patient, see `clustered_auc`.
 
-    The pairs of an image with each class stand in its patient's cluster, so that their dependence (the
+    The pairs of an image with each class are in the cluster of its patient, so that their dependence (the
     probabilities sum to 1) is allowed for.
 
     Args:
@@ -236,7 +236,7 @@ class EpochScores(Metric):
     def snapshot(self) -> dict[str, Tensor]:
         """This process's state as plain tensors on the CPU, for a checkpoint in the middle of an epoch.
 
-        It stands apart from `state_dict`, which goes into the weights of the module that owns the metric.
+        It is separate from `state_dict`, which is part of the weights of the module that owns the metric.
         """
         empty = {
             "probability": torch.empty(0, self.num_classes),

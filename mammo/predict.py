@@ -52,7 +52,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _fixed(run: RunFolder) -> dict[str, Any]:
-    """Calibration and threshold of the run; says what stands in for them where there are none."""
+    """Calibration and threshold of the run; if there are none, prints what replaces them."""
     from mammo.evaluation.statistics.calibration import read_calibration
 
     calibration = read_calibration(run.path)

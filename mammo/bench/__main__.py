@@ -1,4 +1,4 @@
-"""The command: config in, table and JSON out; what is measured stands in `stages` and `loops`."""
+"""The command: a configuration goes in, a table and a JSON file come out; see `stages`."""
 
 import contextlib
 import importlib.metadata
@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> None:
     _check(cfg)
     overrides = list(HydraConfig.get().overrides.task)
 
-    # they import PyTorch, which takes seconds: an error in the config is told before
+    # they import PyTorch, which takes seconds: errors in the configuration are reported before
     with quick_imports():
         from mammo.bench.stages import STAGES, Bench
         from mammo.training.batch_memory import explain_out_of_memory

@@ -15,7 +15,7 @@ class Result:
 
     stage: str
     speeds: list[float]
-    limit: str  # what the stage is held against
+    limit: str  # what the stage is compared with
     limits: list[float]
     rivals: dict[str, list[float]]
     sentence: str  # what the bottleneck is

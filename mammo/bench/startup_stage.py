@@ -51,10 +51,10 @@ def measure_startup(cfg: DictConfig, *, overrides: Sequence[str], composed: Dict
     )
     first, script = median(seconds["first step"]), median(seconds["bare script"])
     slower = "importing PyTorch" if script > first / 2 else "Lightning, the setting up and the checkpoint"
-    told, mistake = median(seconds["help"]), median(seconds["config error"])
+    help_, mistake = median(seconds["help"]), median(seconds["config error"])
     sentence = (
         f"the first step is done {first:.1f} s after the command, a bare script's after {script:.1f} s, "
-        f"--help after {told:.1f} s, a mistake told after {mistake:.1f} s: {slower} is the bottleneck"
+        f"--help after {help_:.1f} s, a mistake reported after {mistake:.1f} s: {slower} is the bottleneck"
     )
     own, limit = ([images / value for value in seconds[name]] for name in ("first step", "bare script"))
     return Result("startup", own, "bare script", limit, {}, sentence, seconds)

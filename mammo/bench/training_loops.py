@@ -23,7 +23,7 @@ _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class Clock:
-    """Takes the time from the end of the warm-up to the end of the last step; both loops tell it each batch.
+    """Time from the end of the warm-up to the end of the last step; both loops report each batch.
 
     Attributes:
         first: batches of the warm-up.

@@ -79,7 +79,7 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuses what the types alone cannot: keys without a value, numbers out of range, folders that are not.
+    """Check what types cannot: keys without a value, numbers out of range, folders that do not exist.
 
     Raises:
         ConfigError: naming key, value and remedy.
@@ -120,7 +120,7 @@ def _check_training(cfg: DictConfig) -> None:
 
 
 def _check_batch(cfg: DictConfig) -> None:
-    """Each process takes as many images of each part of a batch."""
+    """Refuse a batch whose parts do not have the same number of images for each process."""
     size, pieces, devices = cfg.data.batch_size, cfg.trainer.accumulate, cfg.trainer.devices
     # of a run from before there were several nodes, without the key
     nodes = OmegaConf.select(cfg, "trainer.nodes", default=1)
@@ -144,7 +144,7 @@ def _check_batch(cfg: DictConfig) -> None:
 
 
 def _added_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]]:
-    """Keys that `+key=value` brought into a node whose schema has no such key, with those it has."""
+    """Keys that `+key=value` added to a node and that its schema lacks, with the keys of the schema."""
     schema = OmegaConf.get_type(node)
     known = [field.name for field in fields(schema)] if is_dataclass(schema) else list(node)
     for key in map(str, node):
@@ -172,7 +172,7 @@ def _check_data(data: DictConfig) -> None:
 
 
 def nearest(key: str, known: list[str]) -> str:
-    """The end of a sentence about an unknown name: what was probably meant, if anything is near."""
+    """End of a sentence about an unknown name: the most similar known name, if there is one."""
     near = difflib.get_close_matches(key, [name for name in known if name != key], n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -180,7 +180,7 @@ def nearest(key: str, known: list[str]) -> str:
 def arguments_for(function: Callable[..., Any], node: DictConfig) -> dict[str, Any]:
     """The keys of a config node that the function's signature names, as plain Python values and paths.
 
-    Keys keep to one flat name a user types (`data.height`), whichever part of the code they serve.
+    A key has one name for the user (`data.height`), even if several parts of the code use it.
     """
     plain = OmegaConf.to_container(node, resolve=True)
     assert isinstance(plain, dict)

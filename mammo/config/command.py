@@ -30,7 +30,7 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Call
                 return task(cfg)
             except MammoError as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
-                    raise  # the other jobs go on
+                    raise  # the other jobs continue
                 _stop(str(error))
 
         # hydra names the job after the module of the function it is given
@@ -59,7 +59,7 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Call
 
 
 def write_json(content: dict[str, Any], output: Path) -> None:
-    """Writes what a command found where `output` says, and tells so.
+    """Write the results of a command to the file `output` and print its name.
 
     Raises:
         ConfigError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Which run goes on, with which settings."""
+"""The run that is resumed, and its settings."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def reopen(cfg: DictConfig, *, overrides: list[str]) -> tuple[RunFolder, DictCon
 
     Args:
         cfg: the composed config.
-        overrides: what the user typed; only what they name is held against the run's settings.
+        overrides: overrides of the command line; only their keys are compared with the run.
 
     Raises:
         ConfigError: there is no such run, or a setting differs that may not.

@@ -1,6 +1,6 @@
 """The schema of every key: its name, its type and its choices.
 
-Values, and what each key does, stand in `conf/`. A choice is a `StrEnum`, so that a wrong key, type or choice
+Values and meanings of the keys are in `conf/`. A choice is a `StrEnum`, so that a wrong key, type or choice
 is refused when the configuration is composed, before anything slow is imported.
 """
 

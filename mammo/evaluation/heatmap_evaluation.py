@@ -1,4 +1,4 @@
-"""Where the network looked: its heat on every image of a split, held against the lesions and shown."""
+"""Heatmaps of every image of a split, compared with the lesions, and pictures of them."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ class HeatmapResults:
 
     Attributes:
         probability: N C.
-        marks: by method, N each; `box_head` is the box that a two-headed network tells, where the run has
+        marks: by method, N each; `box_head` is the box predicted by a two-headed network, if the run has
             one, `brightest` and `random` are the baselines.
         heatmaps: that gave the heat.
         boxes: N K 4, of the true lesions.
@@ -125,7 +125,7 @@ def write_gallery(
         predictions: of them.
         threshold: at or above which an image is called malignant.
         folder: `gallery.json` and the pictures, beside those of other methods.
-        pictures: at most so many.
+        pictures: largest number of pictures.
 
     Raises:
         ConfigError: the folder cannot be written.

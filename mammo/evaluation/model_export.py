@@ -46,13 +46,13 @@ def export(run: RunFolder, *, format: Format, output: Path) -> str:
     """Write the network of a run's best epoch with its metadata.
 
     ONNX and TorchScript take `images`, B 1 H W in [0, 1], and give `probabilities`, B C, both float32; mean
-    and deviation are applied inside. Before a file gets its name its answers are held against PyTorch's.
+    and deviation are applied inside. Before a file gets its name its output is compared with that of PyTorch.
     safetensors holds the network's weights alone, for `model.weights=FILE`.
 
     Args:
         run: with a checkpoint.
         format: of the file.
-        output: the file; what stands there is replaced.
+        output: exported file; an existing one is replaced.
 
     Returns:
         A line on the file.
@@ -115,8 +115,8 @@ def _write_torchscript(classifier: Classifier, known: dict[str, Any], draft: Pat
         if difference is not None:
             buffer = io.BytesIO()
             with _quiet():
-                told = json.dumps(known | _ends(size, any_size))
-                torch.jit.save(traced, buffer, _extra_files={METADATA: told})
+                metadata = json.dumps(known | _ends(size, any_size))
+                torch.jit.save(traced, buffer, _extra_files={METADATA: metadata})
             draft.write_bytes(buffer.getvalue())
             return _line(size, any_size, difference)
     raise ConfigError("format=torchscript: PyTorch cannot trace this network; give another format")
@@ -226,7 +226,7 @@ def _answer_of(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters tell their developers."""
+    """Suppress the messages that the exporters print for their developers."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

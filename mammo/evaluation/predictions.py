@@ -117,7 +117,7 @@ def read_predictions(path: Path) -> Predictions:
 
     Raises:
         DataError: a column is missing, a cell is wrong (with its row as a spreadsheet shows it), an image
-            stands twice, or there is none.
+            is there twice, or there is none.
     """
     sheet = CsvTable.read(path)
     sheet.require("image_id", "patient_id", "label")
@@ -128,7 +128,7 @@ def read_predictions(path: Path) -> Predictions:
     if ids.duplicated().any():
         row = ids.index[ids.duplicated()][0]
         first = ids.index[ids == ids[row]][0]
-        raise sheet.refuse(row, f"image_id '{ids[row]}' stands in row {first} already; keep one of them")
+        raise sheet.refuse(row, f"image_id '{ids[row]}' is in row {first} already; keep one of them")
     scores = {f"score_{name}": _probabilities(sheet, f"score_{name.lower()}") for name in classes}
     table = pd.DataFrame(
         {
@@ -237,7 +237,7 @@ def aligned(runs: Sequence[Predictions]) -> list[Predictions]:
         differing = sorted(set(first.images).symmetric_difference(other.images))
         if differing:
             raise DataError(
-                f"{both}: {len(differing)} images stand in one table only, the first is '{differing[0]}'; "
+                f"{both}: {len(differing)} images are in one table only, the first is '{differing[0]}'; "
                 "evaluate the runs on the same split"
             )
         rows = pd.Index(other.images).get_indexer(pd.Index(first.images))
@@ -257,7 +257,7 @@ def aligned(runs: Sequence[Predictions]) -> list[Predictions]:
 
 
 def _names(predictions: Predictions, other: Predictions) -> NDArray[np.str_]:
-    """N labels, as far as the other's task can tell them."""
+    """N labels in the task of the other table, as far as it has them."""
     if predictions.classes == other.classes:
         return predictions.table["label"].to_numpy(dtype=str)
     return predictions.malignant.astype(str)
@@ -303,7 +303,7 @@ def out_of_fold(folds: Sequence[Predictions]) -> Predictions:
                 fold.source for fold, inside in zip(folds, names, strict=True) if shared[0] in inside
             ]
             raise DataError(
-                f"{first_two[0]} and {first_two[1]}: {what} '{shared[0]}' stands in both, "
+                f"{first_two[0]} and {first_two[1]}: {what} '{shared[0]}' is in both, "
                 f"{len(shared)} in more than one fold; {remedy}"
             )
     table = pd.concat([fold.table for fold in folds], ignore_index=True)

@@ -1,4 +1,4 @@
-"""A run's verdict from its checkpoint to its page: scores, intervals, heatmaps, report."""
+"""Evaluation of a run: scores, metrics with intervals, heatmaps, report."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -37,16 +37,16 @@ def evaluate_run(
     """Evaluate a split of a run, and write all that `evaluation/<split>` holds.
 
     Args:
-        run: finished.
-        split: of its images.
-        folder: to write to.
-        data: other data than the run's.
+        run: finished run.
+        split: split to evaluate.
+        folder: folder of the results.
+        data: other data than those of the run.
         tta: see `Scorer`.
         heatmap: see `Heatmaps`; `none` leaves out heatmaps and localisation.
         heatmap_layer: see there.
-        reduce: how the score of a breast or patient is made of those of her images.
-        resamples: of the patients, for the intervals.
-        seed: of the resamples.
+        reduce: how the scores of the images of a breast or patient become one score.
+        resamples: number of resamples of the patients, for the intervals.
+        seed: seed of the resamples.
         report: whether to write the page.
         name: of the images in the page, such as `test` or `test-flips`; None for the split's.
 
@@ -66,7 +66,7 @@ def evaluate_run(
     found: dict[str, Any] = measure_performance(
         predictions, calibration=calibration, resamples=resamples, seed=seed, reduce=reduce
     )
-    told = [performance_table(found)]
+    tables = [performance_table(found)]
     write_evaluation(folder, predictions=predictions, found=found, calibration=calibration)
     if heatmap == "occlusion":  # hundreds of passes for each image: the scores are written before
         sight = evaluate_heatmaps(opened, method=heatmap, layer=heatmap_layer, rng=rng)
@@ -79,17 +79,17 @@ def evaluate_run(
             rng=rng,
             resamples=resamples,
         )
-        told.append(localisation_table(found["localisation"]))
+        tables.append(localisation_table(found["localisation"]))
         write_evaluation(folder, predictions=predictions, found=found, calibration=calibration)
         threshold = found["image"]["threshold"]
         write_gallery(opened, sight, predictions, threshold=threshold, folder=folder / "heatmaps")
     if report:
-        told.append(f"report {write_report(run, folder=folder, split=name or split)}")
-    return "\n\n".join(told)
+        tables.append(f"report {write_report(run, folder=folder, split=name or split)}")
+    return "\n\n".join(tables)
 
 
 def write_training_report(run: RunFolder, *, report: bool) -> None:
-    """What a training ends with: its curves and, where wanted, the report on its validation images."""
+    """Write the curves of a training and, if requested, the report on its validation images."""
     if report:
         evaluate_run(run, split="val", folder=run.evaluation / "val")  # whose report draws the curves too
     else:

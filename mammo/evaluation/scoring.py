@@ -1,4 +1,4 @@
-"""A run opened again: its classifier, and the scores that it gives images."""
+"""Scores of images from the classifier of a finished run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From a finished run to its verdict: the images of a split scored, judged, looked into and reported."""
+"""The images of a split of a run, and their scores."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -21,13 +21,13 @@ from mammo.training.best_epoch import predictions_table
 
 SplitName = Literal["val", "test", "clean_test", "train", "all"]
 
-# A run keeps to its preprocessing on whichever data.
+# A run uses its own preprocessing on any data.
 _PREPROCESSING = ("height", "width", "crop", "aspect")
 
 
 @dataclass(frozen=True)
 class OpenedSplit:
-    """The images of a split, and the network of a run that is to score them.
+    """The images of a split, and the network of the run that scores them.
 
     Attributes:
         images: N rows of the images table.

@@ -1,4 +1,4 @@
-"""The verdict of a training: its best epoch on the validation images, and the table of scores behind it."""
+"""Score of the best epoch on the validation images, and the table of predictions behind it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,16 +34,16 @@ def score_best(
     predictions: Path,
     fold: int | None,
 ) -> Estimate:
-    """AUC of the best epoch's weights on the validation images, its interval by patient.
+    """AUC of the weights of the best epoch on the validation images, with its interval by patient.
 
     Args:
-        trainer: without callbacks.
-        module: gets the weights.
-        datamodule: gives the images.
-        checkpoint: of the best epoch.
-        predictions: CSV to be written: what is known of each image, its class, and a score for each class;
+        trainer: trainer without callbacks.
+        module: module that loads the weights.
+        datamodule: data module of the validation images.
+        checkpoint: checkpoint of the best epoch.
+        predictions: CSV file to write: facts of each image, its class, and a score for each class;
             those of all folds together are out of fold.
-        fold: stands in that table.
+        fold: fold of the run, a column of the table; None without folds.
     """
     weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(weights)
@@ -66,7 +66,7 @@ def predictions_table(
     probability: NDArray[np.float32],
     classes: Sequence[str],
 ) -> pd.DataFrame:
-    """What is known of each image, its class, and a score for each class.
+    """Facts of each image, its class, and a score for each class.
 
     Args:
         images: N rows of the images table.

@@ -1,4 +1,4 @@
-"""What is written down, checked and switched while a network trains."""
+"""Callbacks that record, check and switch parts of a training."""
 
 import csv
 import sys
@@ -25,7 +25,7 @@ from mammo.training.optim import first_trained_layer
 class EpochRecord(pl.Callback):
     """Writes each epoch's numbers to TensorBoard, `metrics.csv` and the terminal.
 
-    TensorBoard gets two runs, `train` and `val`, with the same tags, so that both stand in one chart. Of
+    TensorBoard gets two runs, `train` and `val`, with the same tags, so that both are in one chart. Of
     several processes all gather the numbers, and the first writes.
 
     Args:
@@ -73,7 +73,7 @@ class EpochRecord(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # each process has as many, but for one image in an epoch's last batch
+        # each process has the same number, except for one image in the last batch of an epoch
         self.images += len(batch["label"]) * trainer.world_size
         self.trained = time.perf_counter() - self.started
 
@@ -136,7 +136,7 @@ class BatchSeed(pl.Callback):
 
 
 class FiniteLoss(pl.Callback):
-    """Stops a training whose loss is no number any more, before its weights reach a checkpoint.
+    """Stop a training whose loss is not finite, before its weights reach a checkpoint.
 
     A GPU's losses are looked at some batches later, so that it need not be waited for at each; those of the
     validation at its end, for processes may differ by a batch. What one process finds stops all.

@@ -111,7 +111,7 @@ class Processes:
             _end_children(trainer)
             if dist.is_initialized() and isinstance(error, RuntimeError) and _lost_another(error):
                 raise MammoError(
-                    "another process of the training has ended; why, it says above or in a log of its own"
+                    "another process of the training has ended; see its message above or in its log"
                 ) from error
             raise
         finally:
@@ -160,7 +160,7 @@ def _check_address(name: str) -> None:
         socket.getaddrinfo(name, None)
     except OSError as error:
         raise ConfigError(
-            f"{name}: the first node's name leads nowhere from {socket.gethostname()} ({error.strerror}); "
+            f"{name}: the name of the first node is unknown on {socket.gethostname()} ({error.strerror}); "
             "set MASTER_ADDR to its address"
         ) from error
 
@@ -188,7 +188,7 @@ def refuse_together(problem: str | None) -> None:
 
 
 def _lost_another(error: RuntimeError) -> bool:
-    """Whether it says that another process is not there any more."""
+    """Whether the error means that another process has ended."""
     return isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error)
 
 

@@ -1,4 +1,4 @@
-"""One training from the composed config to a scored run folder."""
+"""One training, from the composed configuration to a scored run folder."""
 
 import contextlib
 import math
@@ -33,13 +33,13 @@ def fit(
     callbacks: Sequence[Callback] = (),
     part_of: Path | None = None,
 ) -> RunFolder | None:
-    """Prepares the data where needed, trains, and scores the best epoch on the validation images.
+    """Prepare the data if needed, train, and score the best epoch on the validation images.
 
     Args:
-        cfg: the checked config; with `resume`, that of the run in `run_dir`, which goes on.
-        run_dir: folder of the run, made here.
-        overrides: what the user chose, for `run.json`.
-        callbacks: besides those of every training.
+        cfg: checked configuration; with `resume`, that of the resumed run in `run_dir`.
+        run_dir: folder of the run, created here.
+        overrides: overrides of the command line, for `run.json`.
+        callbacks: callbacks added to those of every training.
         part_of: folder of the multirun or search that the run belongs to, for `run.json`.
 
     Returns:
@@ -87,7 +87,7 @@ def _train(
     checkpoint: Path | None,
     callbacks: Sequence[Callback],
 ) -> pl.Trainer:
-    """From the checkpoint, or from the beginning where it is None, to the last epoch."""
+    """Train to the last epoch, from the checkpoint, or from the beginning if it is None."""
     datamodule, processes = training.datamodule, training.processes
     if processes.count > 1:
         facts = {"config": _settings(cfg) | {"run_dir": None}, "split": asdict(training.split)}
@@ -103,7 +103,7 @@ def _train(
 
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:
-    """What the run folder keeps of the config."""
+    """The configuration as the run folder keeps it."""
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)  # type: ignore[assignment]
     return settings | {"resume": None}
 
@@ -111,7 +111,7 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
 def _run(
     cfg: DictConfig, run_dir: Path, training: Training, *, begun: bool, overrides: list[str]
 ) -> RunFolder:
-    """The new run's folder, or that of the run which goes on and has begun where it has a checkpoint."""
+    """Folder of the new run, or of the resumed run, which has begun if it has a checkpoint."""
     store, split = training.store, training.split
     config = _settings(cfg)
     if not cfg.resume:
@@ -131,14 +131,14 @@ def _run(
 
 
 def _checkpoint(run: RunFolder) -> Path | None:
-    """Where a run goes on; None at its beginning."""
+    """Checkpoint from which a run resumes; None if it starts at its beginning."""
     checkpoint, damaged = newest_whole(run.checkpoints)
     for file in damaged:
-        say(f"{file} is damaged: the run goes on from the one before")
+        say(f"{file} is damaged: the run resumes from the previous one")
     if checkpoint is None:
         say(f"{run.path} has no checkpoint yet: the run starts at its beginning")
     else:
-        say(f"goes on from {checkpoint}")
+        say(f"resumes from {checkpoint}")
     return checkpoint
 
 
@@ -171,7 +171,7 @@ def _callbacks(cfg: DictConfig, *, run: RunFolder, monitor: str) -> list[Callbac
 def training_options(
     cfg: DictConfig, *, run: RunFolder, monitor: str, more: Sequence[Callback] = ()
 ) -> dict[str, Any]:
-    """Of `pl.Trainer` in training alone, with the callbacks, which write to the run's folder."""
+    """Options of `pl.Trainer` for training only, with the callbacks that write to the run folder."""
     return {
         "max_epochs": 1 if cfg.trainer.fast_dev_run else cfg.trainer.max_epochs,
         "accumulate_grad_batches": cfg.trainer.accumulate,

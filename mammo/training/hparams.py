@@ -1,4 +1,4 @@
-"""The run's settings and final score in TensorBoard's HParams table."""
+"""Settings and final score of a run in the HParams table of TensorBoard."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ _LEFT_OUT = ("name", "run_dir", "resume", "data.root", "data.store", "data.worke
 
 
 def write_hparams(folder: Path, *, config: dict[str, Any], score: Estimate, seconds: float) -> None:
-    """Writes an event file that holds every setting and the final validation score.
+    """Write an event file with every setting and the final validation score.
 
     Args:
-        folder: of the run's event files.
-        config: the resolved config.
-        score: of the best epoch.
-        seconds: of the whole run.
+        folder: folder of the event files of the run.
+        config: resolved configuration.
+        score: score of the best epoch.
+        seconds: duration of the run, seconds.
     """
     for old in folder.glob("events.*"):  # of an earlier end, before the run was let grow
         old.unlink()

@@ -1,4 +1,4 @@
-"""The number format of the training."""
+"""The number format of a training."""
 
 import torch
 from torch import nn

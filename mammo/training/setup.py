@@ -1,4 +1,4 @@
-"""What a training needs, made of the composed config: data, network, module, and the trainer's options."""
+"""The parts of a training, made from the configuration: data, network, module, trainer options."""
 
 import logging
 import sys
@@ -37,7 +37,7 @@ _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mix
 
 @dataclass(frozen=True)
 class Training:
-    """A training that is ready to begin."""
+    """A training that is ready to start."""
 
     store: Store
     split: Split
@@ -51,7 +51,7 @@ class Training:
 
 
 def set_up(cfg: DictConfig) -> Training:
-    """Prepares the data where needed, and makes of the config what a training needs but its run folder.
+    """Prepare the data if needed, and make the parts of a training except its run folder.
 
     Fills in `cfg.data.batch_size` where it is null.
 
@@ -64,7 +64,7 @@ def set_up(cfg: DictConfig) -> Training:
     processes = find_processes(devices=cfg.trainer.devices, nodes=nodes)
     accelerator = _accelerator(cfg.trainer.accelerator, cfg.trainer.devices)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    network = _network(cfg)  # first, for wrong weights are told sooner than data are prepared
+    network = _network(cfg)  # first, so that wrong weights are reported before data are prepared
     store = prepare(read_catalog(**arguments_for(read_catalog, cfg.data)), **arguments_for(prepare, cfg.data))
     split = make_split(store.table, **arguments_for(make_split, cfg.data))
     _refuse_empty(split, cfg.data.split, processes.count)
@@ -101,7 +101,7 @@ def _accelerator(wanted: str, devices: int) -> str:
         return "cpu"
     if devices > (there := torch.cuda.device_count()):
         raise ConfigError(
-            f"trainer.devices={devices}: PyTorch finds GPUs here: {there}; give as many, or trainer=cpu "
+            f"trainer.devices={devices}: PyTorch finds GPUs here: {there}; lower it, or give trainer=cpu "
             "(under Slurm each process must see all of its node's: gpus_per_node, not gpus_per_task)"
         )
     return "gpu"
@@ -158,7 +158,7 @@ def _network(cfg: DictConfig) -> nn.Module:
 def _monitor(datamodule: MammogramDataModule) -> str:
     """The score by which the best epoch is chosen."""
     if len(set(datamodule.train.labels)) == 1:
-        say("training images are of one class: there is nothing to tell apart")
+        say("training images are of one class: there is nothing to classify")
     if len(set(datamodule.val.labels)) > 1:
         return "val/auc"
     say("validation images are of one class: their AUC is undefined, the best epoch goes by val/loss")
@@ -199,7 +199,7 @@ def _module(
 
 
 def _trainer_options(cfg: DictConfig, accelerator: str, precision: str) -> dict[str, Any]:
-    """Of training and scoring alike, but for what several processes need."""
+    """Options for training and scoring, except those of several processes."""
     return {
         "accelerator": accelerator,
         "devices": 1,
@@ -217,7 +217,7 @@ def _trainer_options(cfg: DictConfig, accelerator: str, precision: str) -> dict[
 
 
 def _quieten() -> None:
-    """Silences Lightning's advertisements and its advice against what is chosen here on purpose."""
+    """Silence the advertisements of Lightning, and its advice against deliberate choices made here."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -225,9 +225,9 @@ def _quieten() -> None:
         ".*number of training batches.*",
         ".*exists and is not empty.*",
         ".*LeafSpec.* is deprecated.*",
-        # the sampler goes on where it was
+        # the sampler resumes where it was
         ".*your dataloader is not resumable.*",
-        # it says so wherever Slurm is installed
+        # Lightning says so on every machine with Slurm
         ".*`srun` command is available.*",
         # PyTorch 2.15 has another name for it, which 2.11 does not know
         ".*`broadcast_buffers` is deprecated.*",

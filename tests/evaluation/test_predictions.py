@@ -52,7 +52,7 @@ def test_a_table_is_read(tmp_path: Path) -> None:
         (HEADER + ROWS.replace("0.3", "0.2"), "row 3: the scores sum to 0.9 instead of 1"),
         (HEADER + ROWS.replace("P1,LEFT,MAL", ",LEFT,MAL"), "row 3: no patient_id"),
         (HEADER + ROWS.replace("MALIGNANT", "CANCER"), "row 3: label 'CANCER' is none of BENIGN, MALIGNANT"),
-        (HEADER + ROWS.replace("c,", "a,"), "row 4: image_id 'a' stands in row 2 already"),
+        (HEADER + ROWS.replace("c,", "a,"), "row 4: image_id 'a' is in row 2 already"),
     ],
 )
 def test_a_wrong_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -140,7 +140,7 @@ def test_an_ensemble_is_the_mean_whatever_the_order() -> None:
 def test_an_ensemble_of_different_images_is_refused() -> None:
     one = predictions(np.random.default_rng(3), source="A")
     rows = np.arange(len(one.images))
-    with pytest.raises(DataError, match="A and A: 3 images stand in one table only, the first is 'P_"):
+    with pytest.raises(DataError, match="A and A: 3 images are in one table only, the first is 'P_"):
         ensemble([one, one.take(rows[3:])])
     flipped = one.table["label"].map({"BENIGN": "MALIGNANT", "MALIGNANT": "BENIGN"})
     with pytest.raises(DataError, match=f"the label of {len(rows)} of {len(rows)} images differs"):
@@ -160,7 +160,7 @@ def test_folds_are_put_together() -> None:
 def test_folds_that_share_are_refused() -> None:
     whole = predictions(np.random.default_rng(5), source="F")
     first = whole.patients < "P_00030"
-    with pytest.raises(DataError, match=r"F and F: image 'P_\w+' stands in both"):
+    with pytest.raises(DataError, match=r"F and F: image 'P_\w+' is in both"):
         out_of_fold([whole.take(first), whole])
     inside = int(np.flatnonzero(whole.patients[1:] == whole.patients[:-1])[0]) + 1  # within a patient
     rows = np.arange(len(whole.images))

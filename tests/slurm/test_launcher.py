@@ -166,7 +166,7 @@ def test_a_disturbed_job_ends_as_if_nothing_had_been(disturbed: Disturbed, numbe
     assert curves(run) == curves(quiet)
     predictions = Path("evaluation", "val", "predictions.csv")
     assert (run / predictions).read_bytes() == (quiet / predictions).read_bytes()
-    assert f"goes on from {run}/checkpoints/" in disturbed.multirun.log(number)
+    assert f"resumes from {run}/checkpoints/" in disturbed.multirun.log(number)
 
 
 def test_a_failed_job_stays_alone_and_says_why(disturbed: Disturbed) -> None:

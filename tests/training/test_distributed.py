@@ -185,7 +185,7 @@ def test_killed_within_an_epoch_goes_on(place: Path, two: Path) -> None:
     ("what", "sentence"),
     [
         ("nan", "error: the loss is nan in epoch 1, batch 2 ("),
-        ("error", "error: another process of the training has ended; why, it says above"),
+        ("error", "error: another process of the training has ended; see its message above"),
     ],
 )
 def test_failure_of_one_process_ends_both(what: str, sentence: str, place: Path, two: Path) -> None:
@@ -272,7 +272,7 @@ SRUN |= {"SLURM_STEP_NODELIST": "localhost", "SLURM_NODEID": "1", "SLURM_LOCALID
             2,
             2,
             SRUN | {"SLURM_STEP_NODELIST": "no.such[1-2]"},
-            "no.such1: the first node's name leads nowhere",
+            "no.such1: the name of the first node is unknown",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Where the breast is in a mammogram, and the way from the file's pixels to the prepared ones and back."""
+"""The breast in a mammogram, and the transform between pixels of the file and prepared pixels."""
 
 import math
 from dataclasses import dataclass
@@ -190,7 +190,7 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
 
 
 def breast_mask(pixels: Pixels) -> NDArray[np.bool_]:
-    """The breast (H W, True inside) in a mammogram with dark background; all True where none stands out."""
+    """The breast (H W, True inside) in a mammogram with dark background; all True if no breast is found."""
     import cv2
 
     mask = cv2.resize(_small_mask(pixels), pixels.shape[::-1], interpolation=cv2.INTER_NEAREST)

@@ -1,4 +1,4 @@
-"""A mammogram's file, of any format met in practice, to grey pixels and the facts its header tells."""
+"""A mammogram file of any usual format, read to grey pixels and the facts of its header."""
 
 import functools
 import logging
@@ -197,7 +197,7 @@ def _display_fraction(values: NDArray[np.int32], header: "Dataset") -> NDArray[n
         shown = apply_voi(np.rint(modality).astype(np.int32), header)
     elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
         with np.errstate(over="ignore"):
-            # The window's black and white, which pydicom does not tell, are what it makes of the extremes.
+            # pydicom does not report black and white of the window: they are its output for the extremes.
             black, white = apply_windowing(np.array([-1e9, 1e9]), header)
             shown = apply_windowing(modality, header)
     else:

@@ -1,4 +1,4 @@
-"""ROI masks: told from crops by their pixels and size, and brought to the size of their image."""
+"""ROI masks: distinguished from crops by pixels and size, and rescaled to the size of their image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -115,7 +115,7 @@ class MammogramDataModule(pl.LightningDataModule):
         return self._loader(self.train, order, least=self._least())
 
     def _place(self) -> tuple[int, int]:
-        """Epoch and batches done in it, where the training begins or goes on."""
+        """Epoch, and number of its finished batches, at which the training starts or resumes."""
         if self.trainer is None:
             return 0, 0
         # Any, for Lightning types them more narrowly than they are

@@ -1,4 +1,4 @@
-"""The order of the images in an epoch, and how it is cut into batches and shared out among processes."""
+"""The order of the images in an epoch, and its division into batches and among processes."""
 
 from collections.abc import Iterator
 
@@ -81,10 +81,10 @@ class PartSampler(Sampler[list[int]]):
     The parts are the same however many processes there are.
 
     Args:
-        sampler: the order; Lightning tells it the epoch.
+        sampler: order of the images; Lightning sets its epoch.
         size: images of a part, over all processes.
         least: images that a last, smaller part needs, or it is left out; where it is not below `processes`,
-            all processes get as many batches.
+            all processes get the same number of batches.
         rank: of this process.
         processes: among which a part is shared.
     """

@@ -1,6 +1,6 @@
 """Embedded data: seeded synthetic mammograms, written once in CBIS-DDSM's own file layout.
 
-The physics is in `phantom_breast`, `phantom_lesions` and `phantom_film`, the files in `phantom_release`; here
+The physics is in `anatomy`, `lesions` and `film`, the files in `release`; here
 are the patients and the work.
 """
 
@@ -97,7 +97,7 @@ def generate(
         ) from error
     except BrokenProcessPool as error:
         raise DataError(
-            f"{final}: a process that made synthetic mammograms was killed, perhaps for want of memory; "
+            f"{final}: a process that made synthetic mammograms was killed, perhaps by too little memory; "
             "use fewer data.workers"
         ) from error
     finally:

@@ -51,7 +51,7 @@ class Shot:
 
 
 class Release:
-    """One release folder; every UID follows from the name of the release and of the thing it stands for."""
+    """One release folder; every UID follows from the name of the release and of the object it identifies."""
 
     def __init__(self, *, root: Path, name: str) -> None:
         self.root = root
@@ -105,7 +105,7 @@ class Release:
                 path=f"{folder}/{study}/{series[k]}/1-{1 if apart else on_disk[k] + 1}.dcm",
                 pixels=content,
                 patient=folder,
-                # The description is the series', so it does not tell the two apart.
+                # The description is that of the series, so it does not distinguish the two.
                 description=("cropped images", "ROI mask images")[k if apart else number % 2],
                 shot=shot,
             )

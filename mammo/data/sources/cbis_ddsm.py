@@ -26,7 +26,7 @@ def read_cbis_ddsm(
 
     Calcification and mass rows of one patient, side and view become one image, once for each official split;
     it is malignant if any of its lesions is, as subtle as its subtlest lesion and assessed as its worst one.
-    Where a view stands in both official splits of what is read, the id of the test image ends with `_TEST`.
+    If a view is in both official splits of the data read, the id of the test image ends with `_TEST`.
 
     Args:
         root: Folder of the images, or a folder above or below; it may hold none, then every path is NA.

@@ -3,7 +3,7 @@
 A case file names a series by a path such as `Mass-Test_P_00016_LEFT_CC/<study>/<series>/000000.dcm`, in which
 study and series are UIDs, or texts that end with the last five digits of the UIDs, and the file's own name is
 seldom that on disk. The series is looked for by its UID in the folder names and in NBIA's `metadata.csv`,
-then by the case folder with the last five digits, by the path as it stands, and last by the SeriesInstanceUID
+then by the case folder with the last five digits, by the path itself, and last by the SeriesInstanceUID
 in DICOM headers.
 """
 
@@ -44,7 +44,7 @@ class FileIndex:
     Attributes:
         root: The folder.
         folders: Absolute folder -> its image files, sorted.
-        by_uid: SeriesInstanceUID, as far as folder names and `metadata.csv` tell it -> files.
+        by_uid: SeriesInstanceUID, as known from folder names and `metadata.csv` -> files.
         by_case: Case folder and last five digits of the series -> files.
     """
 
@@ -112,7 +112,7 @@ def _series(parts: list[str]) -> tuple[str | None, tuple[str, str] | None]:
 
 
 def _is_known_layout(folder: str) -> bool:
-    """Whether the folder is `<case>/<study>/<series>`, so that its headers would tell nothing new."""
+    """Whether the folder is `<case>/<study>/<series>`, so that its headers would add nothing."""
     parts = folder.split(os.sep)
     return len(parts) > 2 and _CASE.fullmatch(parts[-3]) is not None and _series(parts)[1] is not None
 

@@ -1,4 +1,4 @@
-"""Tables of one's own: a CSV file of images, and one of lesions, read into the catalog."""
+"""The user's own tables: a CSV file of images and one of lesions, read into the catalog."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -104,7 +104,7 @@ def _refuse_repeated(sheet: CsvTable, images: pd.DataFrame) -> None:
             remedy = (
                 "keep one row per image" if name == "file" else "add a column 'image_id' without repetitions"
             )
-            raise sheet.refuse(row, f"{what} stands in row {first} already; {remedy}")
+            raise sheet.refuse(row, f"{what} is in row {first} already; {remedy}")
 
 
 def _official_split(sheet: CsvTable) -> "pd.Series[str]":

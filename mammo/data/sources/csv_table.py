@@ -1,4 +1,4 @@
-"""A CSV file as a spreadsheet shows it, so that an error can name the row to mend."""
+"""A CSV file with the row numbers of a spreadsheet, so that an error can name the row to correct."""
 
 import csv
 import difflib
@@ -33,7 +33,7 @@ class CsvTable:
         header = ["_".join(name.lower().replace("-", " ").split()) for name in records[0]]
         repeated = sorted({name for name in header if name and header.count(name) > 1})
         if repeated:
-            raise DataError(f"{path}: column '{repeated[0]}' stands twice; rename or delete one")
+            raise DataError(f"{path}: column '{repeated[0]}' is there twice; rename or delete one")
         rows: dict[int, list[str | None]] = {}
         for number, record in enumerate(records[1:], start=2):
             stripped = [cell.strip() for cell in record]
@@ -62,7 +62,7 @@ class CsvTable:
                 )
 
     def text(self, name: str, *, required: bool = False) -> "pd.Series[str]":
-        """A column as it stands, all NA where the sheet has no such column.
+        """A column as text, all NA if the table has no such column.
 
         Raises:
             DataError: The column is required and a cell is empty.
@@ -113,7 +113,7 @@ class CsvTable:
         return numbers
 
     def grades(self, name: str, *, highest: int, letters: Sequence[str] = ()) -> "pd.Series[int]":
-        """A column of grades 1..highest, Int64, where 0 stands for a missing one; raises DataError.
+        """A column of grades 1..highest, Int64, where 0 means missing; raises DataError.
 
         Args:
             name: Column.

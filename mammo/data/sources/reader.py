@@ -1,4 +1,4 @@
-"""The catalog of whichever source the user chose."""
+"""The catalog of the chosen data source."""
 
 from pathlib import Path
 from typing import Literal
@@ -26,22 +26,22 @@ def read_catalog(
     seed: int = 0,
     workers: int = 1,
 ) -> Catalog:
-    """Reads the tables of a source; a phantom is made first where it is not there yet.
+    """Read the tables of a source; a phantom is made first if it does not exist.
 
     Args:
-        source: which of the readers.
-        root: folder of the images, of the phantoms for `phantom`.
-        cases: folder of the CBIS-DDSM case files, where it is not below `root`.
-        abnormality: which case files of CBIS-DDSM.
-        table: the table of `csv`.
-        lesions: its lesions.
-        patients: of the phantom.
-        height: of a prepared image, pixels.
-        width: of a prepared image, pixels.
-        film_scale: the phantom's film is so many times as high and wide.
-        difficulty: of the phantom.
-        seed: of the phantom.
-        workers: processes that make the phantom.
+        source: name of the reader.
+        root: folder of the images; for `phantom`, of the phantoms.
+        cases: folder of the CBIS-DDSM case files, if it is not below `root`.
+        abnormality: lesion type of the CBIS-DDSM case files.
+        table: table of images for `csv`.
+        lesions: table of lesions for `csv`.
+        patients: number of patients of the phantom.
+        height: height of a prepared image, pixels.
+        width: width of a prepared image, pixels.
+        film_scale: size of a phantom film over that of a prepared image.
+        difficulty: difficulty of the phantom, 0 to 1.
+        seed: seed of the phantom.
+        workers: number of processes that make the phantom.
     """
     if source == "phantom":
         folder = generate(

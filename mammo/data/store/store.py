@@ -24,7 +24,7 @@ from mammo.data.store.store_building import (
     Settings,
     allocate,
     no_space,
-    no_space_told,
+    report_full_disk,
     row_bytes,
     run_chunks,
 )
@@ -216,7 +216,7 @@ def _make(
         "counts": counts,
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
-    with no_space_told(partial, settings, len(jobs)):
+    with report_full_disk(partial, settings, len(jobs)):
         _write_rejected(partial, jobs, rejected)
         write_atomically(partial / "images.parquet", images.to_parquet(index=False), durable=True)
         write_atomically(partial / "lesions.parquet", lesions.to_parquet(index=False), durable=True)
@@ -289,7 +289,7 @@ def _refuse_too_many(
     missing = sum(job.path is None for job in jobs)
     first = min(row for row in rejected if jobs[row].path is not None or missing == len(rejected))
     raise DataError(
-        f"{len(rejected)} of {len(jobs)} images cannot be used, {missing} of them for want of a file, and "
+        f"{len(rejected)} of {len(jobs)} images cannot be used, {missing} of them without a file, and "
         f"data.max_rejected={max_rejected:g}; the first is {jobs[first].path or jobs[first].image_id}: "
         f"{rejected[first]}; all are in {partial / 'rejected.csv'}: mend the files, name the part that is "
         "there (data.abnormality=mass) or raise data.max_rejected"
@@ -309,19 +309,19 @@ def _allocate(partial: Path, settings: Settings, *, total: int) -> None:
     needed = total * row_bytes(settings)
     if shutil.disk_usage(partial).free + present < needed:
         raise DataError(no_space(partial, needed))
-    with no_space_told(partial, settings, total):
+    with report_full_disk(partial, settings, total):
         for path, dtype in zip(arrays, (settings.dtype, "uint8"), strict=False):
             allocate(path, shape=(total, settings.height, settings.width), dtype=dtype)
 
 
 def _images_table(images: pd.DataFrame, records: list[Record]) -> pd.DataFrame:
-    """The images that were not rejected, with what their files told."""
+    """The images that were not rejected, with the facts of their files."""
     rows = [record["row"] for record in records]
     table = images.iloc[rows].reset_index(drop=True)
     table["row"] = rows
     for column in ("laterality", "view"):
-        told = pd.Series([record[column] for record in records], dtype="string")
-        table[column] = table[column].fillna(told)
+        from_files = pd.Series([record[column] for record in records], dtype="string")
+        table[column] = table[column].fillna(from_files)
     spacing = [record["pixel_spacing_mm"] for record in records]
     table["pixel_spacing_mm"] = pd.Series(spacing, dtype="Float64")
     transforms = pd.DataFrame([record["transform"] for record in records])

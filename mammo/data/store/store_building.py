@@ -1,7 +1,7 @@
-"""The work behind a prepared store: images in chunks, by several processes, resumable at any moment.
+"""Building of a prepared store: images in chunks, by several processes, resumable at any moment.
 
 Every row of the arrays has its place before the work begins, and the same chunk always gives the same bytes.
-A chunk counts as done once its marker file stands; whoever finds no marker may do the chunk, so that
+A chunk counts as done once its marker file exists; any process that finds no marker may do the chunk, so that
 processes share the work without locks, and one killed in the middle loses only the chunks it had in hand.
 """
 
@@ -130,7 +130,7 @@ def prepare_chunk(
         records.append({"row": row, **record})
 
     def write() -> None:
-        with no_space_told(folder, settings, total):
+        with report_full_disk(folder, settings, total):
             write_rows(folder / "images.npy", images, total)
             if settings.masks:
                 write_rows(folder / "masks.npy", masks, total)
@@ -192,7 +192,7 @@ def marker(folder: Path, chunk: int) -> Path:
 def write_rows(path: Path, rows: Mapping[int, NDArray[Any]], total: int) -> None:
     """Write images of an .npy file; by write, since a memory map on a full disk would kill the process.
 
-    The zeros above and below an image's content stand there already, and take no space on the disk.
+    The zeros above and below the content of an image are in the file already and take no disk space.
     """
     with path.open("r+b") as file:
         for row, pixels in rows.items():
@@ -207,8 +207,8 @@ def write_rows(path: Path, rows: Mapping[int, NDArray[Any]], total: int) -> None
 
 
 @contextmanager
-def no_space_told(folder: Path, settings: Settings, total: int) -> Iterator[None]:
-    """Say in one sentence that the disk is full."""
+def report_full_disk(folder: Path, settings: Settings, total: int) -> Iterator[None]:
+    """Report a full disk in one sentence."""
     try:
         yield
     except OSError as error:

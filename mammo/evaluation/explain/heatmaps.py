@@ -1,4 +1,4 @@
-"""Where in an image a classifier looks: class activation maps, and occlusion.
+"""Heatmaps of a classifier: class activation maps and occlusion.
 
 The maps are four formulas on one layer's features and their gradient, written here on PyTorch alone. The
 package `grad-cam` has them too, and the tests hold these against it; as a dependency it would bring
@@ -143,7 +143,7 @@ class Heatmaps:
             if not isinstance(output, Tensor):
                 raise ConfigError(f"heatmap_layer={self.layer}: gives no feature map; name another")
             seen.append(output.detach().requires_grad_())
-            return seen[-1].clone()  # the network may go on in place
+            return seen[-1].clone()  # the network may continue in place
 
         handle = self.classifier.network.get_submodule(self.layer).register_forward_hook(cut)
         try:

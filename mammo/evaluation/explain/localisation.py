@@ -23,7 +23,7 @@ BASELINES = ("brightest", "random")
 
 @dataclass(frozen=True)
 class Marks:
-    """What one method says of one image, held against the image's lesions.
+    """Result of one method on one image, compared with the lesions of the image.
 
     Attributes:
         hit: 1 where its point lies in a lesion, else 0; NaN in an image without lesions, like the next two.
@@ -87,7 +87,7 @@ def mark_box(
     *,
     tolerance: float = 0.0,
 ) -> Marks:
-    """Hold the box that a network tells against the lesions of its image.
+    """Compare the box predicted by a network with the lesions of its image.
 
     It is the one candidate of the image, and its centre the point. As heat it is the same on every pixel that
     it touches, whence the share inside is of its area, and that of the baseline `random` what a box around
@@ -100,8 +100,8 @@ def mark_box(
         mask: H W, 0 outside lesions.
         tolerance: see `hits`.
     """
-    told = _cut(np.asarray(box, np.float64)[None], shape)
-    centre = (told[:, :2] + told[:, 2:]) / 2
+    predicted = _cut(np.asarray(box, np.float64)[None], shape)
+    centre = (predicted[:, :2] + predicted[:, 2:]) / 2
     lesions = boxes_there(boxes)
     if not len(lesions):
         return Marks(math.nan, math.nan, math.nan, np.ones(1), np.zeros((1, 0), bool))
@@ -110,8 +110,8 @@ def mark_box(
     column, row = np.minimum(centre[0], [shape[1] - 1, shape[0] - 1]).astype(int).tolist()
     return Marks(
         hit=float(hits((row, column), regions, tolerance=tolerance)),
-        iou=best_iou(told, np.ones(1), _cut(lesions, shape)),
-        heat_inside=heat_inside(lesion_regions(told, shape)[0].astype(np.float32), regions),
+        iou=best_iou(predicted, np.ones(1), _cut(lesions, shape)),
+        heat_inside=heat_inside(lesion_regions(predicted, shape)[0].astype(np.float32), regions),
         scores=np.ones(1),
         found=_centres_within(centre, lesions),
     )

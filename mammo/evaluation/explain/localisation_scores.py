@@ -130,7 +130,7 @@ class _Measures:
             return values | self._froc(weights)
 
     def _froc(self, weights: Floats) -> dict[str, Floats]:
-        """The highest sensitivities at no more than so many false positives per image.
+        """The highest sensitivities at the given numbers of false positives per image.
 
         Bunch et al. 1977, A free response approach to the measurement and characterization of
         radiographic observer performance, Proceedings of SPIE 127:124.

@@ -33,7 +33,7 @@ def draw_overlay(
 ) -> RGB:
     """A mammogram in grey under its heat, with boxes and a caption below.
 
-    The heat is in viridis, which is perceptually uniform and told apart by the colour-blind, and the more
+    The heat is in viridis, which is perceptually uniform and readable with colour blindness, and the more
     opaque the hotter; true boxes are red lines, predicted ones dashed and pale blue,
     that of the box head dashed and magenta.
 
@@ -44,7 +44,7 @@ def draw_overlay(
         predicted_boxes: M 4 in pixels.
         caption: wrapped to the width; what is not ASCII becomes a question mark.
         width: of the picture; None for W.
-        box_head: 4 in pixels, the box that the network tells; None where it tells none.
+        box_head: 4 in pixels, box predicted by the network; None if it has no box head.
 
     Returns:
         The picture: `width` columns, and below the image rows for the caption.
@@ -73,7 +73,7 @@ def draw_overlay(
 
 
 def save_picture(path: Path, rgb: RGB, width: int | None = None, *, most_bytes: int = _MOST_BYTES) -> None:
-    """Write a picture that takes no more than so many bytes, at less quality or smaller where it must be.
+    """Write a picture of at most `most_bytes`, with lower quality or smaller if needed.
 
     Args:
         path: `.jpg`, `.jpeg` or `.png`.
@@ -102,7 +102,7 @@ def save_picture(path: Path, rgb: RGB, width: int | None = None, *, most_bytes: 
 def choose_gallery(
     labels: NDArray[np.int64], scores: NDArray[np.float64], threshold: float, count: int
 ) -> list[tuple[int, str]]:
-    """The images that tell most, none twice, in equal parts as far as there are any.
+    """The most informative images, none twice, in equal parts if there are enough.
 
     Args:
         labels: N, 1 for malignant and 0 for benign.
@@ -171,7 +171,7 @@ def _dashes(
 
 
 def _caption(text: str, width: int) -> RGB:
-    """White rows with the text, as many as it takes."""
+    """White rows with the text."""
     import cv2
 
     plain = text.encode("ascii", "replace").decode()

@@ -169,7 +169,7 @@ def _counts(predictions: Predictions) -> dict[str, int]:
 
 
 def _area(predictions: Predictions, metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """AUC by image with its interval, from the scores themselves where `metrics.json` does not tell."""
+    """AUC by image with its interval, computed from the scores if `metrics.json` lacks it."""
     given = (metrics.get("image") or {}).get("auc")
     if estimate(given)[0] is None:
         units = by_unit(predictions)

@@ -1,4 +1,4 @@
-"""A page that asks nothing of a network: its stylesheet, the guard of its script, how numbers are told.
+"""Self-contained HTML pages: stylesheet, content security policy of the script, formats of numbers.
 
 Nothing here needs PyTorch.
 """
@@ -66,7 +66,7 @@ def estimate(value: Any) -> tuple[float | None, float | None, float | None]:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """A number to so many digits after the point, an en dash for none."""
+    """A number with the given digits after the point, an en dash for none."""
     found, _, _ = estimate(value)
     return "–" if found is None else f"{found:.{digits}f}"
 

@@ -45,7 +45,7 @@ def roc_figure(
         threshold: whose point is marked.
         resamples: of the patients, for the band; 0 for none.
         seed: of the resamples.
-        title: stands above.
+        title: title of the figure.
     """
     figure, axes = new_axes(title)
     true, false = _points(units)
@@ -113,7 +113,7 @@ def reliability_figure(
     Args:
         units: images, breasts or patients.
         calibrated: their scores after calibration.
-        title: stands above.
+        title: title of the figure.
     """
     figure = new_figure(title, height=4.6)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -165,7 +165,7 @@ def confusion_figure(
         counts: C C, a row for each class and a column for each that was called.
         classes: C names.
         called: what decided, for the label of the columns.
-        title: stands above.
+        title: title of the figure.
     """
     figure, axes = new_axes(title, height=3.9 if len(classes) == 2 else 4.6)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -199,7 +199,7 @@ def subgroups_figure(
     Args:
         groups: those of `metrics.json`: `column`, `value`, `n`, `malignant`, `auc`, `note`.
         overall: AUC of all images.
-        title: stands above.
+        title: title of the figure.
     """
     figure, axes = new_axes(title, height=1.3 + 0.19 * _rows_high(groups))
     place, column = -1.0, None
@@ -253,7 +253,7 @@ def froc_figure(froc: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Fi
 
     Args:
         froc: by method, and in it by the false marks an image as text (`"0.25"`), a share or its estimate.
-        title: stands above.
+        title: title of the figure.
     """
     figure, axes = new_axes(title)
     for (method, points), (colour, line, marker) in zip(froc.items(), SERIES, strict=False):
@@ -302,7 +302,7 @@ def _bins(scores: Floats, units: Units, edges: Floats) -> tuple[Floats, Floats, 
 
 
 def _wilson(share: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share of so many (Wilson 1927, Probable inference, JASA 22:209)."""
+    """95 % interval of a share, given its sample size (Wilson 1927, Probable inference, JASA 22:209)."""
     z2 = _UNIT_INTERVAL_Z**2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2))) / (1 + z2 / count)

@@ -1,4 +1,4 @@
-"""The page of a report: what may stand on it, and how a figure, a picture or a number does."""
+"""Content of a report: which settings and names it may show, figures, pictures, and the table of images."""
 
 import base64
 import hashlib
@@ -119,7 +119,7 @@ def inline_svg(svg: str, *, name: str, text: str) -> Markup:
 
 
 def data_pictures(files: list[Path]) -> list[Markup | None]:
-    """Pictures as data URIs, as large as lets all stand in the page; None for one that cannot be read.
+    """Pictures as data URIs, of the largest size at which all fit the page; None for one that cannot be read.
 
     They are encoded anew, so that nothing written into the file beside its pixels comes along.
     """

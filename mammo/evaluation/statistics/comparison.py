@@ -34,7 +34,7 @@ def compare(
     of any false finding among all pairs.
 
     Args:
-        runs: predictions of the same images by the models' names; models of four classes may stand beside
+        runs: predictions of the same images by the models' names; models of four classes may be beside
             those of two.
         unit: that is ranked.
         reduce: how a unit's score is made of its images' scores.
@@ -43,7 +43,7 @@ def compare(
 
     Returns:
         `n`; `models` with `name` and `auc`; `pairs` with `a`, `b`, `difference` (a minus b: value, low,
-        high), `p_bootstrap`, `p_delong`, and both as `..._holm`; `method`. None stands for what is
+        high), `p_bootstrap`, `p_delong`, and both as `..._holm`; `method`. None means
         undefined.
 
     Raises:

@@ -26,7 +26,7 @@ class Draws:
         patients: P, sorted.
         counts: R P, how often each patient was drawn.
         stratum: P, 1 for a patient with a positive image, else 0.
-        enough: whether each class there is stands in two patients or more, without which there is no
+        enough: whether each present class is in two patients or more, without which there is no
             interval.
     """
 
@@ -47,7 +47,7 @@ class Draws:
 def draw_patients(
     patients: NDArray[np.str_], labels: NDArray[np.int64], *, resamples: int, rng: np.random.Generator
 ) -> Draws:
-    """Draw patients with replacement, as many with and as many without a positive image as there are.
+    """Draw patients with replacement; the numbers with and without a positive image stay.
 
     Args:
         patients: N, the patient of each image.
@@ -102,7 +102,7 @@ def bootstrap(
 
     Returns:
         NaN for the interval where a score is undefined in more than 5 % of the resamples, all resamples
-        agree (as with a perfect ranking), or a class stands in one patient only.
+        agree (as with a perfect ranking), or a class is in one patient only.
     """
     values = metrics(np.ones((1, len(clusters))))
     resampled = evaluate(metrics, draws.weights(clusters))

@@ -1,4 +1,4 @@
-"""The verdict on a model: every score with its interval, by image, breast and patient, and by subgroup."""
+"""Metrics of a model with their intervals, by image, breast and patient, and by subgroup."""
 
 import math
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ def measure_performance(
     """All scores of malignancy with 95 % intervals by patient, as plain values for JSON.
 
     Of the four classes of lesion type and pathology the score of malignancy is the sum of the two malignant
-    ones; `multiclass` tells how well the four are told apart.
+    ones; `multiclass` has the metrics of the four classes.
 
     Args:
         predictions: of the images to judge.
@@ -68,7 +68,7 @@ def measure_performance(
         `n`; for each of `image`, `breast` and `patient` the scores as `{"value", "low", "high"}` with
         `threshold` and `confusion` (rows: benign, malignant; columns: called benign, called malignant), None
         for a unit left out; `multiclass` or None; `subgroups`; `notes`, a sentence for each thing left out;
-        `method`. None stands for what is undefined.
+        `method`. None means undefined.
     """
     calibrated = calibration.apply(predictions) if calibration else None
     draws = draw_patients(
@@ -215,7 +215,7 @@ def _finite(number: float) -> float | None:
 
 
 def performance_table(found: Mapping[str, Any]) -> str:
-    """What `verdict` found as a table to print, with intervals in brackets and `-` for what is undefined."""
+    """The metrics of `measure_performance` as a table to print, intervals in brackets, `-` if undefined."""
     n = found["n"]
     lines = [f"{n['images']} images of {n['patients']} patients, {n['malignant_images']} malignant"]
     units = [unit for unit in UNITS if found[unit] is not None]

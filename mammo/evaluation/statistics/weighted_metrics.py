@@ -258,7 +258,7 @@ class BinaryMetrics:
             values[f"brier{suffix}"] = brier(probability, self._labels, weights)
             values[f"ece{suffix}"] = expected_calibration_error(probability, self._labels, weights)
             slope, intercept = self._starts[suffix]
-            if math.isnan(slope):  # what the whole set cannot tell, no resample can
+            if math.isnan(slope):  # undefined on the whole set, so undefined on every resample
                 slopes = intercepts = np.full(len(weights), np.nan)
             else:
                 slopes, intercepts = logistic_fit(

@@ -1,4 +1,4 @@
-"""Where a setting or a score stands on its axis."""
+"""Axes of settings and scores: places and ticks."""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -30,7 +30,7 @@ class Scale:
         return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)  # halves: no overflow
 
     def ticks(self, most: int = 5) -> list[float]:
-        """Round numbers within, at most so many of them, at least one.
+        """Round numbers within the scale: at least one, at most `most`.
 
         Example:
             >>> Scale(0.61, 0.93).ticks()
@@ -77,7 +77,7 @@ class Axis:
 
     Attributes:
         key: of the setting.
-        label: the key, as short as tells it from the others.
+        label: shortest unique end of the key.
         scale: of its numbers; None where it has none, or so few that they are points as well.
         points: its other values as text, from above.
         whole: whether all its numbers are whole ones.
@@ -137,7 +137,7 @@ def axes_of(trials: Sequence[Trial], *, logarithmic: Collection[str] | None = No
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each dotted key, or of two that end alike as many parts as tell them apart.
+    """The shortest unique end of each dotted key.
 
     Example:
         >>> short_names(["optim.lr", "model.head.width", "model.stem.width"])

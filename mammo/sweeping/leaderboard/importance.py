@@ -55,7 +55,7 @@ def importances(ranked: Sequence[Trial], axes: Mapping[str, Axis]) -> dict[str, 
 
 
 def _distributions(trials: Sequence[Trial], axes: Mapping[str, Axis]) -> dict[str, "BaseDistribution"]:
-    """Of each setting as far as the trials tell; few different values are categories, even of numbers."""
+    """Distribution of each setting, from the values of the trials; few different values are categories."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     found: dict[str, BaseDistribution] = {}

@@ -1,4 +1,4 @@
-"""The page of a leaderboard: what stands on it, and where each line of its figures runs."""
+"""The page of a leaderboard: its content and the lines of its figures."""
 
 import datetime
 import shlex
@@ -75,7 +75,7 @@ def render_leaderboard(
     """
     axes = axes_of(ranked, logarithmic=logarithmic)
     shares = importances(ranked, axes)
-    if shares is not None:  # what matters stands first
+    if shares is not None:  # the most important settings first
         axes = {key: axes[key] for key in [*shares, *(key for key in axes if key not in shares)]}
     finished = [trial for trial in ranked if is_ranked(trial)]
     failed = sorted((trial for trial in ranked if trial.state == "failed"), key=lambda trial: trial.number)
@@ -124,7 +124,7 @@ def _estimate(trial: Trial) -> dict[str, float | None]:
 
 
 def _cost(trials: Sequence[Trial]) -> dict[str, float | None]:
-    """Epochs that were trained, and that would have been if a pruned trial went on like a finished one."""
+    """Epochs that were trained, and number of epochs without pruning."""
     whole = [len(trial.curve) for trial in trials if is_ranked(trial) and trial.curve]
     trained = sum(len(trial.curve) for trial in trials)
     if not whole:

@@ -60,7 +60,7 @@ def build_sampler(
     # simulated searches of seven keys with a noisy score, where each optimiser has another best learning
     # rate, the trial that came out best was truly worth, on average, after 40 and 80 trials: at random 0.823
     # and 0.826, jointly 0.824 and 0.825, each by itself 0.826 and 0.830 (standard error 0.001).
-    # constant_liar: a trial that runs counts as a bad one, lest workers that ask at the same time all try
+    # constant_liar: a running trial counts as a bad one, so that workers asking at once do not all try
     # the same place.
     return TPESampler(n_startup_trials=startup_trials, seed=own, multivariate=False, constant_liar=True)
 
@@ -72,7 +72,7 @@ def build_pruner(
 
     Args:
         name: `asha`: at the epochs min_epochs, min_epochs x reduction_factor, ... the best of all that came
-            so far go on, one of reduction_factor; `hyperband`: by turns also with later first epochs;
+            so far continue, one of reduction_factor; `hyperband`: by turns also with later first epochs;
             `median`: ends those below the median of the finished trials; `none`.
         min_epochs: that every trial has.
         reduction_factor: of `asha` and `hyperband`.

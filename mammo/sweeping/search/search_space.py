@@ -13,7 +13,7 @@
           large: [data.height=1024, data.width=1024]
       model.dropout: null                     # as if it were not here
 
-Nothing here imports PyTorch or Optuna: a mistake is told at once.
+Nothing here imports PyTorch or Optuna, so that a mistake is reported at once.
 """
 
 from collections.abc import Iterator, Mapping

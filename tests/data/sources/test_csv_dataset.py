@@ -86,12 +86,12 @@ def test_a_missing_file_is_kept_without_path(root: Path) -> None:
         (SMALL.replace("p1,benign", ",benign"), r"row 2: no patient_id"),
         (
             SMALL + "\na/1.png,p1,benign\n",
-            r"row 5: image_path 'a/1.png' stands in row 2 already; keep one row",
+            r"row 5: image_path 'a/1.png' is in row 2 already; keep one row",
         ),
         (SMALL + "a/./1.png,p1,benign\n", r"row 4: image_path 'a/./1.png' stands in row 2"),
         (
             SMALL + "a/1.dcm,p1,benign\n",
-            r"row 4: image_id 'a/1' stands in row 2 already; add a column 'image_id'",
+            r"row 4: image_id 'a/1' is in row 2 already; add a column 'image_id'",
         ),
         (SMALL.replace("a/2", "../a/2"), r"row 3: image_path '../a/2.png' leads outside data.root"),
         (SMALL.replace("a/2", "../root2/a"), r"row 3: image_path '../root2/a.png' leads outside data.root"),

@@ -220,7 +220,7 @@ def test_missing_files_are_told_before_any_work(
 ) -> None:
     monkeypatch.setattr(preparing, "prepare_image", lambda *_: pytest.fail("worked"))
     catalog = with_path(with_path(catalog, 3, pd.NA), 5, pd.NA)
-    with pytest.raises(DataError, match=r"2 of them for want of a file.*data.abnormality=mass"):
+    with pytest.raises(DataError, match=r"2 of them without a file.*data.abnormality=mass"):
         prepare(catalog, store=tmp_path, workers=0, **SIZE)
     none = catalog.images.assign(path=pd.array([pd.NA] * COUNT, dtype="string"))
     with pytest.raises(DataError, match="14 of 14"):

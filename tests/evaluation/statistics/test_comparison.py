@@ -95,7 +95,7 @@ def test_models_of_different_tasks_are_compared() -> None:
 
 def test_different_images_are_refused() -> None:
     made = predictions(np.random.default_rng(5), source="A")
-    with pytest.raises(DataError, match="A and A: 2 images stand in one table only"):
+    with pytest.raises(DataError, match="A and A: 2 images are in one table only"):
         compare({"A": made, "B": made.take(np.arange(2, len(made.images)))})
 
 
