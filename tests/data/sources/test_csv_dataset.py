@@ -76,7 +76,7 @@ def test_a_missing_file_is_kept_without_path(root: Path) -> None:
             r"no column 'patient_id'.*rename 'patientid' to 'patient_id'",
         ),
         (SMALL.replace("pathology", "outcome"), r"no column 'pathology' among image_path.*add a column"),
-        (SMALL.replace("pathology", "image path"), r"column 'image_path' stands twice"),
+        (SMALL.replace("pathology", "image path"), r"column 'image_path' is there twice"),
         (
             SMALL.replace("MALIGNANT", "cancer"),
             r"row 3: pathology 'cancer' is none of BENIGN.*delete the row",
@@ -88,7 +88,7 @@ def test_a_missing_file_is_kept_without_path(root: Path) -> None:
             SMALL + "\na/1.png,p1,benign\n",
             r"row 5: image_path 'a/1.png' is in row 2 already; keep one row",
         ),
-        (SMALL + "a/./1.png,p1,benign\n", r"row 4: image_path 'a/./1.png' stands in row 2"),
+        (SMALL + "a/./1.png,p1,benign\n", r"row 4: image_path 'a/./1.png' is in row 2"),
         (
             SMALL + "a/1.dcm,p1,benign\n",
             r"row 4: image_id 'a/1' is in row 2 already; add a column 'image_id'",

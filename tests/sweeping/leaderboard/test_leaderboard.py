@@ -291,7 +291,7 @@ def test_the_best_stands_first_with_its_interval_and_its_warning(tmp_path: Path)
     text = words(write(tmp_path, trials))
     assert "Validation AUC 0.840, 95 % interval 0.740 to 0.900: trial 1, the best of 4 that were" in text
     assert f"python train.py --config-dir {tmp_path} experiment=best" in text
-    assert "The best of 4 is optimistic" in text
+    assert "The score of the best of 4 is optimistic" in text
     assert "Of the 2 others with an interval, 1 has one that holds the best value" in text
     # the pruned one saved 12 of the 15 that a finished one takes
     assert "33 epochs were trained, where about 45 would have been without pruning" in text
