@@ -120,7 +120,7 @@ def test_counts_of_the_official_case_files(
         "01_data.ipynb", place=place, cwd=".", ask=ask, until="## Synthetic mammograms", **small
     )
     assert f"counted: the case files in {cbis_ddsm_files.resolve()}" in printed
-    assert "31 patients stand in both official splits; they have 50 test images" in printed
+    assert "31 patients are in both official splits; they have 50 test images" in printed
     assert found == {"images": 3061, "table": [2420, 641], "split": [641, 591], "shared": 0}
 
 

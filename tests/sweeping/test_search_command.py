@@ -152,18 +152,18 @@ def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -
     settings = ("sweep.workers=2", "sweep.budget.trials=4", "sweep.stale_seconds=3", RANDOM, NO_PRUNER)
     (folder / "calm").mkdir()
     (folder / "calm" / "cache").symlink_to(folder / "cache")
-    calm = run(folder / "calm", *settings, epochs=12)
+    calm = run(folder / "calm", *settings, epochs=24)
     assert calm.returncode == 0, calm.stderr
     rng = random.Random(0)
     kills = 0
-    for epochs in sorted(rng.sample(range(3, 36), 3)):  # of the 48 in all
-        assert run(folder, *settings, "detach=true", epochs=12).returncode == 0
+    for epochs in sorted(rng.sample(range(6, 72), 3)):  # of the 96 in all
+        assert run(folder, *settings, "detach=true", epochs=24).returncode == 0
         wait_for(lambda epochs=epochs: reported(folder) >= epochs)  # type: ignore[misc]
         time.sleep(rng.uniform(0, 0.3))
         if pids := worker_pids(folder):
             os.kill(rng.choice(pids), signal.SIGKILL)
             kills += 1
-    end = run(folder, *settings, epochs=12)
+    end = run(folder, *settings, epochs=24)
     assert end.returncode == 0, end.stderr
     assert kills >= 2
     found, expected = trials_in(folder), trials_in(folder / "calm")
@@ -171,7 +171,7 @@ def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -
     for trial, other in zip(found, expected, strict=True):
         assert replace(trial, folder=other.folder, seconds=other.seconds) == other
         assert trial.state == "finished"
-        assert epochs_of(trial) == list(range(1, 13))
+        assert epochs_of(trial) == list(range(1, 25))
     resumed = [json.loads((trial.folder / "run.json").read_text()).get("resumed", 0) for trial in found]
     assert sum(resumed) >= 1
     disturbed = resumed.index(max(resumed))

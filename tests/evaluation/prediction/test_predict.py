@@ -46,7 +46,8 @@ def table(file: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def place(place: Path) -> Path:
-    """A working folder with the finished run `runs/a`."""
+    """A working folder with the finished run `runs/a`, and a store of its own, whose paths lead to its films."""
+    (place / "cache").unlink()
     result = command("train", *SMALL, *FAST, "run_dir=runs/a", folder=place)
     assert result.returncode == 0, result.stderr
     run = place / "runs" / "a"
