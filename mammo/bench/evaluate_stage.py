@@ -45,7 +45,7 @@ def measure_evaluate(cfg: DictConfig, training: Training) -> Result:
         )
     own, alone = speeds["evaluate"], speeds["forward passes"]
     takes, passes = len(rows) / median(own), len(rows) / median(alone)
-    slower = "the network's own work" if passes > takes / 2 else "the verdict, its figures and its page"
+    slower = "the network's own work" if passes > takes / 2 else "metrics, figures and report"
     sentence = (
         f"{len(rows)} images are evaluated in {takes:.1f} s, {passes:.1f} of them for the forward passes and "
         f"{takes - passes:.1f} for the rest: {slower} is the bottleneck"

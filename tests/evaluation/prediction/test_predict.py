@@ -46,7 +46,7 @@ def table(file: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def place(place: Path) -> Path:
-    """A working folder with the finished run `runs/a`, and a store of its own, whose paths lead to its films."""
+    """A working folder with the finished run `runs/a` and a store of its own, for its films' paths."""
     (place / "cache").unlink()
     result = command("train", *SMALL, *FAST, "run_dir=runs/a", folder=place)
     assert result.returncode == 0, result.stderr
