@@ -54,7 +54,7 @@ def clustered_auc(
         scores: N, higher for the positive class.
         labels: N, 1 for positive and 0 for negative.
         clusters: N, the patient of each image.
-        level: of confidence.
+        level: confidence level.
 
     Returns:
         NaN for all where one class is absent; NaN for the interval where a class is in one patient only
@@ -147,7 +147,7 @@ def clustered_multiclass_auc(
         probability: N C.
         labels: N, index of the class.
         clusters: N, the patient of each image.
-        level: of confidence.
+        level: confidence level.
     """
     scores, hits = _one_vs_rest(probability, labels)
     pair_clusters = np.repeat(np.asarray(clusters), scores.shape[1])

@@ -72,8 +72,8 @@ class RunFolder:
 
         Args:
             name: the folder, or `latest`.
-            key: of the config, for messages.
-            parent: of the runs.
+            key: key of the configuration, for messages.
+            parent: folder of the runs.
 
         Raises:
             ConfigError: there is none.

@@ -46,8 +46,8 @@ class Bench:
     """What the stages share, made when the first of them needs it.
 
     Attributes:
-        cfg: of the bench.
-        overrides: of those that made it, those that train.py knows too.
+        cfg: configuration of the bench.
+        overrides: overrides of the bench that train.py knows too.
     """
 
     cfg: DictConfig

@@ -27,8 +27,8 @@ def measure_startup(cfg: DictConfig, *, overrides: Sequence[str], composed: Dict
     """Of `python train.py OVERRIDES`.
 
     Args:
-        cfg: of the bench.
-        overrides: of the training.
+        cfg: configuration of the bench.
+        overrides: overrides of the training.
         composed: the training's config.
     """
     images = composed.data.batch_size or cfg.data.batch_size

@@ -72,8 +72,8 @@ def bare_model_speed(cfg: DictConfig, training: Training, *, plain: bool = False
     """Images per second of the network, loss and optimiser on numbers that are ready.
 
     Args:
-        cfg: of the bench.
-        training: whose network, loss and optimiser are taken.
+        cfg: configuration of the bench.
+        training: training that provides network, loss and optimiser.
         plain: in float32 and contiguous, instead of as in training.
     """
     module, size = training.module, training.datamodule.part_size

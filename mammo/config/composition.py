@@ -48,8 +48,8 @@ def compose_with_choices(name: str, overrides: list[str]) -> tuple[DictConfig, d
     """A configuration, not checked, and what was chosen in each group.
 
     Args:
-        name: of the file in `conf`.
-        overrides: of it.
+        name: name of the file in `conf`.
+        overrides: overrides of the command line.
 
     Raises:
         ConfigError: an override is wrong, naming it.
@@ -94,9 +94,9 @@ def composition_error(error: Exception, config_name: str, overrides: list[str]) 
     """One sentence for what hydra and omegaconf say in several lines.
 
     Args:
-        error: theirs.
-        config_name: of the configuration that was composed.
-        overrides: of it, among options of the command line.
+        error: error of Hydra or OmegaConf.
+        config_name: name of the composed configuration.
+        overrides: arguments of the command line, options among them.
     """
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")

@@ -63,7 +63,7 @@ def evaluate_heatmaps(
 
     Args:
         opened: a split.
-        method: of the heatmaps.
+        method: method of the heatmaps.
         layer: see `Heatmaps`.
         rng: draws the random baseline.
     """
@@ -121,8 +121,8 @@ def write_gallery(
 
     Args:
         opened: the split.
-        sight: of its images.
-        predictions: of them.
+        sight: heatmap results of the images.
+        predictions: predictions of the images.
         threshold: at or above which an image is called malignant.
         folder: `gallery.json` and the pictures, beside those of other methods.
         pictures: largest number of pictures.

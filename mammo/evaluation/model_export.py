@@ -51,7 +51,7 @@ def export(run: RunFolder, *, format: Format, output: Path) -> str:
 
     Args:
         run: with a checkpoint.
-        format: of the file.
+        format: format of the file.
         output: exported file; an existing one is replaced.
 
     Returns:

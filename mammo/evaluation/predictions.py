@@ -33,7 +33,7 @@ class Predictions:
         table: a row for each image: `image_id`, `patient_id`, `laterality`, `view`, `density`,
             `abnormality_type`, `subtlety`, `assessment` and `fold` (missing is NA), `label` (the class's
             name) and `score_<CLASS>` for each class.
-        classes: of the task, in its order.
+        classes: names of the classes of the task, in its order.
         source: where the table is from, for messages.
     """
 
@@ -192,7 +192,7 @@ def by_unit(predictions: Predictions, unit: Unit = "image", *, reduce: Reduce = 
     """Malignancy by image, by breast (patient and laterality) or by patient.
 
     Args:
-        predictions: of images.
+        predictions: predictions of images.
         unit: to which they are brought.
         reduce: what the score of a unit is of its images' scores.
 

@@ -43,12 +43,12 @@ def evaluate_run(
         data: other data than those of the run.
         tta: see `Scorer`.
         heatmap: see `Heatmaps`; `none` leaves out heatmaps and localisation.
-        heatmap_layer: see there.
+        heatmap_layer: module whose feature maps are used, see `Heatmaps`.
         reduce: how the scores of the images of a breast or patient become one score.
         resamples: number of resamples of the patients, for the intervals.
         seed: seed of the resamples.
         report: whether to write the page.
-        name: of the images in the page, such as `test` or `test-flips`; None for the split's.
+        name: name of the images in the page, such as `test` or `test-flips`; None for the split's.
 
     Returns:
         The tables to print.

@@ -77,7 +77,7 @@ class Scorer:
     """Gives images their probabilities, on the device and in the number format of the training.
 
     Args:
-        classifier: of a run.
+        classifier: classifier of a run.
         size: H, W of the images.
         precision: as `trainer.precision`.
         batch_size: images that go through the network at once.
@@ -118,7 +118,7 @@ class Scorer:
 
         Args:
             images: B 1 H W in [0, 1].
-            heatmaps: of the same classifier.
+            heatmaps: heatmaps of the same classifier.
             classes: the heat is of the likeliest of these.
         """
         images = images.to(self.device)

@@ -32,11 +32,11 @@ class OpenedSplit:
     Attributes:
         images: N rows of the images table.
         labels: N, index of the class.
-        classes: of the task.
+        classes: names of the classes of the task.
         rows: N, in the store.
-        store: of the images.
-        scorer: of the run.
-        fold: of the run, where the images are its own; else NA.
+        store: store of the images.
+        scorer: scorer of the run.
+        fold: fold of the run if the images are its own; else NA.
         source: what the scores are of.
     """
 

@@ -25,10 +25,10 @@ class ValidationPictures(pl.Callback):
     """Draws ROC, precision-recall, reliability, confusion, scores by class, and heat on the same images.
 
     Args:
-        folder: of the event files.
+        folder: folder of the event files.
         every: epochs from one drawing to the next; None draws when the training ends.
-        images: of each class that are shown, the first of the validation images, those with lesions before
-            the others.
+        images: number of images shown of each class, the first of the validation images, those with lesions
+            before the others.
     """
 
     def __init__(self, *, folder: Path, every: int | None, images: int = 3) -> None:

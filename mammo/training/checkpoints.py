@@ -18,7 +18,7 @@ class Checkpoints(Checkpoint):
     at any moment leaves one to resume from.
 
     Args:
-        folder: of the checkpoints.
+        folder: folder of the checkpoints.
         monitor: validation score.
         mode: whether a greater or a smaller one is better.
         minutes: time between two checkpoints within an epoch; None for none.

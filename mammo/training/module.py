@@ -25,13 +25,13 @@ class MammogramModule(Classifier, pl.LightningModule):
     Args:
         network: B 1 H W, normalised, to B C logits.
         num_classes: C.
-        mean: of the training pixels, in [0, 1].
+        mean: mean of the training pixels, in [0, 1].
         std: their deviation.
-        loss: of B C logits and B classes.
-        box_weight: of the box's squared error in the loss of a two-headed network.
+        loss: function of logits, B C, and classes, B.
+        box_weight: weight of the squared error of the box in the loss of a two-headed network.
         optimizer: makes the optimiser of the network.
-        schedule: of `steps_per_epoch` and `epochs`, gives the learning rate's factor at each optimiser step.
-        plateau: of the optimiser, gives what lowers the learning rate by the validation score; None for none.
+        schedule: function of `steps_per_epoch` and `epochs` that returns the factor of the learning rate.
+        plateau: function of the optimiser that returns a scheduler by validation score; None for none.
         monitor: that score.
     """
 

@@ -111,13 +111,13 @@ def mixup(
     Args:
         images: B 1 H W.
         labels: B, index of the class.
-        alpha: of the Beta distribution of the share; 0 mixes nothing.
+        alpha: parameter of the Beta distribution of the share; 0 mixes nothing.
         generator: on the CPU.
 
     Returns:
         images: B 1 H W; a batch of one as it is.
         partner: B, labels of the images mixed in.
-        share: of the image itself, one for the batch, at least a half so that its own label leads.
+        share: share of the image itself, one for the batch, at least a half so that its own label leads.
     """
     if alpha == 0 or len(images) == 1:
         return images, labels, 1.0

@@ -32,7 +32,7 @@ class MammogramDataModule(pl.LightningDataModule):
         loader_workers: threads that read ahead; 0 reads each batch when it is asked for.
         balance: `sampling` draws each class as often; `weights` is for the loss, see `class_weights`.
         augment: for training batches; None leaves them as they are.
-        seed: of the order and the augmentation.
+        seed: seed of the order and the augmentation.
         mixup: alpha of the Beta distribution of the shares in which training images are mixed; 0 mixes none.
     """
 

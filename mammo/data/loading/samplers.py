@@ -30,7 +30,7 @@ class EpochSampler(Sampler[int]):
 
     Args:
         labels: N class indices.
-        seed: of the order.
+        seed: seed of the order.
         balanced: draws N images with replacement, each class as often, instead of each image once.
         epoch: the first one.
         seen: how many of its images were trained on before the run was interrupted.
@@ -85,7 +85,7 @@ class PartSampler(Sampler[list[int]]):
         size: images of a part, over all processes.
         least: images that a last, smaller part needs, or it is left out; where it is not below `processes`,
             all processes get the same number of batches.
-        rank: of this process.
+        rank: rank of this process.
         processes: among which a part is shared.
     """
 

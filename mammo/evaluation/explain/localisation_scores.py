@@ -36,7 +36,7 @@ def localise(
         scores: N, of malignancy.
         patients: N, of each image.
         rng: draws the patients.
-        resamples: of the patients.
+        resamples: number of resamples of the patients.
 
     Returns:
         `malignant` and `all`, each by method `pointing`, `iou`, `heat_inside` and, by the false positives

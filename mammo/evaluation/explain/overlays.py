@@ -43,7 +43,7 @@ def draw_overlay(
         true_boxes: K 4 in pixels, rows of NaN for no lesion.
         predicted_boxes: M 4 in pixels.
         caption: wrapped to the width; what is not ASCII becomes a question mark.
-        width: of the picture; None for W.
+        width: width of the picture, pixels; None for W.
         box_head: 4 in pixels, box predicted by the network; None if it has no box head.
 
     Returns:
@@ -79,7 +79,7 @@ def save_picture(path: Path, rgb: RGB, width: int | None = None, *, most_bytes: 
         path: `.jpg`, `.jpeg` or `.png`.
         rgb: H W 3.
         width: greatest width; a narrower picture stays as it is.
-        most_bytes: of the file.
+        most_bytes: largest size of the file, bytes.
     """
     import cv2
 
@@ -108,7 +108,7 @@ def choose_gallery(
         labels: N, 1 for malignant and 0 for benign.
         scores: N, of malignancy.
         threshold: at or above which an image is called malignant.
-        count: of images at most.
+        count: largest number of images.
 
     Returns:
         Index and reason, kind by kind: the surest right of both classes, the surest wrong, and the nearest

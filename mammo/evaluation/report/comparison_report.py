@@ -21,7 +21,7 @@ def write_comparison(found: Mapping[str, Any], *, folder: Path, split: str) -> P
     Args:
         found: by `compare`.
         folder: made where it is not there.
-        split: of the images.
+        split: split of the images.
 
     Raises:
         ConfigError: the folder cannot be written.

@@ -75,7 +75,7 @@ def write_report(run: RunFolder, *, folder: Path, split: str | None = None) -> P
 
     Args:
         run: finished.
-        folder: of the evaluation, with `predictions.csv`.
+        folder: folder of the evaluation, with `predictions.csv`.
         split: `val`, `test`, ...; None takes the folder's name, with what it adds to one (`val-flips`).
 
     Raises:

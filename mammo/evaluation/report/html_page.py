@@ -30,9 +30,9 @@ def render_page(
     Args:
         template: sets `style` and `script` in, and `script_hash` into its content security policy.
         context: what else the template names.
-        script: of the page.
-        style: of this page, besides that of all.
-        finalize: of jinja2.
+        script: script of the page.
+        style: stylesheet of this page, added to the common one.
+        finalize: `finalize` of the Jinja environment.
         filters: besides `number`, `interval`, `count` and `duration`.
     """
     environment = jinja2.Environment(

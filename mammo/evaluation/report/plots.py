@@ -42,9 +42,9 @@ def roc_figure(
 
     Args:
         units: images, breasts or patients of both classes.
-        threshold: whose point is marked.
-        resamples: of the patients, for the band; 0 for none.
-        seed: of the resamples.
+        threshold: threshold whose point is marked.
+        resamples: number of resamples of the patients for the band; 0 for none.
+        seed: seed of the resamples.
         title: title of the figure.
     """
     figure, axes = new_axes(title)

@@ -104,7 +104,7 @@ def inline_svg(svg: str, *, name: str, text: str) -> Markup:
 
     Args:
         svg: as `svg_text` gives it.
-        name: of the figure, in front of every name in it.
+        name: name of the figure, prefix of every name in it.
         text: what it shows.
     """
     body = svg[svg.index("<svg") :]
@@ -159,7 +159,7 @@ def images_table(
     """Columns and rows of the table of images; a column that knows nothing is left out.
 
     Args:
-        predictions: of the images.
+        predictions: predictions of the images.
         threshold: at or above which an image is called malignant; None calls none.
         gallery: the pictures, each with the `row` of its image, its `id` and its `data`.
     """

@@ -15,7 +15,7 @@ def curve_figure(epochs: pd.DataFrame, *, name: str, title: str = "") -> Figure:
 
     Args:
         epochs: the content of `metrics.csv`.
-        name: of the score, such as `loss`, `auc` or `accuracy`.
+        name: name of the score, such as `loss`, `auc` or `accuracy`.
         title: title of the figure.
     """
     figure, axes = new_axes(title)

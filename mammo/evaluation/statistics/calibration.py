@@ -31,12 +31,12 @@ class Calibration:
     calibration of modern neural networks, ICML), which keeps their order in each image.
 
     Attributes:
-        classes: of the task.
+        classes: names of the classes of the task.
         method: `platt` or `temperature`.
         slope: by which the logits are multiplied, not negative; the inverse of the temperature.
         intercept: added to them; 0 for a temperature.
         rule: by which the thresholds were chosen.
-        target: of that rule, None for Youden's.
+        target: target value of the rule; None for Youden's.
         thresholds: at or above which a score of malignancy is called malignant, by unit and, but for
             images, by how the unit's score is made: `image`, `breast_mean`, `breast_max`, `patient_mean`,
             `patient_max`.
@@ -116,11 +116,11 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
     """Fix thresholds and calibration on validation images.
 
     Args:
-        predictions: of images that the model was not trained on, and that are not the test set.
+        predictions: predictions of images that are neither training nor test images.
         rule: `youden` chooses the threshold with the highest sum of sensitivity and specificity (Youden
             1950, Index for rating diagnostic tests, Cancer 3:32), `sensitivity` and `specificity` the one
             that reaches the target at the least cost to the other.
-        target: of `sensitivity` or `specificity`, from 0 to 1.
+        target: target value of `sensitivity` or `specificity`, 0 to 1.
 
     Raises:
         DataError: the images are all benign or all malignant.
@@ -167,7 +167,7 @@ def operating_threshold(
         scores: N, of both classes.
         labels: N, 1 for positive and 0 for negative.
         rule: which; among equals the highest threshold.
-        target: of `sensitivity` or `specificity`.
+        target: target value of `sensitivity` or `specificity`.
 
     Example:
         >>> operating_threshold(np.array([0.1, 0.3, 0.2, 0.7]), np.array([0, 0, 1, 1]))

@@ -38,8 +38,8 @@ def compare(
             those of two.
         unit: that is ranked.
         reduce: how a unit's score is made of its images' scores.
-        resamples: of the patients.
-        seed: of the resamples.
+        resamples: number of resamples of the patients.
+        seed: seed of the resamples.
 
     Returns:
         `n`; `models` with `name` and `auc`; `pairs` with `a`, `b`, `difference` (a minus b: value, low,

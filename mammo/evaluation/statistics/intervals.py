@@ -74,7 +74,7 @@ def evaluate(metrics: Metrics, weights: NDArray[np.float64]) -> dict[str, NDArra
     """R values of each score, a part of the resamples at a time.
 
     Args:
-        metrics: of weights.
+        metrics: function of weights that returns the metrics.
         weights: R M.
     """
     parts = math.ceil(weights.size / _CHUNK) or 1
@@ -95,10 +95,11 @@ def bootstrap(
     90 %, and 37 % where the truth is 0); the calibration slope and intercept have sound ones.
 
     Args:
-        metrics: of weights of the units; names that begin with `ece` are expected calibration errors.
-        draws: of the patients.
+        metrics: function of the weights of the units; names that begin with `ece` are expected calibration
+            errors.
+        draws: resamples of the patients.
         clusters: M, the patient of each unit.
-        level: of confidence.
+        level: confidence level.
 
     Returns:
         NaN for the interval where a score is undefined in more than 5 % of the resamples, all resamples
@@ -118,9 +119,9 @@ def interval(value: float, resampled: NDArray[np.float64], *, level: float = 0.9
     """The interval of a value from its resamples, see `bootstrap`.
 
     Args:
-        value: of the whole set.
+        value: value on the whole set.
         resampled: R, NaN where undefined.
-        level: of confidence.
+        level: confidence level.
     """
     there = resampled[~np.isnan(resampled)]
     if math.isnan(value) or there.size < max(2, _DEFINED * resampled.size) or np.ptp(there) == 0:

@@ -58,10 +58,10 @@ def measure_performance(
     ones; `multiclass` has the metrics of the four classes.
 
     Args:
-        predictions: of the images to judge.
+        predictions: predictions of the images to evaluate.
         calibration: fixed on validation images; without one the threshold is 0.5 and no score is calibrated.
-        resamples: of the patients.
-        seed: of the resamples.
+        resamples: number of resamples of the patients.
+        seed: seed of the resamples.
         reduce: how a breast's or a patient's score is made of those of her images.
 
     Returns:

@@ -76,10 +76,10 @@ class Axis:
     """Of a setting: its numbers above, a point for each of its other values below.
 
     Attributes:
-        key: of the setting.
+        key: key of the setting.
         label: shortest unique end of the key.
-        scale: of its numbers; None where it has none, or so few that they are points as well.
-        points: its other values as text, from above.
+        scale: scale of the numbers; None if there are none, or so few that they are points as well.
+        points: other values as text, from above.
         whole: whether all its numbers are whole ones.
     """
 
@@ -128,7 +128,7 @@ def axes_of(trials: Sequence[Trial], *, logarithmic: Collection[str] | None = No
     """An axis for each setting of the trials.
 
     Args:
-        trials: whose values the axes hold.
+        trials: trials whose values the axes show.
         logarithmic: settings whose axes are; None for those whose values look so.
     """
     keys = setting_names(trials)

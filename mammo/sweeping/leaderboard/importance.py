@@ -28,7 +28,7 @@ def importances(ranked: Sequence[Trial], axes: Mapping[str, Axis]) -> dict[str, 
 
     Args:
         ranked: trials, the finished ones from the best to the worst.
-        axes: of the settings.
+        axes: axes by setting.
     """
     finished = [trial for trial in ranked if is_ranked(trial)]
     ended = finished + [trial for trial in ranked if trial.state == "pruned"]

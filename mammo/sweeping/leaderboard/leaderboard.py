@@ -20,9 +20,9 @@ def write_leaderboard(
     """Writes `leaderboard.csv` and `leaderboard.html`, each whole at any moment, whoever else writes it.
 
     Args:
-        folder: of the search.
+        folder: folder of the search.
         trials: in any order, ended or not.
-        name: of the search.
+        name: name of the search.
         objective: what a trial's value is, such as `validation AUC`; more is better.
         logarithmic: settings whose axes are logarithmic; None for those whose values look so.
 

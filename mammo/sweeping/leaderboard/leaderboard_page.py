@@ -67,9 +67,9 @@ def render_leaderboard(
     """The page as HTML.
 
     Args:
-        folder: of the search.
-        ranked: its trials, the finished ones from the best to the worst.
-        name: of the search.
+        folder: folder of the search.
+        ranked: trials of the search, the finished ones from the best to the worst.
+        name: name of the search.
         objective: what a trial's value is; more is better.
         logarithmic: settings whose axes are; None for those whose values css_class so.
     """

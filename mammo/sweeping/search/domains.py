@@ -110,7 +110,7 @@ def read_domain(place: str, node: Any) -> Domain:
     """The domain that a node of the configuration describes.
 
     Args:
-        place: its key, for errors.
+        place: key of the domain, for errors.
         node: as in `conf/sweep`, plain.
 
     Raises:

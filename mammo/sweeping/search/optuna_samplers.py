@@ -40,9 +40,9 @@ def build_sampler(
     Args:
         name: `random` and `grid` depend on the trial's number alone, `tpe` and `cmaes` on those before it.
         startup_trials: that have to end before `tpe` and `cmaes` learn from them; until then, at random.
-        seed: of the search.
-        number: of the trial.
-        space: of the search.
+        seed: seed of the search.
+        number: number of the trial.
+        space: space of the search.
         fixed: see `Space.fixed`.
 
     Raises:
@@ -75,9 +75,9 @@ def build_pruner(
             so far continue, one of reduction_factor; `hyperband`: by turns also with later first epochs;
             `median`: ends those below the median of the finished trials; `none`.
         min_epochs: that every trial has.
-        reduction_factor: of `asha` and `hyperband`.
+        reduction_factor: reduction factor of `asha` and `hyperband`.
         startup_trials: that have to finish before `median` ends any.
-        max_epochs: of a trial.
+        max_epochs: largest number of epochs of a trial.
     """
     if name == PrunerName.asha:
         return SuccessiveHalvingPruner(min_resource=min_epochs, reduction_factor=reduction_factor)
@@ -95,7 +95,7 @@ def trials_of(settings: Mapping[str, Any], *, space: Space, fixed: Mapping[str, 
 
     Args:
         settings: the config's node `sweep`.
-        space: of the search.
+        space: space of the search.
         fixed: see `Space.fixed`.
     """
     trials: int | None = settings["budget"]["trials"]
@@ -112,7 +112,7 @@ def check_search(
 
     Args:
         settings: the config's node `sweep`.
-        space: of the search.
+        space: space of the search.
         fixed: see `Space.fixed`.
         training: with what holds in every trial.
 

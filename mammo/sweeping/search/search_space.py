@@ -38,8 +38,8 @@ class Space:
     """Keys with their domains, and conditions under which they apply.
 
     Args:
-        domains: of the keys.
-        conditions: of the keys that have some, all of which must hold.
+        domains: domains by key.
+        conditions: conditions by key, all of which must hold.
 
     Raises:
         ConfigError: a condition can never hold.
@@ -77,7 +77,7 @@ class Space:
         """A trial's settings: those it has already, and the others drawn by its study's sampler.
 
         Args:
-            trial: of Optuna.
+            trial: trial of Optuna.
             fixed: see `fixed`.
         """
         settings: Settings = {}
@@ -112,7 +112,7 @@ class Space:
         """Of the keys outside the space that conditions name, the value or choice in every trial.
 
         Args:
-            overrides: of train.py, in every trial.
+            overrides: overrides of train.py in every trial.
 
         Raises:
             ConfigError: there is no such key, or an override is wrong.
@@ -140,7 +140,7 @@ class Space:
         """Composes trainings in which every value of a choice and both ends of every range occur.
 
         Args:
-            overrides: of train.py, in every trial.
+            overrides: overrides of train.py in every trial.
 
         Returns:
             The trainings.
