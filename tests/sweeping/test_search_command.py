@@ -182,7 +182,7 @@ def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -
 @pytest.mark.slow
 def test_a_worker_that_was_only_asleep_leaves_its_trial_to_the_other(folder: Path) -> None:
     settings = ("sweep.workers=2", "sweep.budget.trials=2", "sweep.stale_seconds=2", RANDOM, NO_PRUNER)
-    assert run(folder, *settings, "detach=true", epochs=20).returncode == 0
+    assert run(folder, *settings, "detach=true", epochs=80).returncode == 0
     wait_for(lambda: [len(trial.curve) > 2 for trial in trials_in(folder)] == [True, True])
     [sleeper, _] = worker_pids(folder)
     os.kill(sleeper, signal.SIGSTOP)
@@ -191,7 +191,7 @@ def test_a_worker_that_was_only_asleep_leaves_its_trial_to_the_other(folder: Pat
     wait_for(lambda: not worker_pids(folder), 30)
     for trial in trials_in(folder):
         assert trial.state == "finished"
-        assert epochs_of(trial) == list(range(1, 21))
+        assert epochs_of(trial) == list(range(1, 81))
         assert json.loads((trial.folder / "run.json").read_text())["status"] == "finished"
 
 
