@@ -198,7 +198,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(
         last.write_bytes(content)
     go_on(place, tmp_path / "a")
     told = capsys.readouterr().err
-    assert ("last.ckpt is damaged: the run resumes from the one before" in told) == (damage != "missing")
+    assert ("last.ckpt is damaged: the run resumes from the previous one" in told) == (damage != "missing")
     assert "resumes from" in told
     assert "previous.ckpt" in told
     assert_same_end(tmp_path / "a", tmp_path / "whole")
