@@ -15,9 +15,9 @@
   are not timed.
 - evaluate: the evaluation of a run on its training images with heatmaps and report, as `mammo.evaluate`
   does it. Compared with the forward passes alone.
-- startup: from the command to the checkpoint after the first optimiser step, for `python train.py` with the
-  overrides of the bench and the other defaults of train.py, on a prepared store. Compared with a script
-  that imports PyTorch and timm and takes the same step. It also times `--help` and a mistake in the
+- startup: from the command to the checkpoint after the first optimiser step, for `python -m mammo.train`
+  with the overrides of the bench and the other defaults of train.py, on a prepared store. Compared with a
+  script that imports PyTorch and timm and takes the same step. It also times `--help` and a mistake in the
   configuration.
 
 The rivals of a stage are measured in turn, so that a slowdown of the machine affects all of them.

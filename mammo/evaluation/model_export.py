@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mammo.atomic_files import draft_of
 from mammo.data.tasks import CLASSES
 from mammo.errors import ConfigError
 from mammo.evaluation.scoring import open_classifier
@@ -61,17 +62,13 @@ def export(run: RunFolder, *, format: Format, output: Path) -> str:
         ConfigError: the run has no checkpoint, the output cannot be written, a package is missing, or the
             file's answers are not PyTorch's.
     """
-    draft = output.with_name(f"{output.name}.partial")
     try:
-        draft.touch()  # before the work
-        classifier = open_classifier(run)
-        line = _WRITERS[format](classifier, facts(run, classifier), draft)
-        draft.replace(output)
+        with draft_of(output) as draft:
+            draft.touch()  # before the work
+            classifier = open_classifier(run)
+            return _WRITERS[format](classifier, facts(run, classifier), draft)
     except OSError as error:
         raise ConfigError(f"output={output}: cannot be written: {error.strerror}") from error
-    finally:
-        draft.unlink(missing_ok=True)
-    return line
 
 
 def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:

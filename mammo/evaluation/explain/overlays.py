@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mammo.atomic_files import write_atomically
 from mammo.data.images.breast import breast_mask
 from mammo.data.images.dicom import Pixels
 
@@ -94,7 +95,7 @@ def save_picture(path: Path, rgb: RGB, width: int | None = None, *, most_bytes: 
             done, encoded = cv2.imencode(path.suffix.lower(), small[..., ::-1], parameters)
             assert done
             if encoded.size <= most_bytes or target < 32:
-                path.write_bytes(encoded.tobytes())
+                write_atomically(path, encoded.tobytes())
                 return
         target = round(target * 0.85)
 

@@ -171,10 +171,8 @@ class Pictures:
             width = max(_MIN_PICTURE_WIDTH, image.shape[1])
             picture = draw_overlay(image, heat, no_boxes, no_boxes, caption, width=width)
             file = picture_of(self.folder, row["path"])
-            draft = file.with_name(f"{file.stem}.partial.jpg")
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                save_picture(draft, picture)
-                draft.replace(file)
+                save_picture(file, picture)
             except OSError as error:
                 raise ConfigError(f"heatmaps={file}: cannot be written: {error.strerror}") from error

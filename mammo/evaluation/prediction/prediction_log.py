@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mammo.atomic_files import draft_of, write_atomically
 from mammo.data.tasks import malignant_classes
 from mammo.errors import ConfigError
 from mammo.evaluation.prediction.input_files import Row, breast_of, path_sort_key
@@ -199,30 +200,17 @@ def write_table(
     facts |= {"classes": classes, "threshold": threshold}
     facts |= {"calibration": None if calibration is None else calibration.to_dict()}
     description = json.dumps(log.identity | facts | {"images": scored, "unreadable": failed}, indent=2)
-    table_draft, description_draft = (_draft(file) for file in (log.output, log.facts))
+    columns = ["path", "laterality", "view", *(f"score_{name}" for name in classes)]
+    columns += ["probability", "class", "breast", "breast_score", "error"]
     try:
-        with table_draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            names = [f"score_{name}" for name in classes]
-            writer.writerow(
-                [
-                    "path",
-                    "laterality",
-                    "view",
-                    *names,
-                    "probability",
-                    "class",
-                    "breast",
-                    "breast_score",
-                    "error",
-                ]
-            )
-            rows = log.rows()
-            while chunk := [row for _, row in zip(range(_ROWS_AT_ONCE), rows, strict=False)]:
-                writer.writerows(_lines(chunk, classes, malignant, calibration, threshold, breasts))
-        description_draft.write_text(f"{description}\n")
-        description_draft.replace(log.facts)
-        table_draft.replace(log.output)
+        with draft_of(log.output) as draft:
+            with draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(columns)
+                rows = log.rows()
+                while chunk := [row for _, row in zip(range(_ROWS_AT_ONCE), rows, strict=False)]:
+                    writer.writerows(_lines(chunk, classes, malignant, calibration, threshold, breasts))
+            write_atomically(log.facts, f"{description}\n")  # before the table, which shows that all is done
     except OSError as error:
         raise ConfigError(
             f"output={log.output}: cannot be written: {error.strerror}; the scores so far are kept, "
@@ -230,10 +218,6 @@ def write_table(
         ) from error
     log.close()
     return scored, failed
-
-
-def _draft(file: Path) -> Path:
-    return file.with_name(f"{file.name}.tmp")
 
 
 def _lines(
