@@ -1,4 +1,4 @@
-"""Files that are whole at any moment, whoever reads, writes or kills meanwhile."""
+"""Atomic writes: a reader sees the old or the new content of a file, never a part of it."""
 
 import contextlib
 import os
@@ -9,16 +9,16 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def draft_of(path: Path) -> Iterator[Path]:
-    """A draft beside a file, which takes the file's place at the end of the block.
+    """Context manager: a draft beside a file, which replaces the file at the end of the block.
 
-    Several processes on several machines may write the same file; the last one wins. After an error the file
-    is as it was and the draft is removed.
+    Several processes on several machines may write the same file; the last one wins. After an error,
+    the file is unchanged and the draft is removed.
 
     Args:
-        path: the file to be; its folder exists.
+        path: file to write, in an existing folder.
 
     Yields:
-        The draft's path, `<name>.<8 hex digits>.tmp`.
+        The path of the draft, `<name>.<8 hex digits>.tmp`.
     """
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -29,13 +29,13 @@ def draft_of(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = False) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
     Args:
-        path: the file to be; its folder exists.
+        path: file to write, in an existing folder.
         content: text, written as UTF-8, or bytes.
-        durable: whether the content is on the disk before the file gets its name, so that it survives a power
-            cut.
+        durable: whether to force the content to the disk before the file gets its name, so that it survives a
+            power failure.
 
     Example:
         >>> import tempfile

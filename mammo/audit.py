@@ -1,4 +1,4 @@
-"""`python -m mammo.audit`: what is in the data, what is missing and what leaks."""
+"""`python -m mammo.audit`: counts the data, missing files and leaks between the splits."""
 
 import itertools
 from pathlib import Path
@@ -27,9 +27,9 @@ def main(cfg: DictConfig) -> None:
 
 
 def _table(counts: dict[str, Any]) -> str:
-    """Splits and abnormality types against what is counted of each; below, a line for every other number.
+    """Return a table of counts by split and abnormality type, with a line for every other number below.
 
-    The ids and files behind a number are for the JSON.
+    The lists of ids and files are only in the JSON.
     """
     import pandas as pd
 

@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
     runs = [RunFolder.find(str(name), key="runs") for name in cfg.runs]
     names = [str(run.path) for run in runs]
     if len(runs) < 2 or len(set(names)) < len(names):
-        raise ConfigError(f"runs={list(cfg.runs)}: give two different folders or more")
+        raise ConfigError(f"runs={list(cfg.runs)}: give at least two different folders")
 
     with quick_imports():
         from mammo.evaluation.evaluation_files import predictions_of

@@ -1,4 +1,4 @@
-"""Every use of a private name of a library, in one place.
+"""All uses of private names of libraries.
 
 Each function says why the public interface is not enough; `tests/test_compat.py` fails when a version of the
 library changes the name.
@@ -11,29 +11,29 @@ from omegaconf import DictConfig
 
 
 def keep_config_store_uncopied() -> None:
-    """Make copies of Hydra's `ConfigStore` the store itself.
+    """Make a deep copy of Hydra's `ConfigStore` return the store itself.
 
-    Hydra copies the whole store, node by node, for each group of its help, though it only reads the copy:
-    with the schemas of this package that takes seconds.
+    Hydra copies the whole store, node by node, for each group of its help, although it only reads the copy.
+    With the schemas of this package, this takes seconds.
     """
     ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
 
 
 def child_node(node: DictConfig, key: str) -> Any:
-    """The node below a key as OmegaConf holds it.
+    """Return the node of a key as OmegaConf stores it.
 
-    The public access resolves interpolations and raises on missing values; here only the kind counts.
+    Public access resolves interpolations and raises an error for missing values; only the type matters here.
     """
     return node._get_node(key)
 
 
 def is_missing(node: DictConfig) -> bool:
-    """Whether a whole node is `???`; `OmegaConf.is_missing` asks for a key of its parent."""
+    """Return whether a whole node is `???`; `OmegaConf.is_missing` needs its parent and its key."""
     return bool(node._is_missing())
 
 
 def cpu_computes_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware; PyTorch has no public name for it."""
+    """Return whether the CPU multiplies bfloat16 in hardware; PyTorch has no public function for this."""
     import torch
 
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

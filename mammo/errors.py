@@ -1,8 +1,8 @@
-"""The errors a user can mend. A command prints their one sentence and exits with status 1."""
+"""The errors that a user can correct. A command prints the message and exits with status 1."""
 
 
 class MammoError(Exception):
-    """One sentence for a person: what is wrong, with which value, and what to do about it."""
+    """An error whose message is one sentence: what is wrong, with which value, and the remedy."""
 
 
 class ConfigError(MammoError):
@@ -14,6 +14,6 @@ class DataError(MammoError):
 
 
 class TrainingStopped(Exception):  # noqa: N818, it is no error
-    """Ends a training deliberately; `status` is the status recorded in the run folder."""
+    """Ends a training deliberately; `status` is recorded in the run folder, unless it is None."""
 
-    status = "interrupted"
+    status: str | None = "interrupted"

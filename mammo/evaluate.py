@@ -1,4 +1,4 @@
-"""`python -m mammo.evaluate`: the evaluation of a finished run, the only command that opens a test set."""
+"""`python -m mammo.evaluate`: evaluates a finished run; the only command that reads a test set."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def main(cfg: DictConfig) -> None:
     names = _names(cfg.run)
     if bool(names) == (cfg.predictions is not None):
-        raise ConfigError("run=FOLDER or predictions=FILE: give one of the two")
+        raise ConfigError("give either run=FOLDER or predictions=FILE")
     runs = [RunFolder.find(name, key="run") for name in names]
 
-    # they import PyTorch, which takes seconds: errors in the configuration are reported before
+    # importing PyTorch takes seconds, so errors in the configuration are reported before
     with quick_imports():
         from mammo.evaluation.evaluation_files import write_evaluation
     from mammo.evaluation.statistics.performance import measure_performance, performance_table
@@ -47,16 +47,16 @@ def main(cfg: DictConfig) -> None:
         )
     else:
         predictions, calibration = _ensemble(cfg, runs) if runs else _read(cfg)
-        found = measure_performance(predictions, calibration=calibration, **settings)
-        print(performance_table(found))
+        metrics = measure_performance(predictions, calibration=calibration, **settings)
+        print(performance_table(metrics))
         if folder is not None:
-            write_evaluation(folder, predictions=predictions, found=found, calibration=calibration)
+            write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
     if folder is not None:
         print(f"written to {folder}")
 
 
 def _names(run: Any) -> list[str]:
-    """One folder or several."""
+    """Return the names of one or several run folders."""
     if run is None:
         return []
     return [str(name) for name in run] if OmegaConf.is_list(run) else [str(run)]
@@ -64,14 +64,14 @@ def _names(run: Any) -> list[str]:
 
 def _folder(cfg: DictConfig, runs: list[RunFolder]) -> Path | None:
     if not runs:
-        return None  # a table alone is judged and not written again
+        return None  # a table of predictions is evaluated without writing files
     if len(runs) > 1:
         return dated("ensemble") / "evaluation" / _name(cfg)
     return runs[0].evaluation / _name(cfg)
 
 
 def _name(cfg: DictConfig) -> str:
-    """Name of the evaluated images; other data and flips get names of their own."""
+    """Return the name of the evaluation: the split, with a suffix for other data and for flips."""
     other = "" if cfg.data is None else f"-{cfg.data.source}"
     flips = "" if cfg.tta == "none" else f"-{cfg.tta}"
     return f"{cfg.split}{other}{flips}"
@@ -87,14 +87,14 @@ def _read(cfg: DictConfig) -> "tuple[Predictions, Calibration | None]":
 
 
 def _ensemble(cfg: DictConfig, runs: list[RunFolder]) -> "tuple[Predictions, Calibration]":
-    """Scores of several runs, and what their validation images fix for them together."""
+    """Combine the scores of several runs, and fit a calibration to their combined validation scores."""
     from mammo.evaluation.evaluation_files import calibration_of, combine_predictions, validation_predictions
     from mammo.evaluation.split_scoring import score_split
     from mammo.evaluation.statistics.calibration import fit_calibration
 
     fixed = [found for found in map(calibration_of, runs) if found is not None]
     if len(fixed) < len(runs):
-        raise ConfigError("run=[...]: a run without calibration cannot be put together with others; leave it")
+        raise ConfigError("run=[...]: a run without calibration cannot be combined with others; remove it")
     scored = [score_split(run, cfg.split.value, data=cfg.data, tta=cfg.tta.value) for run in runs]
     both = zip(fixed, scored, strict=True)
     together = combine_predictions([map_.apply(one) for map_, one in both], split=cfg.split.value)

@@ -1,4 +1,4 @@
-"""`python -m mammo.export`: a run as one file for other programs, with its preprocessing in the metadata."""
+"""`python -m mammo.export`: exports a run as one file, with the preprocessing in its metadata."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     from mammo.evaluation.prediction.file_scoring import checkpoint_of
 
     checkpoint_of(run)
-    # it imports PyTorch, which takes seconds: errors in the configuration are reported before
+    # importing PyTorch takes seconds, so errors in the configuration are reported before
     with quick_imports():
         from mammo.evaluation.model_export import export
 

@@ -1,4 +1,4 @@
-"""The import of PyTorch and Lightning, with what they bring along, in less time."""
+"""Faster import of PyTorch, Lightning and their dependencies."""
 
 import atexit
 import contextlib
@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-# What torchmetrics, and so Lightning, imports beforehand for speech metrics and for plots of metrics: SciPy's
-# filters and Matplotlib's windows, a second and a half that no training has a use for.
+# Modules that torchmetrics, and so Lightning, imports for speech metrics and for plots of metrics: the
+# filters of SciPy and the windows of Matplotlib. Their import takes 1.5 seconds, and no training needs them.
 _LATER = ("scipy.signal", "torchmetrics.utilities.plot")
 
 
 @contextlib.contextmanager
 def quick_imports() -> Iterator[None]:
-    """Within it, the first import of PyTorch and what builds on it takes less time.
+    """Context manager in which the first import of PyTorch and of packages that use it takes less time.
 
-    The garbage collector is disabled, because it would scan a million objects again and again; it
-    leaves them alone later too. `_Later` replaces modules that are not needed until their first use.
+    The garbage collector is disabled, because it would scan a million objects repeatedly; afterwards it
+    ignores these objects. `_Later` replaces modules that are not needed until their first use.
     """
     if "torch" in sys.modules:
         yield
@@ -31,14 +31,14 @@ def quick_imports() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
-        atexit.register(gc.unfreeze)  # or Triton reports leaked objects at exit
+        atexit.register(gc.unfreeze)  # otherwise Triton reports leaked objects at exit
         gc.enable()
         for name in stand_ins:
-            del sys.modules[name]  # whoever imports it from now on gets the module itself
+            del sys.modules[name]  # later imports get the module itself
 
 
 class _Later(ModuleType):
-    """Stands for a module to those that take names from it: functions import it when they are called."""
+    """Placeholder for a module: functions taken from it import the module when they are called."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

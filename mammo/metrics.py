@@ -1,4 +1,4 @@
-"""Scores of a classifier: functions of arrays, and the torchmetrics metric that gathers an epoch for them."""
+"""Scores of a classifier: functions of arrays, and the torchmetrics metric of an epoch."""
 
 import math
 from dataclasses import dataclass
@@ -24,14 +24,16 @@ class Estimate:
 
 
 def auc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Area under the ROC curve: the chance that a positive scores above a negative, ties counted half.
+    """Returns the area under the ROC curve: the probability that a positive scores above a negative.
+
+    A tie counts as one half.
 
     Args:
         scores: N, higher for the positive class.
         labels: N, 1 for positive and 0 for negative.
 
     Returns:
-        The AUC, or NaN where one class is absent.
+        The AUC, or NaN if one class is absent.
 
     Example:
         >>> auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
@@ -44,11 +46,11 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float:
 def clustered_auc(
     scores: ArrayLike, labels: ArrayLike, clusters: ArrayLike, *, level: float = 0.95
 ) -> Estimate:
-    """AUC with an interval that knows that the images of one patient are alike.
+    """Returns the AUC with an interval that accounts for the similarity of the images of a patient.
 
-    The variance is Obuchowski's (1997, Nonparametric analysis of clustered ROC curve data, Biometrics
-    53:567), which is DeLong's where every image is a cluster of its own; the interval is symmetric on the
-    logit scale, so that it stays within 0 and 1.
+    The variance is that of Obuchowski (1997, Nonparametric analysis of clustered ROC curve data, Biometrics
+    53:567). It equals the variance of DeLong if every cluster is one image. The interval is symmetric on the
+    logit scale, so it stays within 0 and 1.
 
     Args:
         scores: N, higher for the positive class.
@@ -57,8 +59,8 @@ def clustered_auc(
         level: confidence level.
 
     Returns:
-        NaN for all where one class is absent; NaN for the interval where a class is in one patient only
-        or the AUC is 0 or 1.
+        The estimate. All its values are NaN if one class is absent; its interval is NaN if a class is in one
+        patient only, or if the AUC is 0 or 1.
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     value = auc(scores, labels)
@@ -74,10 +76,11 @@ def clustered_auc(
 def clustered_covariance(
     scores: ArrayLike, labels: ArrayLike, clusters: ArrayLike
 ) -> NDArray[np.float64]:  # K K
-    """Covariance of the AUCs of K models on the same images, see `clustered_auc`.
+    """Returns the covariance of the AUCs of K models on the same images, see `clustered_auc`.
 
-    DeLong et al. (1988, Comparing the areas under two or more correlated receiver operating characteristic
-    curves, Biometrics 44:837) for clusters of one image, Obuchowski (1997) for larger ones.
+    The method is that of DeLong et al. (1988, Comparing the areas under two or more correlated receiver
+    operating characteristic curves, Biometrics 44:837) for clusters of one image, and that of Obuchowski
+    (1997) for larger clusters.
 
     Args:
         scores: N K, higher for the positive class.
@@ -85,7 +88,7 @@ def clustered_covariance(
         clusters: N, the patient of each image.
 
     Returns:
-        NaN where a class is in one patient only.
+        Covariance matrix, K K; NaN if a class is in one patient only.
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     models = scores.shape[1]
@@ -112,17 +115,17 @@ def clustered_covariance(
 def multiclass_auc(
     probability: ArrayLike, labels: ArrayLike, *, average: Literal["micro", "macro"] = "micro"
 ) -> float:
-    """One AUC for several classes, each against the rest.
+    """Returns one AUC for several classes, each against the rest.
 
     Args:
         probability: N C.
         labels: N, index of the class.
-        average: `micro` pools all pairs of image and class, so frequent classes weigh more and a class's
-            probability is compared with those of the other classes; `macro` is the mean over the classes.
+        average: `micro` pools all pairs of image and class, so frequent classes weigh more and probabilities
+            of different classes are compared; `macro` is the mean over the classes.
 
     Returns:
-        The AUC. `macro` leaves out classes that are absent, and is NaN where fewer than two are there;
-        `micro` is NaN without images only.
+        The AUC. `macro` ignores absent classes, and is NaN if fewer than two classes are present; `micro` is
+        NaN only if there are no images.
 
     Example:
         >>> multiclass_auc([[0.7, 0.2, 0.1], [0.3, 0.4, 0.3], [0.5, 0.4, 0.1]], [0, 1, 2], average="macro")
@@ -138,10 +141,10 @@ def multiclass_auc(
 def clustered_multiclass_auc(
     probability: ArrayLike, labels: ArrayLike, clusters: ArrayLike, *, level: float = 0.95
 ) -> Estimate:
-    """Micro AUC of several classes with its interval by patient, see `clustered_auc`.
+    """Returns the micro AUC of several classes with its interval by patient, see `clustered_auc`.
 
-    The pairs of an image with each class are in the cluster of its patient, so that their dependence (the
-    probabilities sum to 1) is allowed for.
+    All pairs of an image and a class are in the cluster of the patient, so the interval accounts for their
+    dependence (the probabilities sum to 1).
 
     Args:
         probability: N C.
@@ -155,13 +158,13 @@ def clustered_multiclass_auc(
 
 
 def _one_vs_rest(probability: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """N C: the probability of each pair of image and class, and whether the image is of the class."""
+    """Returns the probability of each class, N C, and whether the image is of the class, N C."""
     scores = np.asarray(probability)
     return scores, np.asarray(labels)[:, None] == np.arange(scores.shape[1])
 
 
 def _placements(scores: NDArray[np.generic], labels: NDArray[np.generic]) -> tuple[NDArray[np.float64], ...]:
-    """Each positive's share of negatives below it, and each negative's share of positives above it."""
+    """Returns the share of negatives below each positive, and of positives above each negative."""
     positive, negative = scores[labels == 1], scores[labels == 0]
 
     def share_below(values: NDArray[np.generic], others: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -173,13 +176,14 @@ def _placements(scores: NDArray[np.generic], labels: NDArray[np.generic]) -> tup
 
 
 class EpochScores(Metric):
-    """Gathers an epoch's loss and each image's probabilities, label and row, over all processes.
+    """Collects the loss of an epoch and the probabilities, label and row of each image, over all processes.
 
-    `compute` gives the mean loss, the accuracy of the most probable class, and for two classes the AUC of
-    the second, for more the micro `auc` and `auc_macro` (see `multiclass_auc`); NaN where undefined.
+    `compute` returns the mean loss and the accuracy of the most probable class. For two classes, it also
+    returns the AUC of the second class as `auc`; for more classes, the micro AUC as `auc` and the macro AUC
+    as `auc_macro` (see `multiclass_auc`). Undefined values are NaN.
 
     Args:
-        num_classes: C.
+        num_classes: number of classes, C.
     """
 
     full_state_update = False
@@ -199,10 +203,10 @@ class EpochScores(Metric):
         """Adds a batch.
 
         Args:
-            loss: mean over the batch.
+            loss: mean loss of the batch.
             probability: B C.
             label: B, index of the class.
-            row: B, each image's row in the store.
+            row: B, row of each image in the store.
         """
         self.loss += loss.detach() * len(label)
         self.probability.append(probability.detach().float())
@@ -210,9 +214,9 @@ class EpochScores(Metric):
         self.row.append(row)
 
     def gathered(self) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-        """Probability (N C), label (N) and row (N) of every image so far.
+        """Returns probability (N C), label (N) and row (N) of every image so far.
 
-        Those of this process; within `with scores.sync_context():` those of all.
+        The images are those of this process; within `with scores.sync_context():`, those of all processes.
         """
         state = self.snapshot()
         return state["probability"].numpy(), state["label"].numpy(), state["row"].numpy()
@@ -230,11 +234,11 @@ class EpochScores(Metric):
         return {
             "loss": (self.loss / len(label)).float(),
             **{name: torch.tensor(area) for name, area in areas.items()},
-            "accuracy": right.float().mean(),  # NaN of nothing
+            "accuracy": right.float().mean(),  # NaN without images
         }
 
     def snapshot(self) -> dict[str, Tensor]:
-        """This process's state as plain tensors on the CPU, for a checkpoint in the middle of an epoch.
+        """Returns the state of this process as CPU tensors, for a checkpoint in the middle of an epoch.
 
         It is separate from `state_dict`, which is part of the weights of the module that owns the metric.
         """
@@ -245,13 +249,13 @@ class EpochScores(Metric):
         }
         state = {"loss": self.loss.detach().cpu().clone()}
         for name, nothing in empty.items():
-            # after a sync over processes it is one tensor instead of a list
+            # after a synchronisation of the processes it is one tensor instead of a list
             batches = getattr(self, name)
             state[name] = dim_zero_cat(batches).cpu() if len(batches) else nothing
         return state
 
     def restore(self, snapshot: dict[str, Tensor]) -> None:
-        """Goes on where `snapshot` was taken; what was gathered before is dropped."""
+        """Replaces the state with that of a snapshot."""
         self.reset()
         if not len(snapshot["label"]):
             return
@@ -259,5 +263,5 @@ class EpochScores(Metric):
             torch.tensor(0.0, device=self.device),
             *(snapshot[name].to(self.device) for name in ("probability", "label", "row")),
         )
-        # a clone, for `update` adds in place
+        # a copy, because `update` adds in place
         self.loss = snapshot["loss"].to(self.device, copy=True)

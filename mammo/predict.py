@@ -1,4 +1,4 @@
-"""`python -m mammo.predict`: scores of mammograms without labels, from a finished run."""
+"""`python -m mammo.predict`: scores mammograms without labels, with the network of a finished run."""
 
 import math
 import sys
@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> None:
     log = PredictionLog(output, identity=identity_of(run, files), root=files.root)
     todo = pending_files(files, log, heatmaps=heatmaps)
     if len(todo) < len(files.paths):
-        _say(f"{len(files.paths) - len(todo)} of {len(files.paths)} files are scored already")
+        _say(f"{len(files.paths) - len(todo)} of {len(files.paths)} files are already scored")
     if todo:
         _score(cfg, run, files, todo, log, heatmaps)
     scored, unreadable = write_table(
@@ -52,19 +52,19 @@ def main(cfg: DictConfig) -> None:
 
 
 def _fixed(run: RunFolder) -> dict[str, Any]:
-    """Calibration and threshold of the run; if there are none, prints what replaces them."""
+    """Return calibration and threshold of the run; if one is missing, print its replacement."""
     from mammo.evaluation.statistics.calibration import read_calibration
 
     calibration = read_calibration(run.path)
     if calibration is None:
         _say(
-            "the run has no calibration.json: probabilities stay empty and the threshold is 0.5; "
-            f"python -m mammo.evaluate run={run.path} fixes both, and this command then fills them in"
+            "the run has no calibration.json, so probabilities stay empty and the threshold is 0.5; "
+            f"run python -m mammo.evaluate run={run.path}, then this command again, to add both"
         )
         return {"calibration": None, "threshold": 0.5}
     threshold = calibration.threshold("image", "mean")
     if math.isnan(threshold):
-        _say("calibration.json of the run has no threshold for images: 0.5 takes its place")
+        _say("calibration.json of the run has no threshold for images; the threshold is 0.5")
         threshold = 0.5
     return {"calibration": calibration, "threshold": threshold}
 

@@ -1,4 +1,4 @@
-"""`python -m mammo.prepare`: decodes, crops and resizes every image once, into a store."""
+"""`python -m mammo.prepare`: decodes, crops and resizes every image once and saves it in a store."""
 
 from omegaconf import DictConfig
 

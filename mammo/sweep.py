@@ -1,4 +1,4 @@
-"""`python -m mammo.sweep`: searches for hyper-parameters, see `conf/sweep.yaml`."""
+"""`python -m mammo.sweep`: searches for hyper-parameters; see `conf/sweep.yaml`."""
 
 import sys
 
@@ -11,9 +11,9 @@ from mammo.sweeping.jobs.launchers import register
 
 
 def main() -> None:
-    """Run the command of the command line.
+    """Run the search of the command line.
 
-    Hydra composes the search from its own overrides, and each trial's training from the others.
+    Hydra composes the search from the overrides of its keys, and each training from the other overrides.
     """
     sys.argv[1:], of_training = split_overrides(sys.argv[1:])
 

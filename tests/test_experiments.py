@@ -64,7 +64,7 @@ def test_experiment_opens_with_its_command(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(STUDY))
 def test_study_is_as_it_was_described(name: str) -> None:
-    """Model, task and what all of its trainings share."""
+    """Model, task and common settings are those of the study."""
     shown = line("train", f"experiment={name}", "data.root=x", "--cfg", "job")
     config = yaml.safe_load(subprocess.run(shown, capture_output=True, text=True, check=True).stdout)
     four = "4class" in name or "prelu" in name

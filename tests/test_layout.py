@@ -1,4 +1,4 @@
-"""The layout of the package: names that can be guessed, rooms and files of a size that is read at once."""
+"""The layout of the package: unique file names, and folders and files of limited size."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from helpers.commands import REPOSITORY
 
 MODULES = sorted((REPOSITORY / "mammo").rglob("*.py"))
-# the commands of the top level hand over to those of the package
+# the commands of the top level call those of the package
 HANDED_OVER = {"train.py", "sweep.py"}
 MOST_LINES = 400
-MOST_FILES = 14  # of the largest room, the doors and what they all use
+MOST_FILES = 14  # in the largest folder: the commands and the modules that all of them use
 
 
 def names(paths: list[Path]) -> list[str]:

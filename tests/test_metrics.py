@@ -55,7 +55,7 @@ def test_clustered_auc_is_delongs_where_each_patient_has_one_image() -> None:
     labels = np.arange(200) % 2
     scores = rng.normal(size=200) + labels
     estimate = clustered_auc(scores, labels, np.arange(200))
-    # the covariance of a positive with a negative cluster is nil but for n / (n - 1)
+    # with one image per cluster, positives and negatives have no covariance
     assert estimate.standard_error == pytest.approx(delong_error(scores, labels), rel=1e-9)
     assert estimate.low < estimate.value < estimate.high
 
@@ -73,7 +73,7 @@ def test_an_image_shown_twice_says_nothing_new() -> None:
 def test_interval_covers_the_truth_with_correlated_images() -> None:
     """4 images of each patient share most of their score; the naive interval is too narrow."""
     rng = np.random.default_rng(2)
-    truth = 0.7602499389  # of normals one deviation apart: Phi(1 / sqrt(2))
+    truth = 0.7602499389  # AUC of normals one standard deviation apart: Phi(1 / sqrt(2))
     covered, naive = 0, 0
     for _ in range(400):
         patients = np.repeat(np.arange(80), 4)
@@ -96,7 +96,7 @@ def test_perfect_scores_have_no_interval() -> None:
 
 @st.composite
 def multiclass(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """N C probabilities with ties, and labels of at least two classes."""
+    """Probabilities (N C) with ties, and labels of at least two classes."""
     classes = draw(st.integers(2, 5))
     labels = draw(arrays(int, st.integers(2, 30), elements=st.integers(0, classes - 1)))
     labels[:2] = 0, classes - 1
@@ -107,7 +107,7 @@ def multiclass(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 @given(multiclass())
 def test_micro_auc_is_that_of_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
     probability, labels = case
-    if probability.shape[1] == 2:  # which scikit-learn takes for labels of one class
+    if probability.shape[1] == 2:  # scikit-learn treats two columns as one binary label
         expected = roc_auc_score(np.eye(2)[labels].ravel(), probability.ravel())
     else:
         columns = range(probability.shape[1])
@@ -133,9 +133,9 @@ def test_macro_auc_of_one_class_is_undefined() -> None:
 
 
 def test_multiclass_interval_covers_the_truth() -> None:
-    """Patients of 2 images each, which share most of their scores and may differ in class."""
+    """The 2 images of each patient share most of their scores and may differ in class."""
     rng = np.random.default_rng(3)
-    truth = 0.7602499389  # pairs of a class's score, normals one deviation apart: Phi(1 / sqrt(2))
+    truth = 0.7602499389  # AUC of each class, normals one standard deviation apart: Phi(1 / sqrt(2))
     covered, naive, patients = 0, 0, np.repeat(np.arange(100), 2)
     for _ in range(400):
         labels = rng.integers(4, size=100)[patients]
@@ -187,7 +187,7 @@ def test_epoch_scores_of_four_classes() -> None:
 
 
 def test_epoch_scores_of_all_processes() -> None:
-    """A second process that saw the same first image alone; gathering is simulated."""
+    """A second process saw only the same first image; gathering is simulated."""
     scores = EpochScores()
     scores.update(*TWO)
     scores.update(*ONE)
@@ -213,14 +213,14 @@ def test_interrupted_epoch_goes_on(batches: list[tuple[torch.Tensor, ...]]) -> N
     file.seek(0)
     snapshot = torch.load(file, weights_only=True)
     later = EpochScores()
-    later.update(*ONE)  # is dropped
+    later.update(*ONE)  # discarded by restore
     later.restore(snapshot)
     for both in (scores, later):
         both.update(*ONE)
         both.update(*TWO)
     assert values(later) == values(scores)
     assert [a.tolist() for a in later.gathered()] == [a.tolist() for a in scores.gathered()]
-    # what was taken does not move with the metric
+    # the snapshot does not change with the metric
     assert len(snapshot["row"]) == sum(len(batch[3]) for batch in batches)
     assert float(snapshot["loss"]) == sum(float(batch[0]) * len(batch[3]) for batch in batches)
 

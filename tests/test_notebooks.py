@@ -1,4 +1,4 @@
-"""The notebooks: stored without outputs, and run from their first cell to their last."""
+"""The notebooks are stored without outputs and run from the first cell to the last."""
 
 import json
 import shutil
@@ -33,15 +33,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def executed(
     name: str, *, place: Path, cwd: str, ask: dict[str, str], until: str = "", **parameters: Any
 ) -> tuple[str, dict[str, Any]]:
-    """What a notebook printed, and the values of expressions at its end.
+    """Runs a notebook; returns what it printed and the values of expressions at its end.
 
     Args:
-        name: of the notebook.
+        name: name of the notebook.
         place: the working folder.
-        cwd: the folder in it where the notebook runs.
-        ask: expressions by name.
-        until: the heading at which to stop.
-        parameters: instead of those of the cell of parameters.
+        cwd: folder in `place` in which the notebook runs.
+        ask: expressions to evaluate at the end, by name.
+        until: heading at which to stop.
+        parameters: values that replace those in the parameter cell.
     """
     book = nbformat.read(place / "notebooks" / name, as_version=4)
     if until:
@@ -78,7 +78,7 @@ def test_stored_without_outputs(path: Path) -> None:
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
     assert path.stat().st_size < 40_000
     assert book.cells[0].cell_type == "markdown"
-    assert "on one core" in book.cells[0].source  # how long it takes
+    assert "on one core" in book.cells[0].source  # the run time is stated
 
 
 @pytest.mark.slow
@@ -157,7 +157,7 @@ ERRORS = {
 
 
 def check_errors(found: dict[str, Any], run: RunFolder) -> None:
-    """What `03_errors` counts and shows is what the evaluation found."""
+    """Checks that `03_errors` counts and shows the errors that the evaluation found."""
     metrics = json.loads((run.evaluation / "val" / "metrics.json").read_text())["image"]
     (benign, alarms), (missed, malignant) = metrics["confusion"]
     assert found["wrong"] == [missed, alarms]

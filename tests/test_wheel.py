@@ -1,4 +1,4 @@
-"""The package as installed from its wheel, used from an empty folder with no checkout near."""
+"""The package installed from its wheel and used in an empty folder outside the checkout."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ SMALL = ["data.patients=20", "data.height=64", "data.width=48", "model=custom_cn
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment that holds the wheel alone, with the dependencies of the tests' environment."""
+    """An environment with only the wheel and the dependencies of the tests' environment."""
     folder = tmp_path_factory.mktemp("installed")
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*build, "--wheel-dir", str(folder), str(REPOSITORY)], check=True, timeout=300)
@@ -28,7 +28,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = folder / "environment"
     venv.create(environment, symlinks=True)
     (site,) = environment.glob("lib/python*/site-packages")
-    # a path in a .pth file is not searched for .pth files, so that the editable install is not on it
+    # Python ignores .pth files in a folder that a .pth file adds, so the editable install is not found
     dependencies = Path(pytest.__file__).parents[1]
     (site / "dependencies.pth").write_text(f"{dependencies}\n")
     python = environment / "bin" / "python"

@@ -1,4 +1,4 @@
-"""The command: a configuration goes in, a table and a JSON file come out; see `stages`."""
+"""The command: measures the stages with a configuration, writes a table and a JSON file; see `stages`."""
 
 import contextlib
 import importlib.metadata
@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> None:
     _check(cfg)
     overrides = list(HydraConfig.get().overrides.task)
 
-    # they import PyTorch, which takes seconds: errors in the configuration are reported before
+    # these import PyTorch, which takes seconds, so errors in the configuration are reported before
     with quick_imports():
         from mammo.bench.stages import STAGES, Bench
         from mammo.training.batch_memory import explain_out_of_memory
@@ -80,7 +80,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _table(results: "list[Result]") -> str:
-    """Medians, with the lowest and the highest of the repeats."""
+    """Return the table of median speeds, each with its minimum and maximum over the repeats."""
     rows = [("stage", "images/s", "limit", "images/s", "ratio")]
     rows += [
         (result.stage, _span(result.speeds), result.limit, _span(result.limits), f"{result.ratio:.3f}")

@@ -18,14 +18,14 @@ from mammo.training.setup import Training
 
 
 def measure_evaluate(cfg: DictConfig, training: Training) -> Result:
-    """Of the training images, for the time alone; the network has seen one batch."""
+    """Measure the evaluation of the training images by a network trained for one batch; only time matters."""
     rows = training.datamodule.train.rows.tolist()
     with tempfile.TemporaryDirectory(prefix="mammo-bench-") as folder:
         short: Any = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
         short.trainer.fast_dev_run = True
         short.resume = None
         run = fit(short, run_dir=Path(folder) / "run", overrides=[])
-        assert run is not None  # of one process
+        assert run is not None  # with one process there is a run
         scorer = Scorer(
             open_classifier(run),
             size=(cfg.data.height, cfg.data.width),

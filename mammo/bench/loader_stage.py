@@ -1,4 +1,4 @@
-"""The stage `loader`: batches from the prepared store, and from what else people keep."""
+"""The stage `loader`: batches from the prepared store and from other file formats."""
 
 import itertools
 import tempfile
@@ -39,17 +39,19 @@ def measure_loader(cfg: DictConfig, training: Training) -> Result:
         }
         speeds = in_turn(rivals, repeats=cfg.repeats)
     own, copy = speeds.pop("loader"), speeds.pop("copy")
-    times = ", ".join(f"{median(own) / median(speed):,.0f} times {name}" for name, speed in speeds.items())
+    times = ", ".join(
+        f"{median(own) / median(speed):,.0f} times that of {name}" for name, speed in speeds.items()
+    )
     slower = "memory" if median(own) > 0.5 * median(copy) else "the work on each batch"
     sentence = (
-        f"the loader reads {median(own) / median(copy):.2f} of what a plain copy does, {times}: "
+        f"the loader has {median(own) / median(copy):.2f} of the speed of a plain copy, {times}: "
         f"{slower} is the bottleneck"
     )
     return Result("loader", own, "copy of the same bytes", copy, speeds, sentence)
 
 
 def loader_speed(cfg: DictConfig, training: Training) -> float:
-    """Images per second of one thread, epoch after epoch."""
+    """Return images per second of one thread that reads epoch after epoch."""
     data = training.datamodule
     whole = data.train_dataloader()
     order = whole.batch_sampler
@@ -75,7 +77,7 @@ def _copy(cfg: DictConfig, training: Training) -> float:
 
 
 def _batches(items: list[Any], read: Callable[[Any], NDArray[Any]], size: int) -> float:
-    """Images per second of one thread that reads each image and makes batches of them."""
+    """Return images per second of one thread that reads single images and stacks them to batches."""
     read(items[0])
     started = time.perf_counter()
     for first in range(0, len(items), size):

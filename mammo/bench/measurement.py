@@ -1,4 +1,4 @@
-"""What a stage found, and the way to measure rivals fairly."""
+"""The result of a stage, and the measurement of rivals in alternating order."""
 
 import contextlib
 import io
@@ -19,14 +19,14 @@ class Result:
     limits: list[float]
     rivals: dict[str, list[float]]
     sentence: str  # what the bottleneck is
-    seconds: dict[str, list[float]] = field(default_factory=dict)  # of what is no matter of images
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # durations that are not per image
 
     @property
     def ratio(self) -> float:
         return median(self.speeds) / median(self.limits)
 
     def numbers(self) -> dict[str, Any]:
-        """For the JSON: medians, with the lowest and the highest of the repeats."""
+        """Return the values for the JSON file: medians, with minimum and maximum over the repeats."""
         return {
             "images_per_second": median(self.speeds),
             "images_per_second_range": [min(self.speeds), max(self.speeds)],
@@ -43,12 +43,12 @@ class Result:
 def in_turn(
     rivals: dict[str, Callable[[], float]], *, repeats: int, unit: str = "images/s"
 ) -> dict[str, list[float]]:
-    """What each rival measures in each repeat; every second repeat takes them in reverse order."""
+    """Return the value of each rival in each repeat; every second repeat runs in reverse order."""
     measured: dict[str, list[float]] = {name: [] for name in rivals}
     for repeat in range(repeats):
         for name in list(rivals)[:: -1 if repeat % 2 else 1]:
             with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-                value = rivals[name]()  # without the lines and bars of a real run
+                value = rivals[name]()  # hides the output and progress bars
             measured[name].append(value)
         now = ", ".join(f"{name} {values[-1]:.1f}" for name, values in measured.items())
         print(f"{repeat + 1}/{repeats}: {now} {unit}", file=sys.stderr, flush=True)

@@ -26,8 +26,8 @@ def measure_prepare(cfg: DictConfig) -> Result:
     jobs = image_jobs(_first_images(cfg))
     if len(jobs) <= 2 * CHUNK:
         raise ConfigError(
-            f"images={cfg.images}: of the data {len(jobs)} images have a file; two workers need more than "
-            f"{2 * CHUNK} to be measured; give more"
+            f"images={cfg.images}: {len(jobs)} images of the data have a file, and measuring two workers "
+            f"needs more than {2 * CHUNK}; give more images"
         )
     settings = Settings(
         height=cfg.data.height,
@@ -52,8 +52,8 @@ def measure_prepare(cfg: DictConfig) -> Result:
     else:
         slower = "reading, decoding and reducing" if work > 0.5 else "the rest of the work on each image"
     sentence = (
-        f"a worker prepares {work:.2f} times as many images as it could read, decode and reduce, two workers "
-        f"{times:.2f} times as many as one: {slower} is the bottleneck"
+        f"a worker reaches {work:.2f} of the speed of only reading, decoding and reducing, two workers "
+        f"reach {times:.2f} times the speed of one: {slower} is the bottleneck"
     )
     limits = [2 * speed for speed in speeds["alone"]]
     others = {"one worker": speeds["one worker"], "reading, decoding and one resize alone": speeds["alone"]}
@@ -61,7 +61,7 @@ def measure_prepare(cfg: DictConfig) -> Result:
 
 
 def _first_images(cfg: DictConfig) -> Catalog:
-    """The first images of the data; afterwards their files are cached."""
+    """Return the first images of the data, and read their files once so that they are in the page cache."""
     everything = read_catalog(**arguments_for(read_catalog, cfg.data))
     images = everything.images.dropna(subset="path").head(cfg.images)
     lesions = everything.lesions[everything.lesions["image_id"].isin(images["image_id"])]
@@ -72,7 +72,7 @@ def _first_images(cfg: DictConfig) -> Catalog:
 
 
 def _alone(jobs: Sequence[ImageJob], settings: Settings) -> float:
-    """Images per second of reading, decoding and reducing each file to what is kept of it."""
+    """Return images per second of reading and decoding each file and resizing it to its prepared size."""
     import cv2
 
     work = []
@@ -87,7 +87,7 @@ def _alone(jobs: Sequence[ImageJob], settings: Settings) -> float:
         )
         masks = [path for lesion in job.lesions for path in lesion.mask_paths] if settings.masks else []
         work.append((job.path, made))
-        # of a lesion's files the mask is as large as the image
+        # a lesion also has other files; only its mask is as large as the image
         whole = (made.file_height, made.file_width)
         work += [(path, made) for path in masks if read_stored(path).shape == whole]
     started = time.perf_counter()
@@ -98,7 +98,7 @@ def _alone(jobs: Sequence[ImageJob], settings: Settings) -> float:
 
 
 def _prepare_anew(jobs: Sequence[ImageJob], settings: Settings, beside: Path, *, workers: int) -> float:
-    """Images per second into an empty folder, from when each worker has done a chunk to the last chunk."""
+    """Return images per second into an empty folder, timed after the first chunk of each worker."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir=beside) as name:
         folder = Path(name)
         (folder / "chunks").mkdir()

@@ -43,11 +43,11 @@ from mammo.training.setup import Training, set_up
 
 @dataclass
 class Bench:
-    """What the stages share, made when the first of them needs it.
+    """Objects that the stages share, each built when a stage first needs it.
 
     Attributes:
         cfg: configuration of the bench.
-        overrides: overrides of the bench that train.py knows too.
+        overrides: overrides of the bench that are also valid for train.py.
     """
 
     cfg: DictConfig
@@ -61,7 +61,7 @@ class Bench:
         if needed > images:
             raise ConfigError(
                 f"steps={cfg.steps}: with warmup={cfg.warmup} and data.batch_size={cfg.data.batch_size} this "
-                f"takes {needed} images, and there are {images} for training; lower one of the three"
+                f"takes {needed} images, but the training set has {images}; lower one of the three"
             )
         return training
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from mammo.bench.measurement import Result, in_turn
 from mammo.errors import MammoError
 
-_LIMIT = 600  # seconds that a first step may take
+_LIMIT = 600  # seconds, maximum for the first step
 _BARE = """
 import timm, torch
 model = timm.create_model({name!r}, in_chans=1, num_classes=2)
@@ -24,12 +24,12 @@ optimizer.step()
 
 
 def measure_startup(cfg: DictConfig, *, overrides: Sequence[str], composed: DictConfig) -> Result:
-    """Of `python train.py OVERRIDES`.
+    """Measure the start of `python train.py OVERRIDES`.
 
     Args:
         cfg: configuration of the bench.
         overrides: overrides of the training.
-        composed: the training's config.
+        composed: config of the training.
     """
     images = composed.data.batch_size or cfg.data.batch_size
     bare = _BARE.format(
@@ -50,11 +50,11 @@ def measure_startup(cfg: DictConfig, *, overrides: Sequence[str], composed: Dict
         unit="s",
     )
     first, script = median(seconds["first step"]), median(seconds["bare script"])
-    slower = "importing PyTorch" if script > first / 2 else "Lightning, the setting up and the checkpoint"
+    slower = "importing PyTorch" if script > first / 2 else "Lightning, setup and checkpoint"
     help_, mistake = median(seconds["help"]), median(seconds["config error"])
     sentence = (
-        f"the first step is done {first:.1f} s after the command, a bare script's after {script:.1f} s, "
-        f"--help after {help_:.1f} s, a mistake reported after {mistake:.1f} s: {slower} is the bottleneck"
+        f"the first step takes {first:.1f} s from the command, that of a bare script {script:.1f} s, "
+        f"--help {help_:.1f} s, the report of a config error {mistake:.1f} s: {slower} is the bottleneck"
     )
     own, limit = ([images / value for value in seconds[name]] for name in ("first step", "bare script"))
     return Result("startup", own, "bare script", limit, {}, sentence, seconds)
@@ -74,7 +74,7 @@ def _seconds(command: list[str], *, succeeds: bool) -> float:
 
 
 def _first_step(overrides: Sequence[str]) -> float:
-    """Seconds until there is the checkpoint of the first optimiser step; the training is then ended."""
+    """Return the seconds until the checkpoint of the first optimiser step exists, and end the training."""
     with tempfile.TemporaryDirectory(prefix="mammo-bench-") as folder:
         run = Path(folder) / "run"
         own = [f"run_dir={run}", "trainer.checkpoint_steps=1", "report=false"]

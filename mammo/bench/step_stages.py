@@ -1,4 +1,4 @@
-"""The stages `step` and `train`: one optimiser step, and Lightning's way through many."""
+"""The stages `step` and `train`: one optimiser step, and many steps by Lightning."""
 
 import tempfile
 from collections.abc import Callable
@@ -30,8 +30,8 @@ def measure_step(cfg: DictConfig, training: Training) -> Result:
     ratio, times = median(own) / median(bare), median(bare) / median(speeds[plain])
     slower = "the network's own work" if ratio > 0.5 else "scaling and augmentation"
     sentence = (
-        f"a step is {ratio:.2f} times as fast as the bare network's, and that {times:.2f} times as fast as "
-        f"in float32 and contiguous: {slower} is the bottleneck"
+        f"a step has {ratio:.2f} times the speed of the bare network's step, which has {times:.2f} times its "
+        f"speed in float32 and contiguous memory: {slower} is the bottleneck"
     )
     return Result("step", own, "bare network", bare, {plain: speeds[plain]}, sentence)
 
@@ -55,8 +55,8 @@ def measure_train(cfg: DictConfig, training: Training) -> Result:
     ratio = median(own) / median(bare)
     slower = f"the {limit}" if ratio > 0.5 else "what Lightning and the callbacks do in each step"
     sentence = (
-        f"the loader feeds {feeds:,.1f} times what the step takes, Lightning trains at {ratio:.3f} times the "
-        f"bare loop's speed: {slower} is the bottleneck"
+        f"the loader is {feeds:,.1f} times as fast as the step, Lightning trains at {ratio:.3f} times the "
+        f"speed of the bare loop: {slower} is the bottleneck"
     )
     rest = {"bare loop": bare, "loader": speeds["loader"], "step": speeds["step"]}
     return Result("train", own, f"the slower of both, {limit}", speeds[limit], rest, sentence)

@@ -1,4 +1,4 @@
-"""Training steps: by Lightning, by a loop as one would write it by hand, and of the bare network."""
+"""Training steps: by Lightning, by a bare PyTorch loop, and of the network alone."""
 
 import copy
 import itertools
@@ -16,6 +16,7 @@ from torch import Tensor
 from mammo.data.loading.augment import mixup
 from mammo.data.loading.loader import Batch
 from mammo.runs import RunFolder
+from mammo.runs.run_lock import RunLock
 from mammo.training.fit import training_options
 from mammo.training.setup import Training
 
@@ -26,9 +27,9 @@ class Clock:
     """Time from the end of the warm-up to the end of the last step; both loops report each batch.
 
     Attributes:
-        first: batches of the warm-up.
-        last: batches in all.
-        done: batches so far.
+        first: number of batches of the warm-up.
+        last: total number of batches.
+        done: number of batches done so far.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
@@ -43,7 +44,7 @@ class Clock:
         self.done += 1
         if self.done in (self.first, self.last):
             if torch.cuda.is_available():
-                torch.cuda.synchronize()  # the work is only queued so far
+                torch.cuda.synchronize()  # wait for the queued work
             self.times.append(time.perf_counter())
 
     def images_per_second(self) -> float:
@@ -52,10 +53,12 @@ class Clock:
 
 
 def lightning_speed(cfg: DictConfig, training: Training, run: RunFolder) -> float:
-    """Images per second of a short epoch with the module, the callbacks and the options of a real run."""
+    """Return images per second of a short epoch with the module, callbacks and options of a real run."""
     clock = Clock(cfg)
-    options = training.options | training_options(cfg, run=run, monitor=training.monitor)
-    # the validation and the checkpoints of the epoch's end come after the last batch, untimed
+    options = training.options | training_options(
+        cfg, run=run, lock=RunLock(run.path), monitor=training.monitor
+    )
+    # validation and checkpoints follow the last batch and are not timed
     options |= {"max_epochs": 1, "limit_train_batches": clock.last, "limit_val_batches": 1}
     options["callbacks"].append(LambdaCallback(on_train_batch_end=clock.batch_done))
     pl.Trainer(**options).fit(training.module, training.datamodule)
@@ -63,24 +66,24 @@ def lightning_speed(cfg: DictConfig, training: Training, run: RunFolder) -> floa
 
 
 def resident(cfg: DictConfig, training: Training) -> Iterable[Batch]:
-    """The first training batch, on the device, again and again."""
+    """Return an endless iterable of the first training batch, which is on the device."""
     batch: Any = next(iter(training.datamodule.train_dataloader()))
     return itertools.repeat({name: value.to(_device(training)) for name, value in batch.items()})  # type: ignore[arg-type]
 
 
 def bare_model_speed(cfg: DictConfig, training: Training, *, plain: bool = False) -> float:
-    """Images per second of the network, loss and optimiser on numbers that are ready.
+    """Return images per second of network, loss and optimiser on a prepared tensor.
 
     Args:
         cfg: configuration of the bench.
         training: training that provides network, loss and optimiser.
-        plain: in float32 and contiguous, instead of as in training.
+        plain: whether to use float32 and contiguous memory instead of the settings of the training.
     """
     module, size = training.module, training.datamodule.part_size
     device = _device(training)
     dtype = None if plain else _AUTOCAST.get(training.options["precision"])
     layout = torch.contiguous_format if plain else torch.channels_last
-    # the module itself stays as it is
+    # a copy, so that the module is unchanged
     network = copy.deepcopy(module.network).to(device).to(memory_format=layout).train()
     optimizer = module.build_optimizer(network)
     images = torch.randn(size, 1, cfg.data.height, cfg.data.width, device=device)
@@ -104,11 +107,11 @@ def _device(training: Training) -> str:
 
 
 def bare_speed(cfg: DictConfig, training: Training, loader: Iterable[Batch]) -> float:
-    """Images per second of the bare loop: same network, optimiser, number format, clipping and batches."""
+    """Return images per second of a bare loop with the same network, optimiser, precision and clipping."""
     module, data = training.module, training.datamodule
     device = _device(training)
     dtype = _AUTOCAST.get(training.options["precision"])
-    torch.use_deterministic_algorithms(cfg.trainer.deterministic, warn_only=True)  # the same kernels
+    torch.use_deterministic_algorithms(cfg.trainer.deterministic, warn_only=True)  # as in training
     module.to(device).train()
     optimizer = module.build_optimizer(module.network)
     scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)

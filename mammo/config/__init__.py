@@ -1,1 +1,1 @@
-"""The configuration: its schema, its checks, its composition, and the commands that take it."""
+"""The configuration: its schema, its checks, its composition, and the commands that use it."""

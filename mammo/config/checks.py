@@ -1,4 +1,4 @@
-"""The check of a composed configuration beyond its types, and the way from its keys to functions."""
+"""Checks of a composed configuration beyond its types, and its keys as arguments of functions."""
 
 import difflib
 import inspect
@@ -15,14 +15,14 @@ from mammo.compat import child_node, is_missing
 from mammo.config.choices import Normalisation, Source, SplitName
 from mammo.errors import ConfigError
 
-# how many processes can run at once, under Slurm's or a container's limits too
+# number of usable cores, also under the limits of Slurm or a container
 OmegaConf.register_new_resolver("cores", lambda: len(os.sched_getaffinity(0)), replace=True)
 
-# in a wheel a folder of the package, in a checkout beside it
+# `conf/` is inside the package in a wheel, and beside the package in a checkout
 _PACKAGE = Path(__file__).resolve().parent.parent
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
-# Least and greatest value of the numbers that have one.
+# Smallest and largest allowed value of a number; None: no limit.
 _LIMITS: dict[str, tuple[float, float | None]] = {
     "seed": (0, 2**32 - 1),
     "data.seed": (0, 2**32 - 1),
@@ -79,10 +79,10 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
 
 
 def check(cfg: DictConfig) -> None:
-    """Check what types cannot: keys without a value, numbers out of range, folders that do not exist.
+    """Check what the types cannot: missing values, numbers out of range, folders that do not exist.
 
     Raises:
-        ConfigError: naming key, value and remedy.
+        ConfigError: a check fails; the message names key, value and remedy.
     """
     for key, known in _added_keys(cfg, ""):
         raise ConfigError(f"+{key}: no such key{nearest(key, known)}")
@@ -105,7 +105,8 @@ def _check_training(cfg: DictConfig) -> None:
         raise ConfigError("model.pretrained=true and model.weights=FILE exclude each other: give one of them")
     if cfg.data.normalisation == Normalisation.weights and not pretrained and weights is None:
         raise ConfigError(
-            "data.normalisation=weights: goes with model.pretrained=true or model.weights=FILE; give train"
+            "data.normalisation=weights: needs model.pretrained=true or model.weights=FILE; give one of "
+            "them, or data.normalisation=train"
         )
     if weights is not None and not Path(weights).is_file():
         raise ConfigError(f"model.weights={weights}: no such file")
@@ -116,19 +117,19 @@ def _check_training(cfg: DictConfig) -> None:
         raise ConfigError(f"model.channels={channels}: must be 1 (grey) or 3 (the grey image three times)")
     _check_batch(cfg)
     if cfg.optim.unfreeze_every is not None and not cfg.optim.freeze_epochs:
-        raise ConfigError("optim.unfreeze_every: goes with optim.freeze_epochs=N, the epochs before it")
+        raise ConfigError("optim.unfreeze_every: needs frozen epochs before it; give optim.freeze_epochs=N")
 
 
 def _check_batch(cfg: DictConfig) -> None:
-    """Refuse a batch whose parts do not have the same number of images for each process."""
+    """Raise an error unless each part of a batch gives every process the same number of images."""
     size, pieces, devices = cfg.data.batch_size, cfg.trainer.accumulate, cfg.trainer.devices
-    # of a run from before there were several nodes, without the key
+    # the config of an older run lacks the key
     nodes = OmegaConf.select(cfg, "trainer.nodes", default=1)
     processes = devices * nodes
     if size is None:
         if processes > 1:
             raise ConfigError(
-                f"data.batch_size=null: the largest that fits is sought for one process alone, not for "
+                f"data.batch_size=null: the largest batch that fits is found for one process only, not for "
                 f"trainer.devices={devices} x trainer.nodes={nodes}; give data.batch_size=N"
             )
     elif size % (pieces * processes):
@@ -144,7 +145,7 @@ def _check_batch(cfg: DictConfig) -> None:
 
 
 def _added_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]]:
-    """Keys that `+key=value` added to a node and that its schema lacks, with the keys of the schema."""
+    """Yield each key that `+key=value` added to a node without such a key, and the keys of its schema."""
     schema = OmegaConf.get_type(node)
     known = [field.name for field in fields(schema)] if is_dataclass(schema) else list(node)
     for key in map(str, node):
@@ -157,7 +158,7 @@ def _added_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]
 def _check_data(data: DictConfig) -> None:
     if data.split == SplitName.kfold and data.fold >= data.folds:
         raise ConfigError(
-            f"data.fold={data.fold}: with data.folds={data.folds} folds it is 0 to {data.folds - 1}"
+            f"data.fold={data.fold}: with data.folds={data.folds} folds it must be 0 to {data.folds - 1}"
         )
     if data.sample is not None and (len(data.sample) != 3 or min(data.sample) < 0):
         raise ConfigError(f"data.sample={list(data.sample)}: give three counts, [train,val,test]")
@@ -172,13 +173,13 @@ def _check_data(data: DictConfig) -> None:
 
 
 def nearest(key: str, known: list[str]) -> str:
-    """End of a sentence about an unknown name: the most similar known name, if there is one."""
+    """Return the end of a message about an unknown name: the most similar known name, if there is one."""
     near = difflib.get_close_matches(key, [name for name in known if name != key], n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def arguments_for(function: Callable[..., Any], node: DictConfig) -> dict[str, Any]:
-    """The keys of a config node that the function's signature names, as plain Python values and paths.
+    """Return the keys of a node that are parameters of the function, as plain Python values and paths.
 
     A key has one name for the user (`data.height`), even if several parts of the code use it.
     """

@@ -1,7 +1,7 @@
-"""The values a key may have where it has a fixed set of them.
+"""The choices of the keys that have a fixed set of values.
 
-Each is a `StrEnum`, so that OmegaConf refuses any other value when the configuration is composed, before
-anything slow is imported.
+Each set is a `StrEnum`: OmegaConf rejects any other value when the configuration is composed, before any
+slow import.
 """
 
 from enum import StrEnum
@@ -141,7 +141,7 @@ class Tta(StrEnum):
     flips = "flips"
 
 
-# by call, for a name with a plus
+# created by a call, because a name contains a plus sign
 Heatmap = StrEnum(
     "Heatmap",
     {

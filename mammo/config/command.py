@@ -1,4 +1,4 @@
-"""The decorator that turns a function of the config into a command whose errors are one sentence."""
+"""The decorator that turns a function of the configuration into a command with one-sentence errors."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from mammo.errors import ConfigError, MammoError
 
 
 def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Decorator: a function of the checked config becomes a command whose errors are one sentence."""
+    """Decorator that turns a function of the checked config into a command with one-sentence errors."""
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def checked(cfg: DictConfig) -> Any:
@@ -33,22 +33,22 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Call
                     raise  # the other jobs continue
                 _stop(str(error))
 
-        # hydra names the job after the module of the function it is given
+        # Hydra names the job after the module of the function that it gets
         checked.__module__, checked.__qualname__ = task.__module__, task.__qualname__
 
         def command() -> None:
             if "--version" in sys.argv[1:]:
                 print(f"mammo {mammo.__version__}")
                 return
-            # without it hydra prints errors its own way, a traceback for those of the task
+            # otherwise Hydra prints its own error messages, and a traceback for errors of the task
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             try:
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
             except MammoError as error:
                 _stop(str(error))
-            except (HydraException, OmegaConfBaseException) as error:  # of which some are OSErrors
+            except (HydraException, OmegaConfBaseException) as error:  # some of them are OSErrors
                 _stop(composition_error(error, config_name, sys.argv[1:]))
-            except OSError as error:  # such as a folder of Hydra's that cannot be made
+            except OSError as error:  # such as a folder that Hydra cannot create
                 if error.filename is None:
                     raise
                 _stop(f"{error.filename}: {error.strerror}")
@@ -62,7 +62,7 @@ def write_json(content: dict[str, Any], output: Path) -> None:
     """Write the results of a command to the file `output` and print its name.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: the file cannot be written.
     """
     try:
         output.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Configurations composed from overrides, in a process that Hydra started as in one that it did not."""
+"""Composition of configurations from overrides, in any process, whether Hydra started it or not."""
 
 import contextlib
 import re
@@ -22,10 +22,10 @@ register_schema()
 
 
 def compose_train(overrides: list[str]) -> DictConfig:
-    """The checked configuration that train.py gets, resolved: it needs no Hydra, nor leaves any of it behind.
+    """Return the checked and resolved configuration of train.py; the global state of Hydra is unchanged.
 
     Raises:
-        ConfigError: an override is wrong, naming it.
+        ConfigError: an override is wrong; the message names it.
     """
     cfg, _ = compose_with_choices("train", overrides)
     check(cfg)
@@ -33,10 +33,10 @@ def compose_train(overrides: list[str]) -> DictConfig:
 
 
 def compose_search(name: str) -> dict[str, Any]:
-    """The settings of a search or study of `conf/sweep`, the node `sweep` of what sweep.py gets.
+    """Return the settings of a search or study of `conf/sweep`: the node `sweep` of the config of sweep.py.
 
     Raises:
-        ConfigError: there is none of that name, or it is not well-formed.
+        ConfigError: there is no search or study of that name, or its file is not valid.
     """
     cfg, _ = compose_with_choices("sweep", [f"sweep={name}"])
     settings = OmegaConf.to_container(cfg.sweep, enum_to_str=True)
@@ -45,14 +45,14 @@ def compose_search(name: str) -> dict[str, Any]:
 
 
 def compose_with_choices(name: str, overrides: list[str]) -> tuple[DictConfig, dict[str, str | None]]:
-    """A configuration, not checked, and what was chosen in each group.
+    """Return a configuration without checking it, and the choice of each group.
 
     Args:
         name: name of the file in `conf`.
         overrides: overrides of the command line.
 
     Raises:
-        ConfigError: an override is wrong, naming it.
+        ConfigError: an override is wrong; the message names it.
     """
     try:
         with own_hydra():
@@ -61,21 +61,21 @@ def compose_with_choices(name: str, overrides: list[str]) -> tuple[DictConfig, d
             choices = dict(cfg.hydra.runtime.choices)
             with open_dict(cfg):
                 del cfg["hydra"]
-            OmegaConf.resolve(cfg)  # while ${hydra:...} is there
+            OmegaConf.resolve(cfg)  # while ${hydra:...} is available
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition_error(error, name, overrides)) from error
     return cfg, choices
 
 
 def options_of(group: str) -> list[str]:
-    """The choices there are in a group."""
+    """Return the choices of a group."""
     with own_hydra():
         return list(GlobalHydra.instance().config_loader().get_group_options(group))
 
 
 @contextlib.contextmanager
 def own_hydra() -> Iterator[None]:
-    """Hydra's compose API over `conf/`, beside what it has set in this process, which stays as it was."""
+    """Context manager for Hydra's compose API over `conf/`; it restores Hydra's state in this process."""
     app, job, name = (
         GlobalHydra.instance().hydra,
         HydraConfig.instance().cfg,
@@ -91,12 +91,12 @@ def own_hydra() -> Iterator[None]:
 
 
 def composition_error(error: Exception, config_name: str, overrides: list[str]) -> str:
-    """One sentence for what hydra and omegaconf say in several lines.
+    """Return a message of Hydra or OmegaConf, which has several lines, as one sentence.
 
     Args:
         error: error of Hydra or OmegaConf.
         config_name: name of the composed configuration.
-        overrides: arguments of the command line, options among them.
+        overrides: arguments of the command line, including options.
     """
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
@@ -115,7 +115,7 @@ def composition_error(error: Exception, config_name: str, overrides: list[str]) 
 
 
 def keys_of(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """All keys of a configuration, by their dotted names."""
+    """Yield all keys of a configuration as dotted names."""
     for key in map(str, node):
         yield f"{prefix}{key}"
         if isinstance(child := child_node(node, key), DictConfig):
@@ -128,7 +128,7 @@ def _names(argument: str, error: Exception) -> bool:
 
 
 def _known_keys(config_name: str, overrides: list[str]) -> list[str]:
-    """All keys and groups under the group choices among the overrides."""
+    """Return all keys and groups of the configuration with the group choices among the overrides."""
     groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
     choices = [override for override in overrides if override.partition("=")[0] in groups]
     with own_hydra():

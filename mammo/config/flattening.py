@@ -5,7 +5,7 @@ from typing import Any
 
 
 def flatten(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Every leaf with its dotted key, in the order of the configuration; an empty mapping has no leaf.
+    """Return every leaf with its dotted key, in the order of the configuration; an empty mapping has none.
 
     Args:
         node: nested mappings with plain values.

@@ -9,7 +9,7 @@ from mammo.config.flattening import flatten
 from mammo.errors import ConfigError
 from mammo.runs import RunFolder
 
-# What may grow, and what changes no result.
+# Settings that may only increase, and settings that do not change the result.
 _MAY_GROW = ("trainer.max_epochs",)
 _FREE = (
     "data.store",
@@ -23,14 +23,14 @@ _NO_SETTING = ("resume", "run_dir", "name", "report")
 
 
 def reopen(cfg: DictConfig, *, overrides: list[str]) -> tuple[RunFolder, DictConfig]:
-    """The run that `resume` names, with the settings it began with and those that may change.
+    """Return the run that `resume` names, and its settings with the allowed changes.
 
     Args:
         cfg: the composed config.
         overrides: overrides of the command line; only their keys are compared with the run.
 
     Raises:
-        ConfigError: there is no such run, or a setting differs that may not.
+        ConfigError: there is no such run, or a setting differs that must not change.
     """
     run = RunFolder.find(cfg.resume)
     began = OmegaConf.create(run.config())
@@ -39,7 +39,7 @@ def reopen(cfg: DictConfig, *, overrides: list[str]) -> tuple[RunFolder, DictCon
         before = OmegaConf.select(began, key)
         grown = key in _MAY_GROW and value is not None and value >= before
         if value != before and not grown and key not in _FREE:
-            remedy = "may only grow" if key in _MAY_GROW else "start a new run for it"
+            remedy = "give this value or more" if key in _MAY_GROW else "start a new run for it"
             raise ConfigError(f"resume={cfg.resume}: the run has {key}={before}, not {value}; {remedy}")
         OmegaConf.update(began, key, value)
     began.update(resume=str(run.path), run_dir=str(run.path))
@@ -48,13 +48,13 @@ def reopen(cfg: DictConfig, *, overrides: list[str]) -> tuple[RunFolder, DictCon
 
 
 def is_finished(run: RunFolder, cfg: DictConfig) -> bool:
-    """Whether nothing is left to train."""
+    """Return whether nothing is left to train."""
     grown = cfg.trainer.max_epochs > run.config()["trainer"]["max_epochs"]
     return bool(run.facts()["status"] == "finished" and not grown)
 
 
 def _chosen(cfg: DictConfig, overrides: list[str]) -> dict[str, Any]:
-    """Each key that the overrides name, groups with all their keys, and its value."""
+    """Return the value of each key that the overrides name; a group includes all its keys."""
     chosen: dict[str, Any] = {}
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")

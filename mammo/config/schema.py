@@ -1,7 +1,7 @@
 """The schema of every key: its name, its type and its choices.
 
-Values and meanings of the keys are in `conf/`. A choice is a `StrEnum`, so that a wrong key, type or choice
-is refused when the configuration is composed, before anything slow is imported.
+The values and meanings of the keys are in `conf/`. A choice is a `StrEnum`. A wrong key, type or choice is
+rejected when the configuration is composed, before any slow import.
 """
 
 import dataclasses
@@ -359,7 +359,7 @@ class SweepConfig:
 
 
 def register_schema() -> None:
-    """Store every schema under the name by which `conf/` takes it."""
+    """Store every schema under the name that `conf/` uses."""
     keep_config_store_uncopied()
     store = ConfigStore.instance()
     doors = {

@@ -1,4 +1,4 @@
-"""Calls by several processes, of which any may die: decoders of damaged files do, and a full memory kills."""
+"""Calls in several processes, any of which may die: of a decoder that crashes or of full memory."""
 
 import contextlib
 import ctypes
@@ -20,13 +20,17 @@ from mammo.errors import DataError
 T = TypeVar("T")
 
 
-def results(calls: Iterator[partial[T]], *, workers: int, again: Callable[[partial[T]], T]) -> Iterator[T]:
-    """What the calls return, as they end; at most two for each worker are under way or waiting.
+def completed_results(
+    calls: Iterator[partial[T]], *, workers: int, retry: Callable[[partial[T]], T]
+) -> Iterator[T]:
+    """Yield the results of the calls in the order in which they end.
+
+    At most two calls per worker are running or waiting.
 
     Args:
-        calls: Functions that can be pickled.
-        workers: Processes; 0 makes the calls in this one.
-        again: Makes a call that was in hand when a worker died, in a way that survives that.
+        calls: functions that can be pickled.
+        workers: number of processes; 0 makes the calls in this process.
+        retry: function that repeats a call whose worker died, in a way that survives a second death.
     """
     if workers == 0:
         yield from (call() for call in calls)
@@ -47,12 +51,16 @@ def results(calls: Iterator[partial[T]], *, workers: int, again: Callable[[parti
                 pass
             finally:
                 pool.shutdown(cancel_futures=True)
-        yield from map(again, pending)
+        yield from map(retry, pending)
         pending.clear()
 
 
 def in_own_process(call: partial[T]) -> T:
-    """Make a call in a process of its own; raises DataError if that dies."""
+    """Make a call in a separate process.
+
+    Raises:
+        DataError: the process died.
+    """
     with _pool(1) as pool:
         try:
             return pool.submit(call).result()
@@ -60,17 +68,21 @@ def in_own_process(call: partial[T]) -> T:
             raise DataError("its decoder died; the file is damaged, or memory is short") from error
 
 
-_writer: ThreadPoolExecutor | None = None  # in a worker
+_writer: ThreadPoolExecutor | None = None  # thread of a worker; None in the main process
 _written: Future[None] | None = None
-# of mallopt(3)
+# parameters of mallopt(3)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _GIGABYTE = 1 << 30
 
 
-def behind(write: Callable[[], None]) -> None:
-    """Calls a function of no result, in a worker beside its next call; raises what the one before it raised.
+def write_in_background(write: Callable[[], None]) -> None:
+    """Call the function in a thread of the worker, while the worker makes its next call.
 
-    A worker ends once the last is done; who started the workers must see for himself whether that succeeded.
+    In the main process the function is called directly. An error of the previous function is raised here. A
+    worker ends after its last function, whose success the main process must check.
+
+    Args:
+        write: function without a result.
     """
     global _written
     if _writer is None:
@@ -83,7 +95,16 @@ def behind(write: Callable[[], None]) -> None:
 
 @contextmanager
 def progress(*, total: int, done: int, what: str = "preparing") -> Iterator[Callable[[int], object]]:
-    """A bar at a terminal, elsewhere a line for every tenth; yields what to call with a count of images."""
+    """Show progress: a bar at a terminal, elsewhere a line for each tenth of the images.
+
+    Args:
+        total: number of images.
+        done: number of images that were done before.
+        what: name of the work.
+
+    Yields:
+        Function to call with the number of images done since the last call.
+    """
     from tqdm import tqdm
 
     if sys.stderr.isatty():
@@ -103,7 +124,7 @@ def progress(*, total: int, done: int, what: str = "preparing") -> Iterator[Call
 
 
 def _ended(pending: dict[partial[T], Future[T] | None]) -> Iterator[T]:
-    """Wait for the next results and take them from what is pending."""
+    """Wait for the next results, and remove their calls from the pending ones."""
     futures = {future: call for call, future in pending.items() if future is not None}
     for future in wait(futures, return_when=FIRST_COMPLETED).done:
         result = future.result()
@@ -121,9 +142,11 @@ def _start_worker() -> None:
 
     global _writer
     _writer = ThreadPoolExecutor(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, without a traceback each
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the parent handles Ctrl-C, without a traceback of each worker
     cv2.setNumThreads(1)
-    # else an image's memory goes back to the system, and is cleared anew for the next: a third of the time
+    # else the memory of each image returns to the system and is cleared for the next: a third of the time
     with contextlib.suppress(AttributeError, OSError):  # another C library than Linux's
         library = ctypes.CDLL(None)
         library.mallopt(_MMAP_THRESHOLD, _GIGABYTE)
@@ -132,7 +155,7 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """Without this, workers of a killed process would wait for work for ever."""
+    """End this worker when its parent is killed; else it would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""The files of an evaluation: predictions, metrics and calibration, written and read again."""
+"""Reading and writing the files of an evaluation: predictions, metrics and calibration."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,10 @@ from mammo.runs import RunFolder
 
 
 def calibration_of(run: RunFolder) -> Calibration | None:
-    """What was fixed on the run's validation images, fixed now where it was not; None where they do not do.
+    """Return the calibration of a run; fit and save it if there is none yet.
+
+    Returns:
+        None if the validation images are all benign or all malignant.
 
     Raises:
         ConfigError: the run has no scores of its validation images.
@@ -26,38 +29,38 @@ def calibration_of(run: RunFolder) -> Calibration | None:
     try:
         calibration = fit_calibration(validation_predictions(run))
     except DataError:
-        return None  # of one class
+        return None  # all images are of one class
     write_calibration(run.path, calibration)
     return calibration
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Write `calibration.json`, whole at any moment."""
+    """Write `calibration.json` atomically."""
     write_atomically(folder / "calibration.json", json.dumps(calibration.to_dict(), indent=2) + "\n")
 
 
 def validation_predictions(run: RunFolder) -> Predictions:
-    """The scores of the validation images that the training ended with.
+    """Return the scores of the validation images that were saved at the end of the training.
 
     Raises:
-        ConfigError: the run did not come to its end.
+        ConfigError: the run is not finished.
     """
     file = run.evaluation / "val" / "predictions.csv"
     if not file.exists():
         raise ConfigError(
-            f"run={run.path}: has no {file.name} of its validation images; finish it with resume"
+            f"run={run.path}: has no {file.name} of its validation images; finish the run with resume=..."
         )
     return replace(read_predictions(file), source=f"{run.path} (val)")
 
 
 def predictions_of(run: RunFolder, split: SplitName) -> Predictions:
-    """The scores of a run's split, those of an earlier evaluation where there is one."""
+    """Return the scores of a split, read from an earlier evaluation if there is one."""
     file = run.evaluation / split / "predictions.csv"
     return read_predictions(file) if file.exists() else score_split(run, split)
 
 
 def combine_predictions(scored: Sequence[Predictions], *, split: SplitName) -> Predictions:
-    """Several runs' scores: folds out of fold where their images differ on `val`, else their mean."""
+    """Combine the scores of several runs: `out_of_fold` if their `val` images differ, else `ensemble`."""
     first = set(scored[0].images)
     if split == "val" and any(set(run.images) != first for run in scored[1:]):
         return out_of_fold(scored)
@@ -65,9 +68,11 @@ def combine_predictions(scored: Sequence[Predictions], *, split: SplitName) -> P
 
 
 def write_evaluation(
-    folder: Path, *, predictions: Predictions, found: dict[str, Any], calibration: Calibration | None
+    folder: Path, *, predictions: Predictions, metrics: dict[str, Any], calibration: Calibration | None
 ) -> None:
-    """Write `predictions.csv`, `metrics.json`, and `calibration.json`, with which the table gives them again.
+    """Write `predictions.csv`, `metrics.json` and, with a calibration, `calibration.json`.
+
+    The metrics can be computed again from the predictions and the calibration.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -77,6 +82,6 @@ def write_evaluation(
         predictions.write(folder / "predictions.csv")
         if calibration is not None:
             write_calibration(folder, calibration)
-        (folder / "metrics.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error

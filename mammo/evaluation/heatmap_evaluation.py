@@ -1,4 +1,4 @@
-"""Heatmaps of every image of a split, compared with the lesions, and pictures of them."""
+"""Heatmaps of all images of a split: comparison with the lesions, and pictures."""
 
 import json
 import shutil
@@ -35,72 +35,72 @@ _PICTURE_WIDTH = 480
 
 @dataclass(frozen=True)
 class HeatmapResults:
-    """What one pass over the images of a split gives.
+    """Results of one pass over the images of a split.
 
     Attributes:
         probability: N C.
-        marks: by method, N each; `box_head` is the box predicted by a two-headed network, if the run has
-            one, `brightest` and `random` are the baselines.
-        heatmaps: that gave the heat.
-        boxes: N K 4, of the true lesions.
-        told: N 4 in pixels, of the box head where there is one.
+        marks: N marks for each method; `box_head` is the box predicted by a two-headed network, if the run
+            has one, `brightest` and `random` are the baselines.
+        heatmaps: heatmaps that computed the heat.
+        boxes: N K 4, boxes of the true lesions.
+        regressed_boxes: N 4, boxes predicted by the box head, in pixels; None without a box head.
     """
 
     probability: NDArray[np.float32]
     marks: dict[str, list[Marks]]
     heatmaps: Heatmaps
     boxes: NDArray[np.float32]
-    told: NDArray[np.float32] | None
+    regressed_boxes: NDArray[np.float32] | None
 
 
 def evaluate_heatmaps(
     opened: OpenedSplit, *, method: Method, layer: str | None = None, rng: np.random.Generator
 ) -> HeatmapResults:
-    """Score every image, and hold its heat against its lesions; a batch is in memory at a time.
+    """Score every image and compare its heat with its lesions, with one batch in memory at a time.
 
-    The heat is that of malignancy; among four classes that of the malignant one which scores higher. No map
-    is kept.
+    The heat is that of malignancy; for four classes, that of the malignant class with the higher score. The
+    maps are not kept.
 
     Args:
-        opened: a split.
+        opened: opened split.
         method: method of the heatmaps.
         layer: see `Heatmaps`.
-        rng: draws the random baseline.
+        rng: random number generator of the random baseline.
     """
     scorer, store = opened.scorer, opened.store
     heatmaps = Heatmaps(scorer.classifier, method=method, layer=layer)
     boxes = lesion_boxes(store.lesions, opened.images["image_id"])
     names = [method, *(["box_head"] if scorer.classifier.has_boxes else []), *BASELINES]
     marks: dict[str, list[Marks]] = {name: [] for name in names}
-    probability, told = [], []
+    probability, regressed = [], []
     starts = range(0, len(opened.rows), scorer.batch_size)
     with ThreadPoolExecutor() as pool:
         for start in tqdm(starts, desc=f"scores and {method}", disable=not sys.stderr.isatty(), leave=False):
             part = slice(start, start + scorer.batch_size)
             rows, lesions = opened.rows[part], boxes[part]
             pixels = store.read(rows)
-            seen = scorer.with_heat(as_images(pixels), heatmaps, classes=_malignant(opened))
-            probability.append(seen.probability.numpy())
+            scored = scorer.with_heat(as_images(pixels), heatmaps, classes=_malignant(opened))
+            probability.append(scored.probability.numpy())
             masks = [None if store.masks is None else store.masks[row] for row in rows]
-            found = pool.map(mark_heat, seen.heat, lesions, masks)
+            found = pool.map(mark_heat, scored.heat, lesions, masks)
             breasts = pool.map(breast_in, pixels)
-            # in the order of the images, for the random points are drawn one after the other
+            # in the order of the images, because all random points come from one generator
             for image in zip(pixels, lesions, masks, breasts, strict=True):
                 for name, mark in mark_baselines(*image[:3], breast=image[3], rng=rng).items():
                     marks[name].append(mark)
             marks[method] += found
-            if seen.boxes is not None:
-                told.append(seen.boxes.numpy())
+            if scored.boxes is not None:
+                regressed.append(scored.boxes.numpy())
                 shapes = [image.shape for image in pixels]
-                marks["box_head"] += map(mark_box, told[-1], lesions, shapes, masks)
+                marks["box_head"] += map(mark_box, regressed[-1], lesions, shapes, masks)
     if not any(len(mark.scores) for mark in marks[method]):
         print(
-            f"heatmap={method}: every map is empty, as where the network's last map is a single pixel; "
-            "heatmap=occlusion needs no map",
+            f"heatmap={method}: every map is empty, for example because the network's last feature map has a "
+            "single pixel; use heatmap=occlusion, which needs no feature map",
             file=sys.stderr,
         )
     return HeatmapResults(
-        np.concatenate(probability), marks, heatmaps, boxes, np.concatenate(told) if told else None
+        np.concatenate(probability), marks, heatmaps, boxes, np.concatenate(regressed) if regressed else None
     )
 
 
@@ -110,22 +110,22 @@ def _malignant(opened: OpenedSplit) -> list[int]:
 
 def write_gallery(
     opened: OpenedSplit,
-    sight: HeatmapResults,
+    results: HeatmapResults,
     predictions: Predictions,
     *,
     threshold: float,
     folder: Path,
     pictures: int = 20,
 ) -> None:
-    """Pictures of the most telling images with their heat, which is made again for these few.
+    """Write pictures of the most informative images with their heat, which is computed again for them.
 
     Args:
         opened: the split.
-        sight: heatmap results of the images.
+        results: heatmap results of the images.
         predictions: predictions of the images.
-        threshold: at or above which an image is called malignant.
-        folder: `gallery.json` and the pictures, beside those of other methods.
-        pictures: largest number of pictures.
+        threshold: score at or above which an image is called malignant.
+        folder: folder for `gallery.json` and the pictures; an existing one is replaced.
+        pictures: maximum number of pictures.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -138,19 +138,19 @@ def write_gallery(
         for start in range(0, len(indices), size)
         for heat in opened.scorer.with_heat(
             images_of(opened.store, [opened.rows[index] for index in indices[start : start + size]]),
-            sight.heatmaps,
+            results.heatmaps,
             classes=_malignant(opened),
         ).heat
     ]
     try:
-        _write_pictures(opened, sight, predictions, chosen=chosen, heats=heats, folder=folder)
+        _write_pictures(opened, results, predictions, chosen=chosen, heats=heats, folder=folder)
     except OSError as error:
         raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
 
 
 def _write_pictures(
     opened: OpenedSplit,
-    sight: HeatmapResults,
+    results: HeatmapResults,
     predictions: Predictions,
     *,
     chosen: dict[int, str],
@@ -167,13 +167,13 @@ def _write_pictures(
         picture = draw_overlay(
             opened.store.images[opened.rows[index]],
             heat,
-            sight.boxes[index],
+            results.boxes[index],
             predicted_boxes(heat)[0],
             f"{public(image_name(image_id))}: {label.lower().replace('_', ' ')}, score {score:.3f}",
             width=_PICTURE_WIDTH,
-            box_head=None if sight.told is None else sight.told[index],
+            box_head=None if results.regressed_boxes is None else results.regressed_boxes[index],
         )
-        # by number, for an image's id may hold what a file's name may not
+        # a number, because an image id may contain characters that a file name may not
         name = f"{number:02}.jpg"
         save_picture(folder / name, picture)
         entries.append(

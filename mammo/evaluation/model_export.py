@@ -1,4 +1,4 @@
-"""A run as one file for other programs: its network with all that must be known to use it."""
+"""Export of a run as one file for other programs: its network with the metadata needed to use it."""
 
 import contextlib
 import io
@@ -25,12 +25,12 @@ from mammo.runs import RunFolder
 
 Format = Literal["onnx", "torchscript", "safetensors"]
 
-# The name of the metadata in each format; one JSON object.
+# Key of the metadata, one JSON object, in each format.
 METADATA = "mammo"
 _OPSET = 20
-# Greatest difference from PyTorch's probabilities that a file may show before it gets its name.
+# Largest accepted difference between a file's probabilities and PyTorch's.
 _TOLERANCE = 1e-4
-_OTHER_SIZE = 32  # pixels by which the second size of that trial is larger
+_OTHER_SIZE = 32  # pixels added to the height and width for the comparison at a second size
 
 
 class _Probabilities(nn.Module):
@@ -46,25 +46,25 @@ class _Probabilities(nn.Module):
 def export(run: RunFolder, *, format: Format, output: Path) -> str:
     """Write the network of a run's best epoch with its metadata.
 
-    ONNX and TorchScript take `images`, B 1 H W in [0, 1], and give `probabilities`, B C, both float32; mean
-    and deviation are applied inside. Before a file gets its name its output is compared with that of PyTorch.
-    safetensors holds the network's weights alone, for `model.weights=FILE`.
+    ONNX and TorchScript files take `images`, B 1 H W in [0, 1], and return `probabilities`, B C, both
+    float32; mean and standard deviation are applied inside. Their output is compared with PyTorch's before
+    the file is saved. A safetensors file has only the network's weights, for `model.weights=FILE`.
 
     Args:
-        run: with a checkpoint.
+        run: run with a checkpoint.
         format: format of the file.
         output: exported file; an existing one is replaced.
 
     Returns:
-        A line on the file.
+        One line that describes the file.
 
     Raises:
         ConfigError: the run has no checkpoint, the output cannot be written, a package is missing, or the
-            file's answers are not PyTorch's.
+            file's probabilities differ from PyTorch's.
     """
     try:
         with draft_of(output) as draft:
-            draft.touch()  # before the work
+            draft.touch()  # an error of the output is raised before the work
             classifier = open_classifier(run)
             return _WRITERS[format](classifier, facts(run, classifier), draft)
     except OSError as error:
@@ -72,7 +72,7 @@ def export(run: RunFolder, *, format: Format, output: Path) -> str:
 
 
 def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:
-    """What must be known to use the network: its preparation, classes, threshold and calibration."""
+    """Return the metadata needed to use the network: preprocessing, classes, threshold and calibration."""
     config, calibration = run.config(), read_calibration(run.path)
     task = config["task"]["name"]
     return {
@@ -80,7 +80,7 @@ def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:
         "classes": list(CLASSES[task]),
         "model": config["model"] | {"weights": None},
         "preparation": {key: config["data"][key] for key in ("height", "width", "crop", "aspect")},
-        "scale": "pixel / 65535 of 16 bits, / 255 of 8 bits: 0 is black, 1 is white and dense",
+        "scale": "pixel / 65535 for 16 bits, / 255 for 8 bits; 0 is black, 1 is white (dense tissue)",
         "mean": classifier.mean.item(),
         "std": classifier.std.item(),
         "threshold": None if calibration is None else calibration.threshold("image", "mean"),
@@ -100,7 +100,7 @@ def _write_safetensors(classifier: Classifier, known: dict[str, Any], draft: Pat
 def _write_torchscript(classifier: Classifier, known: dict[str, Any], draft: Path) -> str:
     model = _Probabilities(classifier).eval()
     size = _size(known)
-    trace: Any = torch.jit.trace  # it has no types
+    trace: Any = torch.jit.trace  # it has no type annotations
     with _quiet(), torch.no_grad():
         traced = trace(model, torch.rand(2, 1, *size), check_trace=False)
 
@@ -144,11 +144,11 @@ def _write_onnx(classifier: Classifier, known: dict[str, Any], draft: Path) -> s
         difference = _difference(model, answer, size, any_size=any_size)
         if difference is not None:
             return _line(size, any_size, difference)
-    raise ConfigError("format=onnx: PyTorch cannot express this network in it; give format=torchscript")
+    raise ConfigError("format=onnx: PyTorch cannot export this network to ONNX; give format=torchscript")
 
 
 def _onnx_program(model: nn.Module, size: tuple[int, int], *, any_size: bool) -> Any:
-    """The model in ONNX; None where it cannot be expressed so."""
+    """Return the model in ONNX; None if PyTorch cannot export it."""
     if any_size and _answer_of(model, _other(size)) is None:
         return None
     with contextlib.suppress(torch.onnx.errors.OnnxExporterError), _quiet():
@@ -179,7 +179,7 @@ def _ends(size: tuple[int, int], any_size: bool) -> dict[str, Any]:
 
 def _line(size: tuple[int, int], any_size: bool, difference: float) -> str:
     sizes = "any height and width" if any_size else f"{size[0]} x {size[1]} pixels only"
-    return f"images of {sizes}; probabilities at most {difference:.1g} from PyTorch's"
+    return f"images of {sizes}; probabilities differ from PyTorch's by at most {difference:.1g}"
 
 
 def _other(size: tuple[int, int]) -> tuple[int, int]:
@@ -193,10 +193,10 @@ def _difference(
     *,
     any_size: bool,
 ) -> float | None:
-    """The greatest difference from PyTorch; None where either does not take images of another size.
+    """Return the largest difference from PyTorch; None if one of the two refuses images of a tested size.
 
     Raises:
-        ConfigError: it is too great.
+        ConfigError: the difference is too large.
     """
     worst = 0.0
     for each in (size, _other(size)) if any_size else (size,):
@@ -205,19 +205,19 @@ def _difference(
             return None
         worst = max(worst, float(np.abs(theirs - ours).max()))
     if worst > _TOLERANCE:
-        raise ConfigError(f"the file's scores would be {worst:.1g} from PyTorch's; give another format=...")
+        raise ConfigError(f"the file's scores differ from PyTorch's by {worst:.1g}; give another format=...")
     return worst
 
 
 def _answer_of(
     model: Callable[[Tensor], Tensor | NDArray[np.float32]], size: tuple[int, int]
 ) -> NDArray[np.float32] | None:
-    """Probabilities of three images, 3 C; None where the model does not take them."""
+    """Return the probabilities of three images, 3 C; None if the model refuses the images."""
     images = torch.rand(3, 1, *size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
             return np.asarray(model(images))
-    except Exception:  # each runtime has its own for a network made for one size
+    except Exception:  # each runtime raises its own error if a network supports one size only
         return None
 
 

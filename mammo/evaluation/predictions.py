@@ -1,4 +1,4 @@
-"""The table of a model's scores, image by image: read, put together from several runs, brought to a unit."""
+"""Tables of scores by image: read from files, combined over runs, and reduced to breasts or patients."""
 
 import math
 from collections import Counter
@@ -21,20 +21,20 @@ Unit = Literal["image", "breast", "patient"]
 Reduce = Literal["mean", "max"]
 
 UNITS: tuple[Unit, ...] = ("image", "breast", "patient")
-# What a row's scores may miss of 1: four of them rounded to two digits.
+# Largest accepted difference from 1 of the sum of a row's scores: four scores rounded to two digits.
 _ROUNDING = 0.02
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Scores of one model, or of several taken together.
+    """Scores of one model, or combined scores of several models.
 
     Attributes:
-        table: a row for each image: `image_id`, `patient_id`, `laterality`, `view`, `density`,
-            `abnormality_type`, `subtlety`, `assessment` and `fold` (missing is NA), `label` (the class's
-            name) and `score_<CLASS>` for each class.
-        classes: names of the classes of the task, in its order.
-        source: where the table is from, for messages.
+        table: one row per image: `image_id`, `patient_id`, `laterality`, `view`, `density`,
+            `abnormality_type`, `subtlety`, `assessment` and `fold` (NA if missing), `label` (the name of the
+            class) and `score_<CLASS>` for each class.
+        classes: names of the classes, in the order of the task.
+        source: origin of the table, shown in messages.
     """
 
     table: pd.DataFrame
@@ -48,7 +48,7 @@ class Predictions:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """N, index of the class."""
+        """N, index of each image's class."""
         return pd.Index(self.classes).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
 
     @cached_property
@@ -76,16 +76,16 @@ class Predictions:
         return self._malignant_classes[self.labels].astype(np.int64)
 
     def with_scores(self, scores: NDArray[np.float64], *, source: str | None = None) -> "Predictions":
-        """The same images with other scores, N C."""
+        """Return the same images with other scores, N C."""
         columns = {f"score_{name}": scores[:, index] for index, name in enumerate(self.classes)}
         return Predictions(self.table.assign(**columns), self.classes, source or self.source)
 
     def write(self, path: Path) -> None:
-        """Write the table, for `read_predictions` to read every number as it is here."""
+        """Write the table; `read_predictions` reads back exactly the same numbers."""
         self.table.to_csv(path, index=False)
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Predictions":
-        """Some of the images."""
+        """Return the predictions of some of the images."""
         positions = np.flatnonzero(rows) if rows.dtype == bool else rows
         return Predictions(self.table.iloc[positions].reset_index(drop=True), self.classes, self.source)
 
@@ -95,9 +95,9 @@ class Units:
     """Images, breasts or patients with one score each.
 
     Attributes:
-        score: M, of malignancy.
-        label: M, 1 where any of the unit's images is malignant, else 0.
-        cluster: M, the patient.
+        score: M, score of malignancy.
+        label: M, 1 if any of the unit's images is malignant, else 0.
+        cluster: M, patient of each unit.
     """
 
     score: NDArray[np.float64]
@@ -106,18 +106,18 @@ class Units:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read a table of predictions, as training and evaluation write it.
+    """Read a table of predictions as written by training and evaluation.
 
-    Needed are `image_id`, `patient_id`, `label` and a column `score_<CLASS>` for each class of one task,
-    probabilities that sum to 1; what else is known of the images may be missing. Numbers are read as exactly
-    as they are written.
+    Required columns are `image_id`, `patient_id`, `label` and `score_<CLASS>` for each class of one task;
+    the scores are probabilities that sum to 1. All other columns are optional. Numbers are read exactly as
+    they are written.
 
     Args:
         path: CSV file.
 
     Raises:
-        DataError: a column is missing, a cell is wrong (with its row as a spreadsheet shows it), an image
-            is there twice, or there is none.
+        DataError: a column is missing, a cell is invalid (the message has its row as a spreadsheet shows
+            it), an image occurs twice, or the table has no rows.
     """
     sheet = CsvTable.read(path)
     sheet.require("image_id", "patient_id", "label")
@@ -156,7 +156,7 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def _classes(sheet: CsvTable) -> tuple[str, ...]:
-    """Those of the task whose scores the sheet has."""
+    """Return the classes of the task whose scores are in the sheet."""
     for classes in CLASSES.values():
         if any(f"score_{name.lower()}" in sheet.cells for name in classes):
             for name in classes:
@@ -171,7 +171,7 @@ def _classes(sheet: CsvTable) -> tuple[str, ...]:
 
 
 def _probabilities(sheet: CsvTable, name: str) -> "pd.Series[float]":
-    # `float` gives back the number that was written, which `pandas.to_numeric` may miss by the last digit
+    # `float` returns exactly the number that was written; `pandas.to_numeric` may differ in the last digit
     column = sheet.text(name, required=True)
     numbers = column.map(_number).astype(np.float64)
     wrong = column.index[~numbers.between(0, 1)]
@@ -189,15 +189,15 @@ def _number(cell: str) -> float:
 
 
 def by_unit(predictions: Predictions, unit: Unit = "image", *, reduce: Reduce = "mean") -> Units:
-    """Malignancy by image, by breast (patient and laterality) or by patient.
+    """Return the malignancy by image, by breast (patient and laterality) or by patient.
 
     Args:
         predictions: predictions of images.
-        unit: to which they are brought.
-        reduce: what the score of a unit is of its images' scores.
+        unit: unit of the result.
+        reduce: how the scores of a unit's images become one score.
 
     Raises:
-        DataError: an image has no laterality, so that its breast is not known.
+        DataError: `unit` is `breast` and an image has no laterality.
     """
     score, label, patients = predictions.malignancy, predictions.malignant, predictions.patients
     if unit == "image":
@@ -208,7 +208,7 @@ def by_unit(predictions: Predictions, unit: Unit = "image", *, reduce: Reduce = 
         if laterality.isna().any():
             raise DataError(
                 f"{predictions.source}: {laterality.isna().sum()} of {len(laterality)} images have no "
-                "laterality, so the breast as a unit is left out; fill in that column to have it"
+                "laterality, so results by breast are left out; fill in that column to get them"
             )
         keys = keys.assign(laterality=laterality)
     index = keys.groupby(list(keys.columns), sort=True).ngroup().to_numpy()
@@ -225,7 +225,7 @@ def by_unit(predictions: Predictions, unit: Unit = "image", *, reduce: Reduce = 
 
 
 def aligned(runs: Sequence[Predictions]) -> list[Predictions]:
-    """The runs' tables with the images in the order of the first.
+    """Return the tables of all runs with the images in the order of the first table.
 
     Raises:
         DataError: two tables differ in their images, or in an image's patient or label.
@@ -249,7 +249,7 @@ def aligned(runs: Sequence[Predictions]) -> list[Predictions]:
             unlike = np.flatnonzero(left != right)
             if unlike.size:
                 raise DataError(
-                    f"{both}: the {what} of {unlike.size} of {len(rows)} images differs, first that of "
+                    f"{both}: the {what} of {unlike.size} of {len(rows)} images differs, first for "
                     f"'{first.images[unlike[0]]}'; evaluate the runs on the same data"
                 )
         found.append(ordered)
@@ -257,39 +257,39 @@ def aligned(runs: Sequence[Predictions]) -> list[Predictions]:
 
 
 def _names(predictions: Predictions, other: Predictions) -> NDArray[np.str_]:
-    """N labels in the task of the other table, as far as it has them."""
+    """Return N labels to compare with the other table: classes if both have the same, else malignancy."""
     if predictions.classes == other.classes:
         return predictions.table["label"].to_numpy(dtype=str)
     return predictions.malignant.astype(str)
 
 
 def ensemble(runs: Sequence[Predictions]) -> Predictions:
-    """The mean of the runs' scores.
+    """Average the scores of the runs.
 
     Raises:
-        DataError: the runs are of different tasks or images.
+        DataError: the runs have different tasks or images.
     """
     first = runs[0]
     for run in runs:
         if run.classes != first.classes:
             raise DataError(
-                f"{first.source} and {run.source} have different classes; put together runs of one task"
+                f"{first.source} and {run.source} have different classes; combine runs of one task"
             )
     scores = np.mean([run.scores for run in aligned(runs)], axis=0)
     return first.with_scores(scores, source=", ".join(run.source for run in runs))
 
 
 def out_of_fold(folds: Sequence[Predictions]) -> Predictions:
-    """All folds' tables one below the other, each image scored by the one model that had not seen it.
+    """Concatenate the tables of all folds; each image is scored by the model not trained on it.
 
     Raises:
-        DataError: the folds are of different tasks, or share an image or a patient.
+        DataError: the folds have different tasks, or share an image or a patient.
     """
     first = folds[0]
     for fold in folds:
         if fold.classes != first.classes:
             raise DataError(
-                f"{first.source} and {fold.source} have different classes; put together folds of one task"
+                f"{first.source} and {fold.source} have different classes; combine folds of one task"
             )
     for what, remedy in (
         ("image", "name each fold once"),

@@ -34,21 +34,21 @@ def evaluate_run(
     report: bool = True,
     name: str | None = None,
 ) -> str:
-    """Evaluate a split of a run, and write all that `evaluation/<split>` holds.
+    """Evaluate a split of a run and write all files of the evaluation.
 
     Args:
         run: finished run.
         split: split to evaluate.
         folder: folder of the results.
-        data: other data than those of the run.
+        data: data to evaluate instead of the run's own, if any.
         tta: see `Scorer`.
         heatmap: see `Heatmaps`; `none` leaves out heatmaps and localisation.
         heatmap_layer: module whose feature maps are used, see `Heatmaps`.
         reduce: how the scores of the images of a breast or patient become one score.
         resamples: number of resamples of the patients, for the intervals.
         seed: seed of the resamples.
-        report: whether to write the page.
-        name: name of the images in the page, such as `test` or `test-flips`; None for the split's.
+        report: whether to write the HTML report.
+        name: name of the images in the report, such as `test` or `test-flips`; None uses `split`.
 
     Returns:
         The tables to print.
@@ -56,33 +56,33 @@ def evaluate_run(
     calibration = calibration_of(run)
     opened = open_split(run, split, data=data, tta=tta)
     rng = np.random.default_rng(seed)
-    sight = None
+    results = None
     if heatmap == "none" or heatmap == "occlusion":
         probability = opened.scorer.of_store(opened.store, opened.rows)
     else:
-        sight = evaluate_heatmaps(opened, method=heatmap, layer=heatmap_layer, rng=rng)
-        probability = sight.probability
+        results = evaluate_heatmaps(opened, method=heatmap, layer=heatmap_layer, rng=rng)
+        probability = results.probability
     predictions = opened.predictions(probability)
-    found: dict[str, Any] = measure_performance(
+    metrics: dict[str, Any] = measure_performance(
         predictions, calibration=calibration, resamples=resamples, seed=seed, reduce=reduce
     )
-    tables = [performance_table(found)]
-    write_evaluation(folder, predictions=predictions, found=found, calibration=calibration)
-    if heatmap == "occlusion":  # hundreds of passes for each image: the scores are written before
-        sight = evaluate_heatmaps(opened, method=heatmap, layer=heatmap_layer, rng=rng)
-    if sight is not None:
-        found["localisation"] = localise(
-            sight.marks,
+    tables = [performance_table(metrics)]
+    write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
+    if heatmap == "occlusion":  # hundreds of passes per image, so the scores are written first
+        results = evaluate_heatmaps(opened, method=heatmap, layer=heatmap_layer, rng=rng)
+    if results is not None:
+        metrics["localisation"] = localise(
+            results.marks,
             malignant=predictions.malignant,
             scores=predictions.malignancy,
             patients=predictions.patients,
             rng=rng,
             resamples=resamples,
         )
-        tables.append(localisation_table(found["localisation"]))
-        write_evaluation(folder, predictions=predictions, found=found, calibration=calibration)
-        threshold = found["image"]["threshold"]
-        write_gallery(opened, sight, predictions, threshold=threshold, folder=folder / "heatmaps")
+        tables.append(localisation_table(metrics["localisation"]))
+        write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
+        threshold = metrics["image"]["threshold"]
+        write_gallery(opened, results, predictions, threshold=threshold, folder=folder / "heatmaps")
     if report:
         tables.append(f"report {write_report(run, folder=folder, split=name or split)}")
     return "\n\n".join(tables)
@@ -91,6 +91,6 @@ def evaluate_run(
 def write_training_report(run: RunFolder, *, report: bool) -> None:
     """Write the curves of a training and, if requested, the report on its validation images."""
     if report:
-        evaluate_run(run, split="val", folder=run.evaluation / "val")  # whose report draws the curves too
+        evaluate_run(run, split="val", folder=run.evaluation / "val")  # the report draws the curves too
     else:
         draw_curves(run)

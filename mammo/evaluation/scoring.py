@@ -23,21 +23,21 @@ from mammo.training.precision import choose_precision
 
 Tta = Literal["none", "flips"]
 
-# of the checkpoint's tensors those that a prediction needs
+# first parts of the names of the checkpoint's tensors that a prediction needs
 _OWN = ("network", "mean", "std")
 _DTYPE = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _FLIPS = ((3,), (2,), (2, 3))
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one pass over a batch gives.
+class ScoredBatch:
+    """Results of one pass over a batch.
 
     Attributes:
         probability: B C, float32.
         heat: B H W, see `Heatmaps`.
-        boxes: B 4, x_min, y_min, x_max, y_max in pixels, where the network has a box head; of the plain
-            images without flips.
+        boxes: B 4, x_min, y_min, x_max, y_max in pixels, predicted by the box head for the images without
+            flips; None without a box head.
     """
 
     probability: Tensor
@@ -46,10 +46,10 @@ class Seen:
 
 
 def open_classifier(run: RunFolder) -> Classifier:
-    """The network of a run's best epoch, in evaluation mode.
+    """Return the network of a run's best epoch, in evaluation mode.
 
     Raises:
-        ConfigError: the run has no whole checkpoint of a best epoch, or one of another network.
+        ConfigError: the checkpoint of the best epoch is missing, damaged or of another network.
     """
     file, config = run.checkpoints / "best.ckpt", run.config()
     if not is_whole(file):
@@ -67,21 +67,21 @@ def open_classifier(run: RunFolder) -> Classifier:
         classifier.load_state_dict(own)
     except RuntimeError as error:
         raise ConfigError(
-            f"run={run.path}: {file} holds another network than config.yaml names, {options['name']}; "
-            "put the run's own files back"
+            f"run={run.path}: {file} holds another network than the {options['name']} of config.yaml; "
+            "restore the run's own files"
         ) from error
     return classifier.eval()
 
 
 class Scorer:
-    """Gives images their probabilities, on the device and in the number format of the training.
+    """Computes the probabilities of images, on a GPU if there is one, in the number format of the training.
 
     Args:
         classifier: classifier of a run.
         size: H, W of the images.
-        precision: as `trainer.precision`.
-        batch_size: images that go through the network at once.
-        tta: `flips` takes the mean over the image and its flips on either axis and both.
+        precision: see `trainer.precision`.
+        batch_size: number of images per forward pass.
+        tta: `flips` averages over the image and its flips along each axis and along both.
     """
 
     def __init__(
@@ -104,22 +104,22 @@ class Scorer:
         self.tta = tta
 
     def __call__(self, images: Tensor) -> Tensor:
-        """B 1 H W in [0, 1] to B C probabilities, float32."""
+        """Return the probabilities, B C float32, of images B 1 H W in [0, 1]."""
         images = images.to(self.device)
         with torch.inference_mode(), self._number_format():
             plain = self.classifier(images).softmax(dim=1)
         return self._mean([plain, *self._flipped(images)]).cpu()
 
-    def with_heat(self, images: Tensor, heatmaps: Heatmaps, *, classes: Sequence[int]) -> Seen:
-        """The probabilities that calling it gives, and the heat of the plain images, of one pass.
+    def with_heat(self, images: Tensor, heatmaps: Heatmaps, *, classes: Sequence[int]) -> ScoredBatch:
+        """Return the probabilities, as `__call__` does, and the heat of the images without flips.
 
-        The heat is in the number format of the probabilities; that of occlusion in float32, for the falls of
-        probability that it tells are small.
+        One pass computes both. The heat is computed in the number format of the probabilities, but for
+        occlusion in float32, because the changes of probability that occlusion measures are small.
 
         Args:
             images: B 1 H W in [0, 1].
             heatmaps: heatmaps of the same classifier.
-            classes: the heat is of the likeliest of these.
+            classes: indices of classes; the heat is that of the most likely one.
         """
         images = images.to(self.device)
         flipped = self._flipped(images)
@@ -138,10 +138,10 @@ class Scorer:
             return logits, among[found[0][:, among].argmax(dim=1)]
 
         heat = heatmaps.of_pass(images, forward)
-        return Seen(found[0].cpu(), heat, boxes[0] if boxes else None)
+        return ScoredBatch(found[0].cpu(), heat, boxes[0] if boxes else None)
 
     def _flipped(self, images: Tensor) -> list[Tensor]:
-        """B C probabilities of each flip that is wanted."""
+        """Return the probabilities, B C, of each flip of the test-time augmentation."""
         with torch.inference_mode(), self._number_format():
             return [
                 self.classifier(images.flip(axes)).softmax(dim=1)
@@ -156,7 +156,7 @@ class Scorer:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
 
     def of_store(self, store: Store, rows: Sequence[int]) -> NDArray[np.float32]:
-        """N C probabilities of rows of a store, a batch in memory at a time."""
+        """Return the probabilities, N C, of rows of a store, with one batch in memory at a time."""
         scores = []
         for start in range(0, len(rows), self.batch_size):
             scores.append(self(images_of(store, rows[start : start + self.batch_size])).numpy())
@@ -164,10 +164,10 @@ class Scorer:
 
 
 def images_of(store: Store, rows: Sequence[int]) -> Tensor:
-    """B 1 H W in [0, 1] from rows of a store."""
+    """Return rows of a store as images, B 1 H W in [0, 1]."""
     return as_images(store.read(rows))
 
 
 def as_images(pixels: Pixels) -> Tensor:
-    """B 1 H W in [0, 1] from B H W, uint8 or uint16 of full scale."""
+    """Convert pixels, B H W, uint8 or uint16 of full range, to images, B 1 H W in [0, 1]."""
     return torch.from_numpy(pixels[:, None]).float() / np.iinfo(pixels.dtype).max

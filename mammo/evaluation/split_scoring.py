@@ -21,7 +21,7 @@ from mammo.training.best_epoch import predictions_table
 
 SplitName = Literal["val", "test", "clean_test", "train", "all"]
 
-# A run uses its own preprocessing on any data.
+# Settings of the preprocessing; a run uses its own on any data.
 _PREPROCESSING = ("height", "width", "crop", "aspect")
 
 
@@ -33,11 +33,11 @@ class OpenedSplit:
         images: N rows of the images table.
         labels: N, index of the class.
         classes: names of the classes of the task.
-        rows: N, in the store.
+        rows: N, rows of the images in the store.
         store: store of the images.
         scorer: scorer of the run.
-        fold: fold of the run if the images are its own; else NA.
-        source: what the scores are of.
+        fold: fold of the run if the images are from its own data, else NA.
+        source: run and split, shown in messages.
     """
 
     images: pd.DataFrame
@@ -50,7 +50,7 @@ class OpenedSplit:
     source: str
 
     def predictions(self, probability: NDArray[np.float32]) -> Predictions:
-        """The table of the images' scores, N C."""
+        """Return the predictions of the images from their probabilities, N C."""
         table = predictions_table(
             self.images, label=self.labels, probability=probability, classes=self.classes
         )
@@ -63,15 +63,15 @@ def open_split(
     """Open the images of a split and the network.
 
     Args:
-        run: finished.
-        split: `val` and `train` are the run's; `clean_test` leaves out patients of the training set; `all` is
-            every image.
-        data: other data than the run's; they are prepared as the run's were.
+        run: finished run.
+        split: `val` and `train` are those of the run; `clean_test` leaves out patients of the training set;
+            `all` is every image.
+        data: data to use instead of the run's own, with the run's preprocessing.
         tta: see `Scorer`.
 
     Raises:
-        ConfigError: the run has no such checkpoint, or the data no such split.
-        DataError: there is no image in the split.
+        ConfigError: the run has no usable checkpoint, or the data have no such split.
+        DataError: the split has no images, or some of them are not in the store.
     """
     config: Any = OmegaConf.create(run.config())
     settings = config.data if data is None else _as_prepared(data, config.data)
@@ -82,10 +82,10 @@ def open_split(
     if missing:
         raise DataError(
             f"run={run.path}: {len(missing)} of the {len(ids)} {split} images are not in the store, first "
-            f"'{missing[0]}'; bring the run's data back"
+            f"'{missing[0]}'; restore the run's data"
         )
     if not ids:
-        raise DataError(f"split={split}: holds no image; choose another")
+        raise DataError(f"split={split}: has no images; choose another split")
     images = table.loc[ids]
     task = config.task.name
     return OpenedSplit(
@@ -109,13 +109,13 @@ def open_split(
 def score_split(
     run: RunFolder, split: SplitName, *, data: DictConfig | None = None, tta: Tta = "none"
 ) -> Predictions:
-    """The scores of the images of a split, as they come from the network; see `open_split`."""
+    """Return the uncalibrated scores of the images of a split; see `open_split`."""
     opened = open_split(run, split, data=data, tta=tta)
     return opened.predictions(opened.scorer.of_store(opened.store, opened.rows))
 
 
 def _as_prepared(data: DictConfig, own: DictConfig) -> DictConfig:
-    """Other data with the run's preprocessing."""
+    """Return the settings of other data with the run's preprocessing."""
     merged = data.copy()
     merged.update({key: own[key] for key in _PREPROCESSING})
     return merged

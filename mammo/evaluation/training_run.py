@@ -8,6 +8,7 @@ from pytorch_lightning import Callback
 
 from mammo.evaluation.validation_pictures import ValidationPictures
 from mammo.runs import RunFolder
+from mammo.runs.run_lock import RunLock
 from mammo.training.fit import fit
 
 
@@ -18,24 +19,34 @@ def train(
     overrides: list[str],
     callbacks: Sequence[Callback] = (),
     part_of: Path | None = None,
+    take_over: bool = False,
 ) -> RunFolder | None:
-    """Trains and concludes, see `fit`.
+    """Train, and write the report on the validation images; see `fit`.
 
     Args:
-        cfg: the checked config.
+        cfg: checked configuration.
         run_dir: folder of the run.
-        overrides: what the user chose.
-        callbacks: besides those of every training.
+        overrides: overrides of the command line.
+        callbacks: callbacks added to those of every training.
         part_of: folder of the multirun or search that the run belongs to.
+        take_over: whether this process is known to replace the one that trained the run before.
 
     Returns:
-        The finished run; None in the processes of a distributed training but the first.
+        Folder of the finished run; None in all processes of a distributed training except the first.
     """
     pictures = ValidationPictures(folder=run_dir / "tensorboard" / "val", every=cfg.trainer.picture_epochs)
-    run = fit(cfg, run_dir=run_dir, overrides=overrides, callbacks=[pictures, *callbacks], part_of=part_of)
-    if run is not None:
-        # Matplotlib, Jinja and all else that the first step need not wait for
-        from mammo.evaluation.run_evaluation import write_training_report
+    with RunLock(run_dir, take_over=take_over) as lock:
+        run = fit(
+            cfg,
+            run_dir=run_dir,
+            overrides=overrides,
+            callbacks=[pictures, *callbacks],
+            part_of=part_of,
+            lock=lock,
+        )
+        if run is not None:
+            # Matplotlib and Jinja are imported late: the first step does not wait for them
+            from mammo.evaluation.run_evaluation import write_training_report
 
-        write_training_report(run, report=cfg.report and not cfg.trainer.fast_dev_run)
+            write_training_report(run, report=cfg.report and not cfg.trainer.fast_dev_run)
     return run

@@ -17,18 +17,18 @@ from mammo.evaluation.scoring import images_of
 from mammo.training.best_epoch import predictions_table
 from mammo.training.module import MammogramModule
 
-_THRESHOLD = 0.5  # that of the validation images is fixed when the training has ended
+_THRESHOLD = 0.5  # the threshold of the validation images is fixed after the training
 _WIDTH = 320
 
 
 class ValidationPictures(pl.Callback):
-    """Draws ROC, precision-recall, reliability, confusion, scores by class, and heat on the same images.
+    """Draws ROC, precision-recall, reliability, confusion matrix, scores by class, and heatmaps.
 
     Args:
         folder: folder of the event files.
-        every: epochs from one drawing to the next; None draws when the training ends.
-        images: number of images shown of each class, the first of the validation images, those with lesions
-            before the others.
+        every: number of epochs between drawings; None draws only at the end of the training.
+        images: number of images shown per class: the first validation images, those with lesions before the
+            others. They are the same at each drawing.
     """
 
     def __init__(self, *, folder: Path, every: int | None, images: int = 3) -> None:
@@ -48,7 +48,7 @@ class ValidationPictures(pl.Callback):
 
     def _draw(self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int) -> None:
         from mammo.evaluation.report.evaluation_report import (
-            figures_of,  # and Matplotlib with it, long after the first step
+            figures_of,  # imported late, because it imports Matplotlib
         )
 
         self.drawn = epoch
@@ -74,7 +74,7 @@ class ValidationPictures(pl.Callback):
 
 
 def _overlays(module: MammogramModule, data: MammogramDataModule, images: int) -> list[np.ndarray]:
-    """The same images at each call, with the heat of their class of malignancy."""
+    """Draw the heat of malignancy on the same images at each call."""
     from mammo.evaluation.report.report_content import image_name, public
 
     val = data.val
@@ -87,7 +87,7 @@ def _overlays(module: MammogramModule, data: MammogramDataModule, images: int) -
     ]
     malignant = malignant_classes(data.classes)
     batch = images_of(data.store, val.rows[chosen].tolist()).to(module.device)
-    # of a benign image too it is the heat of malignancy
+    # for benign images too, the heat is that of a malignant class
     targets = [label if label in malignant else malignant[0] for label in val.labels[chosen].tolist()]
     heats = Heatmaps(module)(batch, torch.tensor(targets, device=module.device))
     ids = data.image_ids(val.rows[chosen])

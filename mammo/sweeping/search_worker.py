@@ -116,11 +116,11 @@ def _train_trial(search: Search, number: int, name: str) -> dict[str, Any]:
     for part, overrides in search.runs_of(number):
         earlier = [run.score for run in runs if run.score is not None]
         folder = search.folder_of(number) / part
-        report = EpochReport(
-            search, number=number, run=RunFolder(folder), worker=name, earlier_scores=earlier
-        )
+        report = EpochReport(search, number=number, worker=name, earlier_scores=earlier)
         try:
-            run = train_or_resume(overrides, run_dir=folder, part_of=search.folder, callbacks=(report,))
+            run = train_or_resume(
+                overrides, run_dir=folder, part_of=search.folder, callbacks=(report,), take_over=True
+            )
         except Pruned:
             _write_pruned(RunFolder(folder), search.read_trials()[number])
             raise

@@ -3,7 +3,6 @@
 import pytorch_lightning as pl
 
 from mammo.errors import DataError, TrainingStopped
-from mammo.runs import RunFolder
 from mammo.sweeping.search.search import Search
 
 
@@ -14,16 +13,9 @@ class Pruned(TrainingStopped):
 
 
 class TrialReassigned(TrainingStopped):
-    """The trial was assigned to another worker because this one counted as dead.
+    """The trial was assigned to another worker, which writes to the run, because this one counted as dead."""
 
-    Args:
-        message: reason for the end, written to `run.json`.
-        status: status that the other worker wrote to `run.json`; it is kept.
-    """
-
-    def __init__(self, message: str, *, status: str) -> None:
-        super().__init__(message)
-        self.status = status
+    status = None
 
 
 class EpochReport(pl.Callback):
@@ -32,17 +24,13 @@ class EpochReport(pl.Callback):
     Args:
         search: search that the trial belongs to.
         number: number of the trial, from 0.
-        run: folder of the run that is trained.
         worker: name of the worker that trains it.
         earlier_scores: validation AUC of the trial's finished runs; the objective is the mean over all runs.
     """
 
-    def __init__(
-        self, search: Search, *, number: int, run: RunFolder, worker: str, earlier_scores: list[float]
-    ) -> None:
+    def __init__(self, search: Search, *, number: int, worker: str, earlier_scores: list[float]) -> None:
         self.search = search
         self.number = number
-        self.run = run
         self.worker = worker
         self.earlier_scores = earlier_scores
 
@@ -70,5 +58,4 @@ class EpochReport(pl.Callback):
 
     def _check_owner(self) -> None:
         if not self.search.is_owner(self.number, self.worker):
-            status = self.run.facts()["status"]
-            raise TrialReassigned(f"trial {self.number} was assigned to another worker", status=status)
+            raise TrialReassigned(f"trial {self.number} was assigned to another worker")

@@ -1,5 +1,5 @@
 """Training: the Lightning module, losses, optimisers, schedules, callbacks and checkpoints.
 
-In: the checked config, or plain arguments below `fit.py` and `setup.py`.
-Out: a run folder with checkpoints, curves and the best epoch's validation score.
+Input: the checked config in `fit.py` and `setup.py`, plain arguments in the other modules.
+Output: a run folder with checkpoints, curves and the best epoch's validation score.
 """

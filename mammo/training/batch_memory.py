@@ -1,4 +1,4 @@
-"""How large a batch the memory holds, and what to say when it does not hold one."""
+"""The largest batch that fits in memory, and the error message for one that does not fit."""
 
 import contextlib
 import copy
@@ -14,21 +14,21 @@ from torch import nn
 from mammo.errors import ConfigError
 
 _MOST = 256
-# left for the optimiser, the loader and whatever else runs
+# the rest of the free memory is left for the optimiser, the loader and other processes
 _SHARE = 0.7
 
 
 def largest_batch(network: nn.Module, *, size: tuple[int, int], accelerator: str, most: int) -> int:
-    """The largest power of two, up to 256, of images whose forward and backward pass fits the free memory.
+    """Return the largest batch size whose forward and backward pass fits in the free memory.
 
-    Each size is tried on a copy of the network; on a CPU one is not tried that by the growth so far would not
-    fit, for the system would kill the process.
+    Powers of two up to 256 are tried on a copy of the network. On a CPU, the search stops before a size that
+    is expected not to fit, because the system would kill the process.
 
     Args:
-        network: B 1 H W to B C logits.
-        size: H, W.
+        network: network from B 1 H W images to B C logits.
+        size: H, W of the images.
         accelerator: `gpu` or `cpu`.
-        most: images in the training set.
+        most: number of images in the training set.
 
     Raises:
         ConfigError: not even one image fits.
@@ -60,7 +60,7 @@ def largest_batch(network: nn.Module, *, size: tuple[int, int], accelerator: str
 
 
 def _memory_of_step(network: nn.Module, batch: int, size: tuple[int, int], device: torch.device) -> int:
-    """Bytes that a forward and backward pass takes at its peak, above what was taken before."""
+    """Return the peak memory in bytes that a forward and backward pass adds to the memory in use."""
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -75,7 +75,7 @@ def _memory_of_step(network: nn.Module, batch: int, size: tuple[int, int], devic
 
 
 def _free_memory(device: torch.device) -> int:
-    """Bytes; of a CPU what the system and its control group leave."""
+    """Return the free memory in bytes; on a CPU, within the limit of the process's control group."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[0]
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
@@ -97,7 +97,7 @@ def _peak_resident() -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether that is what PyTorch means."""
+    """Return whether the error means that memory is exhausted."""
     text = str(error)
     return (
         isinstance(error, torch.OutOfMemoryError | MemoryError)
@@ -109,12 +109,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def explain_out_of_memory(data: Any, accumulate: int, *, processes: int = 1) -> Iterator[None]:
-    """Turns a memory that does not suffice into a sentence that names the key to turn.
+    """Turn an out-of-memory error into a `ConfigError` that names the keys to change.
 
     Args:
-        data: with `batch_size`, `height` and `width`.
-        accumulate: parts of a batch.
-        processes: among which a part is shared.
+        data: config with `batch_size`, `height` and `width`.
+        accumulate: number of parts of a batch.
+        processes: number of processes that share each part.
     """
     try:
         yield
@@ -124,5 +124,5 @@ def explain_out_of_memory(data: Any, accumulate: int, *, processes: int = 1) -> 
         images = f"{data.batch_size // (accumulate * processes)} images of {data.height} x {data.width}"
         raise ConfigError(
             f"data.batch_size={data.batch_size}, trainer.accumulate={accumulate}: {images} at once do not "
-            "fit the memory; raise trainer.accumulate (the same batch in parts), or lower data.batch_size"
+            "fit in memory; raise trainer.accumulate (number of parts of a batch) or lower data.batch_size"
         ) from error

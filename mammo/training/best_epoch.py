@@ -1,4 +1,4 @@
-"""Score of the best epoch on the validation images, and the table of predictions behind it."""
+"""Score of the best epoch on the validation images, and the table of its predictions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def score_best(
     predictions: Path,
     fold: int | None,
 ) -> Estimate:
-    """AUC of the weights of the best epoch on the validation images, with its interval by patient.
+    """Return the validation AUC of the best epoch, with a confidence interval clustered by patient.
 
     Args:
         trainer: trainer without callbacks.
@@ -42,8 +42,8 @@ def score_best(
         datamodule: data module of the validation images.
         checkpoint: checkpoint of the best epoch.
         predictions: CSV file to write: facts of each image, its class, and a score for each class;
-            those of all folds together are out of fold.
-        fold: fold of the run, a column of the table; None without folds.
+            the files of all folds together contain out-of-fold predictions.
+        fold: fold of the run, written as a column of the table; None without folds.
     """
     weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(weights)
@@ -66,13 +66,13 @@ def predictions_table(
     probability: NDArray[np.float32],
     classes: Sequence[str],
 ) -> pd.DataFrame:
-    """Facts of each image, its class, and a score for each class.
+    """Return a table with the facts of each image, its class, and a score for each class.
 
     Args:
         images: N rows of the images table.
-        label: N, index of the class.
-        probability: N C.
-        classes: C names.
+        label: N, index of the class of each image.
+        probability: N C, probability of each class.
+        classes: names of the C classes.
     """
     table = images[list(_FACTS)].assign(label=[classes[index] for index in label])
     for index, name in enumerate(classes):

@@ -1,4 +1,4 @@
-"""Callbacks that record, check and switch parts of a training."""
+"""Callbacks that record a training, seed and check it, and unfreeze layers."""
 
 import csv
 import sys
@@ -17,6 +17,7 @@ from mammo.data.loading.datamodule import datamodule_of
 from mammo.data.loading.loader import Batch
 from mammo.data.loading.samplers import batch_seed
 from mammo.models.layer_depth import layer_of_parameters
+from mammo.runs.run_lock import RunLock
 from mammo.training.distributed import refuse_together
 from mammo.training.module import MammogramModule
 from mammo.training.optim import first_trained_layer
@@ -25,23 +26,25 @@ from mammo.training.optim import first_trained_layer
 class EpochRecord(pl.Callback):
     """Writes each epoch's numbers to TensorBoard, `metrics.csv` and the terminal.
 
-    TensorBoard gets two runs, `train` and `val`, with the same tags, so that both are in one chart. Of
-    several processes all gather the numbers, and the first writes.
+    TensorBoard gets two runs, `train` and `val`, with the same tags, so that each chart shows both. With
+    several processes, all of them gather the numbers and only the first one writes.
 
     Args:
         tensorboard: folder of the event files.
-        metrics: the CSV file.
-        config: the resolved config, shown as text.
+        metrics: path of `metrics.csv`.
+        config: resolved config, written to TensorBoard as text.
+        lock: lock of the run; nothing is written once another process is the run's writer.
     """
 
-    def __init__(self, *, tensorboard: Path, metrics: Path, config: dict[str, Any]) -> None:
+    def __init__(self, *, tensorboard: Path, metrics: Path, config: dict[str, Any], lock: RunLock) -> None:
         self.tensorboard = tensorboard
         self.metrics = metrics
         self.config = config
+        self.lock = lock
         self.writers: dict[str, SummaryWriter] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start_epoch()  # for Lightning does not begin an epoch anew that was interrupted
+        self._start_epoch()  # Lightning calls no on_train_epoch_start for a resumed epoch
         if not trainer.is_global_zero:
             return
         done = trainer.current_epoch
@@ -55,7 +58,7 @@ class EpochRecord(pl.Callback):
             self.writers["train"].add_text("config", f"    {text}")
 
     def _forget_after(self, epoch: int) -> None:
-        """Takes out of the CSV what a resumed training will write again."""
+        """Remove the rows of later epochs from the CSV file; the resumed training writes them again."""
         if epoch == 0:
             self.metrics.unlink(missing_ok=True)
         else:
@@ -73,7 +76,7 @@ class EpochRecord(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # each process has the same number, except for one image in the last batch of an epoch
+        # the number of images differs between processes by at most one, in the last batch of an epoch
         self.images += len(batch["label"]) * trainer.world_size
         self.trained = time.perf_counter() - self.started
 
@@ -88,6 +91,7 @@ class EpochRecord(pl.Callback):
             values["train/waiting_for_data"] = loader.waited / self.trained
         if not trainer.is_global_zero:
             return
+        self.lock.check()
         epoch = trainer.current_epoch + 1
         for name, value in values.items():
             stage, _, tag = name.partition("/")
@@ -95,7 +99,7 @@ class EpochRecord(pl.Callback):
         for writer in self.writers.values():
             writer.flush()
         self._append({"epoch": epoch} | values)
-        self._say(epoch, trainer.max_epochs or epoch, values)
+        self._print(epoch, trainer.max_epochs or epoch, values)
 
     def _append(self, row: dict[str, float]) -> None:
         new = not self.metrics.exists()
@@ -105,13 +109,13 @@ class EpochRecord(pl.Callback):
                 writer.writeheader()
             writer.writerow(row)
 
-    def _say(self, epoch: int, epochs: int, values: dict[str, float]) -> None:
+    def _print(self, epoch: int, epochs: int, values: dict[str, float]) -> None:
         sides = ", ".join(
             f"{stage} loss {values[f'{stage}/loss']:.3f} AUC {values[f'{stage}/auc']:.3f}"
             for stage in self.writers
         )
         speed = f"{values['train/images_per_second']:.1f} images/s"
-        # above the progress bar where there is one
+        # tqdm writes above the progress bar, if there is one
         tqdm.write(f"epoch {epoch}/{epochs}: {sides}, {speed}", file=sys.stderr)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -120,9 +124,9 @@ class EpochRecord(pl.Callback):
 
 
 class BatchSeed(pl.Callback):
-    """Seeds the draws of dropout and drop path by seed, rank and number of the batch.
+    """Seeds the random numbers of dropout and drop path from the seed, the rank and the batch index.
 
-    What a batch draws depends on nothing before it, so that a resumed run draws the same.
+    The random numbers of a batch do not depend on earlier batches, so a resumed run draws the same ones.
     """
 
     def __init__(self, seed: int) -> None:
@@ -136,16 +140,17 @@ class BatchSeed(pl.Callback):
 
 
 class FiniteLoss(pl.Callback):
-    """Stop a training whose loss is not finite, before its weights reach a checkpoint.
+    """Stops a training whose loss is not finite, before its weights are saved in a checkpoint.
 
-    A GPU's losses are looked at some batches later, so that it need not be waited for at each; those of the
-    validation at its end, for processes may differ by a batch. What one process finds stops all.
+    On a GPU, the losses of several batches are checked together, to avoid a synchronisation in each batch.
+    Validation losses are checked at the end of the validation, because processes may differ by one batch. If
+    one process finds a loss that is not finite, all processes stop.
 
     Raises:
-        DataError: naming epoch, batch and images.
+        DataError: a loss or a weight is not finite; the message names epoch, batch and images, or the weight.
     """
 
-    _LATER = 20
+    _BATCHES = 20
 
     def __init__(self) -> None:
         self.pending: list[tuple[str, Tensor, Tensor]] = []
@@ -154,9 +159,9 @@ class FiniteLoss(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         loss: Tensor = outputs["unweighted"]
-        self._watch(trainer, f"batch {batch_idx + 1}", loss, batch)
-        if not loss.is_cuda or len(self.pending) >= self._LATER:
-            self._look(trainer)
+        self._keep(trainer, f"batch {batch_idx + 1}", loss, batch)
+        if not loss.is_cuda or len(self.pending) >= self._BATCHES:
+            self._check(trainer)
 
     def on_validation_batch_end(
         self,
@@ -167,26 +172,26 @@ class FiniteLoss(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._watch(trainer, f"validation batch {batch_idx + 1}", outputs.detach(), batch)
+        self._keep(trainer, f"validation batch {batch_idx + 1}", outputs.detach(), batch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._look(trainer)
+        self._check(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self._look(trainer)
+        self._check(trainer)
         spoiled = (
-            f"{name} is not finite in epoch {trainer.current_epoch + 1}, after {_REMEDY}"
+            f"{name} is not finite in epoch {trainer.current_epoch + 1}: {_REMEDY}"
             for name, values in checkpoint["state_dict"].items()
             if values.is_floating_point() and not values.isfinite().all()
         )
         refuse_together(next(spoiled, None))
 
-    def _watch(self, trainer: pl.Trainer, place: str, loss: Tensor, batch: Batch) -> None:
+    def _keep(self, trainer: pl.Trainer, place: str, loss: Tensor, batch: Batch) -> None:
         self.pending.append((f"epoch {trainer.current_epoch + 1}, {place}", loss, batch["row"]))
 
-    def _look(self, trainer: pl.Trainer) -> None:
+    def _check(self, trainer: pl.Trainer) -> None:
         pending, self.pending = self.pending, []
         spoiled = ((place, loss, rows) for place, loss, rows in pending if not loss.isfinite())
         problem = None
@@ -198,18 +203,18 @@ class FiniteLoss(pl.Callback):
 
 
 _REMEDY = (
-    "look at these images, lower optim.lr or give trainer.precision=float32; the last good checkpoint is kept"
+    "check the images, lower optim.lr or give trainer.precision=float32; the last good checkpoint is kept"
 )
 
 
 class SameStart(pl.Callback):
-    """Holds what the processes of a training are about to do against what the first of them is.
+    """Checks that all processes of a training start with the same facts as the first process.
 
     Args:
-        facts: settings, images, checkpoint, ...
+        facts: value of each fact by name: config, split, checkpoint.
 
     Raises:
-        DataError: they differ.
+        DataError: a fact differs between processes.
     """
 
     def __init__(self, facts: dict[str, Any]) -> None:
@@ -220,15 +225,15 @@ class SameStart(pl.Callback):
         other = next((name for name in first if first[name] != self.facts[name]), None)
         refuse_together(
             other
-            and f"process {trainer.global_rank} has another {other} than the first; start all by the same "
-            "command, with the same files in sight"
+            and f"process {trainer.global_rank} has a different {other} from process 0; start all processes "
+            "by the same command, with access to the same files"
         )
 
 
 class Unfreezing(pl.Callback):
-    """Trains the classifier alone at first, then the layers below it, as `first_trained_layer` says.
+    """Trains only the classifier at first, then also the layers below it; see `first_trained_layer`.
 
-    Batch normalisation in a frozen layer keeps its statistics too.
+    Batch normalisation in a frozen layer does not update its running statistics.
     """
 
     def __init__(self, *, freeze_epochs: int, unfreeze_every: int | None) -> None:

@@ -10,31 +10,37 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from mammo.atomic_files import draft_of
+from mammo.runs.run_lock import RunLock
+
 
 class Checkpoints(Checkpoint):
     """Writes `last.ckpt` at each epoch's end and in between, and `best.ckpt` after a better epoch.
 
-    A file is written beside and renamed, and `last.ckpt` before that becomes `previous.ckpt`, so that a kill
-    at any moment leaves one to resume from.
+    A file is written under another name and then renamed, and the earlier `last.ckpt` becomes
+    `previous.ckpt`: after a kill at any moment one of them is whole.
 
     Args:
         folder: folder of the checkpoints.
+        lock: lock of the run; nothing is replaced once another process is the run's writer.
         monitor: validation score.
-        mode: whether a greater or a smaller one is better.
-        minutes: time between two checkpoints within an epoch; None for none.
-        steps: or optimiser steps.
+        mode: "max" if a greater score is better, "min" if a smaller one is.
+        minutes: time between two checkpoints within an epoch; None for no limit.
+        steps: number of optimiser steps between two checkpoints within an epoch; None for no limit.
     """
 
     def __init__(
         self,
         *,
         folder: Path,
+        lock: RunLock,
         monitor: str,
         mode: Literal["max", "min"],
         minutes: float | None,
         steps: int | None,
     ) -> None:
         self.folder = folder
+        self.lock = lock
         self.monitor = monitor
         self.sign = 1 if mode == "max" else -1
         self.minutes = minutes
@@ -53,14 +59,16 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             self.folder.mkdir(exist_ok=True)
-        # Lightning forgets it
+            for draft in self.folder.glob("*.tmp"):  # of a process that was killed
+                draft.unlink()
+        # Lightning does not restore it
         trainer.should_stop = self.stopped
         self._saved(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # within a step the gradients gathered so far would be lost; at the end the epoch's own is due
+        # in the middle of a step the accumulated gradients would be lost; the epoch's end has its own
         mid_step = (batch_idx + 1) % trainer.accumulate_grad_batches
         if mid_step or batch_idx + 1 >= trainer.num_training_batches or not self._due(trainer):
             return
@@ -84,16 +92,17 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: pl.Trainer, *, best: bool = False) -> None:
         last = self.folder / "last.ckpt"
-        draft = last.with_suffix(".partial")
-        trainer.save_checkpoint(draft)
         if trainer.is_global_zero:
-            if best:
-                copy = self.folder / "best.partial"
-                shutil.copyfile(draft, copy)
-                os.replace(copy, self.folder / "best.ckpt")
-            if last.exists():
-                os.replace(last, self.folder / "previous.ckpt")
-            os.replace(draft, last)
+            with draft_of(last) as draft:
+                trainer.save_checkpoint(draft)
+                self.lock.check()  # writing takes long enough for the run to be taken over
+                if best:
+                    with draft_of(self.folder / "best.ckpt") as copy:
+                        shutil.copyfile(draft, copy)
+                if last.exists():
+                    os.replace(last, self.folder / "previous.ckpt")
+        else:
+            trainer.save_checkpoint(last)  # takes part; the first process writes
         self._saved(trainer)
 
     def _saved(self, trainer: pl.Trainer) -> None:
@@ -101,7 +110,7 @@ class Checkpoints(Checkpoint):
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether the file is there, not cut short, and every part of it as it was written."""
+    """Return whether the file exists, is complete, and has the checksums it was written with."""
     try:
         with zipfile.ZipFile(checkpoint) as file:
             return file.testzip() is None
@@ -110,7 +119,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[Path]]:
-    """The checkpoint to resume from, and those newer ones that are damaged."""
+    """Return the checkpoint to resume from, None if there is none, and the newer ones that are damaged."""
     damaged: list[Path] = []
     for name in ("last.ckpt", "previous.ckpt"):
         if is_whole(folder / name):

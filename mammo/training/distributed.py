@@ -1,4 +1,4 @@
-"""The processes of a distributed training: how many, which one this is, how they meet and how they end."""
+"""The processes of a distributed training: their number, their ranks, their connection and their end."""
 
 import contextlib
 import ctypes
@@ -20,16 +20,17 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from mammo.errors import ConfigError, DataError, MammoError
 
-# that Lightning sets, and takes for those of another launcher when the next training begins
+# Lightning sets these, and would mistake them for another launcher's when the next training starts
 _VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
-_SET_PARENT_DEATH_SIGNAL = 1  # of prctl(2)
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 class Srun(LightningEnvironment):
-    """The places that `srun` gave to the processes it started.
+    """Ranks and address of the processes that `srun` started.
 
-    Not Lightning's own, which goes by the variables of the job: a batch script has them too where it starts
-    but one process, as has one step of several. It would also put the job back into the queue by itself.
+    Lightning's own class for Slurm is not used, because it reads the variables of the job. These are also set
+    in a batch script that starts only one process, and in each step of a job with several steps. Lightning's
+    class would also requeue the job automatically.
     """
 
     @staticmethod
@@ -49,7 +50,7 @@ class Srun(LightningEnvironment):
 
     @property
     def main_port(self) -> int:
-        # the same in all processes, another one for other jobs and steps on the node
+        # the same in all processes of a step; different for other jobs and steps on the node
         place = int(os.environ["SLURM_JOB_ID"]) + 31 * int(os.environ["SLURM_STEP_ID"])
         return int(os.environ.get("MASTER_PORT", 15000 + place % 15000))
 
@@ -62,9 +63,9 @@ class Srun(LightningEnvironment):
 
 @dataclass(frozen=True)
 class Processes:
-    """Those of one training, and the place of this one among them."""
+    """The processes of one training, and the rank of this process."""
 
-    devices: int  # of each node, a process each
+    devices: int  # on each node, with one process per device
     nodes: int
     environment: LightningEnvironment
 
@@ -79,25 +80,25 @@ class Processes:
         return self.environment.node_rank() * self.devices + self.environment.local_rank()
 
     def options(self, *, on_gpu: bool, frozen_layers: bool) -> dict[str, Any]:
-        """Of a `pl.Trainer` in these processes; for one process there are none."""
+        """Return the options of `pl.Trainer` for these processes; empty for one process."""
         if self.count == 1:
             return {}
         return {
             "devices": self.devices,
             "num_nodes": self.nodes,
             "plugins": [self.environment],
-            # a network's running averages do not bear on its training, and are made the same to validate;
-            # that of frozen layers leaves their parameters without a gradient
+            # running averages do not affect training, and are synchronised before validation;
+            # the parameters of frozen layers get no gradient
             "strategy": DDPStrategy(broadcast_buffers=False, find_unused_parameters=frozen_layers),
-            "sync_batchnorm": on_gpu,  # PyTorch has it for GPUs alone
+            "sync_batchnorm": on_gpu,  # PyTorch supports it only on GPUs
         }
 
     @contextlib.contextmanager
     def together(self, trainer: pl.Trainer) -> Iterator[None]:
-        """Ends what joined the processes when a training has ended, and them when it failed in this one.
+        """Close the process group after a training; if it fails here, also kill the processes it started.
 
-        What all of them refuse is raised in the first alone, the others end in peace: else whoever started
-        them would end the first too, before it has said why.
+        A `RefusedByAllError` is raised only in the first process, and the others end without an error.
+        Otherwise, their launcher would kill the first process before it reports the error.
         """
         before = {name: os.environ.get(name) for name in _VARIABLES}
         if self.rank > 0:
@@ -124,38 +125,40 @@ class Processes:
 
 
 def find_processes(*, devices: int, nodes: int) -> Processes:
-    """The processes that the config wants, whether Slurm, another launcher or Lightning starts them.
+    """Return the processes of the config, which Slurm, another launcher or Lightning starts.
 
     Raises:
-        ConfigError: others were started, or cannot find each other.
+        ConfigError: the launcher started other numbers of processes, or they cannot connect to each other.
     """
     keys = f"trainer.devices={devices}, trainer.nodes={nodes}"
     if Srun.detect():
         layout = os.environ["SLURM_STEP_TASKS_PER_NODE"]
         if layout != (str(devices) if nodes == 1 else f"{devices}(x{nodes})"):
             raise ConfigError(
-                f"{keys}: srun started other processes, {layout} on its nodes; make them the same as "
-                "hydra.launcher.tasks_per_node and hydra.launcher.nodes, or as srun's"
+                f"{keys}: srun started {layout} processes on its nodes; set both keys to the values of "
+                "hydra.launcher.tasks_per_node and hydra.launcher.nodes, or to those given to srun"
             )
         processes = Processes(devices, nodes, Srun())
         _check_address(processes.environment.main_address)
     else:
         started = os.environ.get("WORLD_SIZE") if "LOCAL_RANK" in os.environ else None
         if started is not None and int(started) != devices * nodes:
-            raise ConfigError(f"{keys}: the launcher started {started} processes; make them the same")
+            raise ConfigError(
+                f"{keys}: the launcher started {started} processes; make this number equal to devices x nodes"
+            )
         if nodes > 1 and not {"NODE_RANK", "GROUP_RANK"} & os.environ.keys():
             raise ConfigError(
-                f"{keys}: start it by Slurm (hydra/launcher=slurm or srun) or torchrun, or once on each node "
-                "with MASTER_ADDR and MASTER_PORT of the first and NODE_RANK=0, 1, ..."
+                f"{keys}: start the training by Slurm (hydra/launcher=slurm or srun), by torchrun, or once "
+                "on each node with MASTER_ADDR and MASTER_PORT of the first node and NODE_RANK=0, 1, ..."
             )
         processes = Processes(devices, nodes, LightningEnvironment())
-    # Lightning's own, which learns of it later
+    # Lightning itself sets this rank only later
     rank_zero_only.rank = processes.rank  # type: ignore[attr-defined]
     return processes
 
 
 def _check_address(name: str) -> None:
-    """PyTorch would try for half an hour."""
+    """Check that the name of the first node is known; PyTorch would retry for half an hour."""
     try:
         socket.getaddrinfo(name, None)
     except OSError as error:
@@ -166,17 +169,17 @@ def _check_address(name: str) -> None:
 
 
 class RefusedByAllError(DataError):
-    """A process met something that ends the training, and all of them know."""
+    """A problem in one process that ends the training in all processes."""
 
 
 def refuse_together(problem: str | None) -> None:
-    """Raises in all processes what one of them has met; each must call it.
+    """Raise an error in all processes if one of them has a problem; each process must call it.
 
     Args:
-        problem: one sentence; None where this process has met none.
+        problem: problem of this process in one sentence; None for no problem.
 
     Raises:
-        DataError: there is a problem.
+        DataError: at least one process has a problem.
     """
     if dist.is_initialized():
         problems: list[str | None] = [None] * dist.get_world_size()
@@ -188,22 +191,26 @@ def refuse_together(problem: str | None) -> None:
 
 
 def _lost_another(error: RuntimeError) -> bool:
-    """Whether the error means that another process has ended."""
+    """Return whether the error means that another process has ended."""
     return isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error)
 
 
 def _end_children(trainer: pl.Trainer) -> None:
-    """Ends the processes that Lightning started, which would wait for this one."""
+    """Kill the processes that Lightning started; otherwise they would wait for this one."""
     launcher = trainer.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):
         children = launcher.procs[:]
-        launcher.procs.clear()  # else Lightning would see them end, and end this one before it has said why
+        # otherwise Lightning would notice their end and kill this process before it reports its error
+        launcher.procs.clear()
         for child in children:
             child.kill()
             child.wait()
 
 
 def _end_with_parent() -> None:
-    """A process whose launcher is killed would wait for the others, for as long as their library allows."""
+    """Make the system kill this process when its launcher ends.
+
+    Otherwise it would wait for the other processes until the timeout of their communication library.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)

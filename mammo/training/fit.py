@@ -17,6 +17,7 @@ from mammo.config.checks import arguments_for
 from mammo.data.splits import Split
 from mammo.errors import DataError, TrainingStopped
 from mammo.runs import RunFolder
+from mammo.runs.run_lock import RunLock
 from mammo.training.batch_memory import explain_out_of_memory
 from mammo.training.best_epoch import score_best
 from mammo.training.callbacks import BatchSeed, EpochRecord, FiniteLoss, SameStart, Unfreezing
@@ -32,6 +33,7 @@ def fit(
     overrides: list[str],
     callbacks: Sequence[Callback] = (),
     part_of: Path | None = None,
+    lock: RunLock | None = None,
 ) -> RunFolder | None:
     """Prepare the data if needed, train, and score the best epoch on the validation images.
 
@@ -41,24 +43,37 @@ def fit(
         overrides: overrides of the command line, for `run.json`.
         callbacks: callbacks added to those of every training.
         part_of: folder of the multirun or search that the run belongs to, for `run.json`.
+        lock: lock of the run folder, acquired here and released by the caller; None for one that is released
+            at the end.
 
     Returns:
-        The finished run's folder; None in the processes of a distributed training but the first, which alone
-        writes and scores.
+        Folder of the finished run; None in all processes of a distributed training except the first, which
+        alone writes and scores.
 
     Raises:
-        MammoError: one sentence for the user; the run folder says `failed`.
+        ConfigError: another process is training the run that is to be resumed.
+        RunTakenError: another process has taken the run over; it is left as that process wrote it.
+        MammoError: one sentence for the user; the status of the run is `failed`.
     """
+    if lock is None:
+        with RunLock(run_dir) as lock:
+            return fit(
+                cfg, run_dir=run_dir, overrides=overrides, callbacks=callbacks, part_of=part_of, lock=lock
+            )
     training = set_up(cfg)
     datamodule, module, options = training.datamodule, training.module, training.options
     run, is_first = RunFolder(run_dir), training.processes.rank == 0
+    if is_first and cfg.resume:
+        lock.acquire()
     checkpoint = _checkpoint(run) if cfg.resume else None
     if is_first:
         run = _run(cfg, run_dir, training, begun=checkpoint is not None, overrides=overrides)
+        if not cfg.resume:
+            lock.acquire()
         run.record(device=training.device, part_of=None if part_of is None else str(part_of))
     started = time.perf_counter()
-    with _status(run) if is_first else contextlib.nullcontext():
-        trainer = _train(cfg, training, run=run, checkpoint=checkpoint, callbacks=callbacks)
+    with _status(run, lock) if is_first else contextlib.nullcontext():
+        trainer = _train(cfg, training, run=run, lock=lock, checkpoint=checkpoint, callbacks=callbacks)
         if not is_first:
             return None
         score = score_best(
@@ -69,6 +84,7 @@ def fit(
             predictions=run.evaluation / "val" / "predictions.csv",
             fold=cfg.data.fold if cfg.data.split == "kfold" else None,
         )
+        lock.check()
         seconds = round(run.facts().get("seconds", 0.0) + time.perf_counter() - started, 1)
         write_hparams(run.tensorboard, config=run.config(), score=score, seconds=seconds)
         run.record(
@@ -84,6 +100,7 @@ def _train(
     training: Training,
     *,
     run: RunFolder,
+    lock: RunLock,
     checkpoint: Path | None,
     callbacks: Sequence[Callback],
 ) -> pl.Trainer:
@@ -93,7 +110,7 @@ def _train(
         facts = {"config": _settings(cfg) | {"run_dir": None}, "split": asdict(training.split)}
         callbacks = [SameStart(facts | {"checkpoint": str(checkpoint and checkpoint.resolve())}), *callbacks]
     options = training.options | training.distributed
-    options |= training_options(cfg, run=run, monitor=training.monitor, more=callbacks)
+    options |= training_options(cfg, run=run, lock=lock, monitor=training.monitor, more=callbacks)
     trainer = pl.Trainer(**options)
     say(f"{len(datamodule.train)} training and {len(datamodule.val)} validation images")
     memory = explain_out_of_memory(cfg.data, cfg.trainer.accumulate, processes=processes.count)
@@ -142,7 +159,7 @@ def _checkpoint(run: RunFolder) -> Path | None:
     return checkpoint
 
 
-def _callbacks(cfg: DictConfig, *, run: RunFolder, monitor: str) -> list[Callback]:
+def _callbacks(cfg: DictConfig, *, run: RunFolder, lock: RunLock, monitor: str) -> list[Callback]:
     mode = mode_of(monitor)
     callbacks: list[Callback] = [
         BatchSeed(cfg.seed),
@@ -151,12 +168,14 @@ def _callbacks(cfg: DictConfig, *, run: RunFolder, monitor: str) -> list[Callbac
     ]
     if cfg.trainer.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=cfg.trainer.ema_decay))
-    callbacks.append(EpochRecord(tensorboard=run.tensorboard, metrics=run.metrics, config=_settings(cfg)))
+    record = EpochRecord(tensorboard=run.tensorboard, metrics=run.metrics, config=_settings(cfg), lock=lock)
+    callbacks.append(record)
     if cfg.trainer.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=cfg.trainer.patience))
     callbacks.append(
         Checkpoints(
             folder=run.checkpoints,
+            lock=lock,
             monitor=monitor,
             mode=mode,
             minutes=cfg.trainer.checkpoint_minutes,
@@ -169,7 +188,7 @@ def _callbacks(cfg: DictConfig, *, run: RunFolder, monitor: str) -> list[Callbac
 
 
 def training_options(
-    cfg: DictConfig, *, run: RunFolder, monitor: str, more: Sequence[Callback] = ()
+    cfg: DictConfig, *, run: RunFolder, lock: RunLock, monitor: str, more: Sequence[Callback] = ()
 ) -> dict[str, Any]:
     """Options of `pl.Trainer` for training only, with the callbacks that write to the run folder."""
     return {
@@ -177,7 +196,7 @@ def training_options(
         "accumulate_grad_batches": cfg.trainer.accumulate,
         "gradient_clip_val": cfg.trainer.gradient_clip,
         "limit_train_batches": 1 if cfg.trainer.fast_dev_run else None,
-        "callbacks": [*more, *_callbacks(cfg, run=run, monitor=monitor)],
+        "callbacks": [*more, *_callbacks(cfg, run=run, lock=lock, monitor=monitor)],
     }
 
 
@@ -193,13 +212,17 @@ def _read_split(folder: Path) -> Split:
 
 
 @contextlib.contextmanager
-def _status(run: RunFolder) -> Iterator[None]:
+def _status(run: RunFolder, lock: RunLock) -> Iterator[None]:
+    """Record how the training ended, unless another process has taken the run over."""
     try:
         yield
+        lock.check()
     except TrainingStopped as ended:
-        run.record(status=ended.status)
+        if ended.status is not None:
+            run.record(status=ended.status)
         raise
     except BaseException as error:
+        lock.check()  # the error may come from the other process's files
         status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
         run.record(status=status, error=f"{type(error).__name__}: {error}")
         raise

@@ -8,7 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 from mammo.config.flattening import flatten
 from mammo.metrics import Estimate
 
-# of the machine or of the run's name, not of the experiment
+# keys that describe the machine or the run folder, not the experiment
 _LEFT_OUT = ("name", "run_dir", "resume", "data.root", "data.store", "data.workers", "data.loader_workers")
 
 
@@ -19,12 +19,12 @@ def write_hparams(folder: Path, *, config: dict[str, Any], score: Estimate, seco
         folder: folder of the event files of the run.
         config: resolved configuration.
         score: score of the best epoch.
-        seconds: duration of the run, seconds.
+        seconds: duration of the run in seconds.
     """
-    for old in folder.glob("events.*"):  # of an earlier end, before the run was let grow
+    for old in folder.glob("events.*"):  # written before the run was extended
         old.unlink()
     settings = {
-        key: value if isinstance(value, bool | int | float | str) else str(value)  # TensorBoard has no other
+        key: value if isinstance(value, bool | int | float | str) else str(value)  # TensorBoard's types
         for key, value in flatten(config).items()
         if key not in _LEFT_OUT
     }

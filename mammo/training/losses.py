@@ -28,10 +28,10 @@ def build_loss(
 
 
 class FocalLoss(nn.Module):
-    """Cross-entropy in which each term is scaled by (1 - p) ** gamma, p the probability of its class.
+    """Cross-entropy with each term scaled by (1 - p) ** gamma, where p is the probability of its class.
 
     Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, with softmax in place of the sigmoid. The
-    mean is weighted as in `nn.CrossEntropyLoss`, to which the loss is equal for gamma = 0.
+    mean is weighted as in `nn.CrossEntropyLoss`; for gamma = 0 both losses are equal.
 
     Args:
         weight: C, weight of each class (the paper's alpha); None for equal weights.
@@ -48,7 +48,7 @@ class FocalLoss(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """B C logits and B labels to their mean loss."""
+        """Return the mean loss of logits (B C) and labels (B)."""
         log_p = F.log_softmax(logits, dim=1)
         # expm1 is exact near p = 1; the clamp keeps the gradient of a power below 1 finite there
         rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)
@@ -61,13 +61,13 @@ class FocalLoss(nn.Module):
 
 
 def box_loss(predicted: Tensor, boxes: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """Mean squared error of predicted boxes over their four coordinates and the images with a lesion.
+    """Return the squared error of boxes, averaged over the four coordinates and the images with a lesion.
 
-    The target of an image with several lesions is the one with the largest area inside the image.
+    If an image has several lesions, its target is the one with the largest area inside the image.
 
     Args:
         predicted: B 4, x_min, x_max, y_min, y_max as fractions of the image.
-        boxes: B K 4, x_min, y_min, x_max, y_max in pixels, NaN where there are fewer than K lesions.
+        boxes: B K 4, x_min, y_min, x_max, y_max in pixels, NaN if an image has fewer than K lesions.
         size: H, W of the images.
 
     Returns:
@@ -79,14 +79,14 @@ def box_loss(predicted: Tensor, boxes: Tensor, *, size: tuple[int, int]) -> Tens
 
 
 def largest_lesion(boxes: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Box of each image's lesion with the largest area; the first of equally large ones.
+    """Return the box of the largest lesion of each image; of equally large ones, the first.
 
     Args:
         boxes: B K 4, x_min, y_min, x_max, y_max in pixels, rows of NaN for no lesion.
         size: H, W of the images, to which the boxes are cropped.
 
     Returns:
-        target: B 4, x_min, x_max, y_min, y_max as fractions of the image, 0 without a lesion.
+        target: B 4, x_min, x_max, y_min, y_max as fractions of the image; 0 if there is no lesion.
         has_lesion: B, whether the image has a lesion.
     """
     height, width = size

@@ -1,4 +1,4 @@
-"""The Lightning module: a network, its loss, its optimiser and an epoch's scores."""
+"""The Lightning module: a network, its loss, its optimiser and the scores of each epoch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,21 +18,21 @@ from mammo.training.losses import box_loss
 
 
 class MammogramModule(Classifier, pl.LightningModule):
-    """Classifies images, and gathers loss, AUC and accuracy of each epoch; logs those of the validation.
+    """Classifies images, computes loss, AUC and accuracy of each epoch, and logs the validation scores.
 
-    The checkpoint holds the normalisation with the weights, so that a prediction needs nothing else.
+    The checkpoint contains the weights and the normalisation, so it is sufficient for prediction.
 
     Args:
-        network: B 1 H W, normalised, to B C logits.
-        num_classes: C.
+        network: network from normalised images, B 1 H W, to logits, B C.
+        num_classes: C, number of classes.
         mean: mean of the training pixels, in [0, 1].
-        std: their deviation.
+        std: standard deviation of the training pixels.
         loss: function of logits, B C, and classes, B.
         box_weight: weight of the squared error of the box in the loss of a two-headed network.
-        optimizer: makes the optimiser of the network.
+        optimizer: function of the network that returns its optimiser.
         schedule: function of `steps_per_epoch` and `epochs` that returns the factor of the learning rate.
-        plateau: function of the optimiser that returns a scheduler by validation score; None for none.
-        monitor: that score.
+        plateau: function of the optimiser that returns a scheduler driven by a score, or None.
+        monitor: name of the validation score that drives `plateau`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class MammogramModule(Classifier, pl.LightningModule):
             share = batch["share"]
             loss = share * loss + (1 - share) * self.loss(logits, batch["partner"])
         if boxes is not None:
-            # a mixed image keeps to its own lesion
+            # with mixup, the target is the lesion of the image, not of its partner
             size = (images.shape[2], images.shape[3])
             loss = loss + self.box_weight * box_loss(boxes, batch["boxes"], size=size)
         scores.update(loss, logits.softmax(dim=1), batch["label"], batch["row"])
@@ -81,12 +81,12 @@ class MammogramModule(Classifier, pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         loss = self._step(batch, self.train_scores)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
-        # the mean over the images of an optimiser step, however many batches they come in
+        # the weights make an optimiser step use the mean over its images, for any number of batches
         return {"loss": loss * batch["weight"], "unweighted": loss.detach()}
 
     def on_validation_epoch_start(self) -> None:
         self.val_scores.reset()
-        # running averages, of which each process has its own: those that the checkpoint will hold
+        # each process has its own running averages; use those of process 0, which are in the checkpoint
         if self.trainer.world_size > 1:
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, src=0)
@@ -104,7 +104,7 @@ class MammogramModule(Classifier, pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.build_optimizer(self.network)
         if self.build_plateau is not None:
-            # Lightning would step it after the epoch's checkpoint is written
+            # Lightning would step this scheduler only after the checkpoint of the epoch is written
             self.plateau = self.build_plateau(optimizer)
             return optimizer
         steps_per_epoch = datamodule_of(self.trainer).steps_per_epoch
@@ -113,19 +113,19 @@ class MammogramModule(Classifier, pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # of an epoch that is interrupted in its middle
+        # for resuming in the middle of an epoch
         with self.train_scores.sync_context():
             checkpoint["train_scores"] = self.train_scores.snapshot()
         if self.plateau is not None:
             checkpoint["plateau"] = self.plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # of all processes, and so for one of them
+        # the saved scores are those of all processes, so only one process restores them
         if self.trainer.is_global_zero:
             self.train_scores.restore(checkpoint["train_scores"])
         self.plateau_state = checkpoint.get("plateau")
 
     def on_train_start(self) -> None:
-        # the optimiser it belongs to is made after the checkpoint is read
+        # the optimiser of the scheduler is built after the checkpoint is loaded
         if self.plateau is not None and self.plateau_state is not None:
             self.plateau.load_state_dict(self.plateau_state)

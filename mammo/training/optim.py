@@ -67,14 +67,14 @@ def parameter_groups(
 def first_trained_layer(
     *, epoch: int, head: int, freeze_epochs: int = 0, unfreeze_every: int | None = None
 ) -> int:
-    """Index of the lowest layer that is trained in an epoch; all layers above it are trained too.
+    """Return the index of the lowest layer trained in an epoch; all layers above it are trained too.
 
-    Gradual unfreezing of Howard and Ruder 2018.
+    This is the gradual unfreezing of Howard and Ruder 2018.
 
     Args:
         epoch: index of the epoch, counted from 0.
         head: index of the classifier's layer.
-        freeze_epochs: number of first epochs in which the classifier alone is trained.
+        freeze_epochs: number of epochs at the start in which only the classifier is trained.
         unfreeze_every: number of epochs after which one more layer is trained; None to train all at once.
 
     Example:

@@ -8,18 +8,19 @@ from mammo.errors import ConfigError
 
 
 def choose_precision(wanted: str, *, accelerator: str, network: nn.Module, size: tuple[int, int]) -> str:
-    """What `auto` means: bfloat16 where the device computes in it; else float32 or, on a GPU, float16.
+    """Return the number format of a training; `auto` is bfloat16 if the device supports it natively.
 
-    Processors that only emulate bfloat16 are many times slower in it.
+    Otherwise `auto` is float16 on a GPU and float32 on a CPU, because emulated bfloat16 is many times slower.
+    On a CPU, `auto` is also float32 if the image is too small for bfloat16, see `has_tiny_maps`.
 
     Args:
-        wanted: `auto`, `float32`, `bfloat16` or `float16`.
+        wanted: requested format: `auto`, `float32`, `bfloat16` or `float16`.
         accelerator: `gpu` or `cpu`.
-        network: B 1 H W to B C logits, on the CPU.
-        size: H, W.
+        network: network from B 1 H W images to B C logits, on the CPU.
+        size: H, W of the images.
 
     Raises:
-        ConfigError: bfloat16 is wanted on a CPU, and the image is too small for it.
+        ConfigError: bfloat16 is requested on a CPU, and the image is too small for it.
     """
     if accelerator == "gpu":
         whole = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -28,21 +29,22 @@ def choose_precision(wanted: str, *, accelerator: str, network: nn.Module, size:
         return "bfloat16" if cpu_computes_bfloat16() and not has_tiny_maps(network, size=size) else "float32"
     if wanted == "bfloat16" and has_tiny_maps(network, size=size):
         raise ConfigError(
-            f"trainer.precision=bfloat16: {size[0]} x {size[1]} is too small for this network's last layers "
-            "to be right on a CPU; give trainer.precision=float32, or raise data.height and data.width"
+            f"trainer.precision=bfloat16: images of {size[0]} x {size[1]} are too small for correct "
+            "gradients on a CPU with this network; give trainer.precision=float32, or raise data.height "
+            "and data.width"
         )
     return wanted
 
 
 def has_tiny_maps(network: nn.Module, *, size: tuple[int, int]) -> bool:
-    """Whether a convolution sees maps no larger than its padding, where its outer weights meet no pixel.
+    """Return whether the input of a convolution is no larger than its padding.
 
-    oneDNN (of PyTorch 2.15) leaves the gradients of such weights unwritten in bfloat16: the training then
-    takes whatever stood in the memory.
+    The outer weights of such a convolution see no pixel. In bfloat16, oneDNN (of PyTorch 2.15) does not write
+    the gradients of these weights, so the training would use uninitialised memory.
 
     Args:
-        network: B 1 H W to B C logits.
-        size: H, W.
+        network: network from B 1 H W images to B C logits.
+        size: H, W of the images.
     """
     found = []
 

@@ -16,22 +16,22 @@ def learning_rate_factor(
     initial_lr_fraction: float = 0.0,
     final_lr_fraction: float = 0.0,
 ) -> Callable[[int], float]:
-    """Build the factor of the learning rates at each optimiser step, counted from 0.
+    """Build a function that returns the factor of the learning rates at each optimiser step.
 
     Args:
         name: `constant`; `step`: multiplied by `factor` every `step_epochs`; `cosine`: a half cosine down to
             `final_lr_fraction` at the last step (Loshchilov and Hutter 2017); `onecycle`: a half cosine up
-            from `initial_lr_fraction` during the warm-up, then one down (Smith and Topin 2019).
+            from `initial_lr_fraction` during the warm-up, then as `cosine` (Smith and Topin 2019).
         steps_per_epoch: number of optimiser steps in an epoch.
         epochs: number of epochs of the whole training.
-        warmup_epochs: number of epochs in which the rate rises, linearly from near 0 except for `onecycle`.
+        warmup_epochs: number of epochs of the warm-up, which is linear from near 0 except in `onecycle`.
         step_epochs: number of epochs between two reductions of `step`.
         factor: factor of each reduction of `step`.
         initial_lr_fraction: factor at the first step of `onecycle`.
         final_lr_fraction: factor at the end of `cosine` and `onecycle`.
 
     Returns:
-        Function of the step's index to the factor.
+        Function from the index of a step, counted from 0, to the factor.
 
     Example:
         >>> factor = learning_rate_factor(name="step", steps_per_epoch=1, epochs=3, factor=0.5)

@@ -1,4 +1,4 @@
-"""The parts of a training, made from the configuration: data, network, module, trainer options."""
+"""Builds the parts of a training from the configuration: data, network, module, trainer options."""
 
 import logging
 import sys
@@ -45,21 +45,21 @@ class Training:
     module: MammogramModule
     monitor: str  # the score by which the best epoch is chosen
     processes: Processes
-    options: dict[str, Any]  # of `pl.Trainer` in one process
-    distributed: dict[str, Any]  # in several, besides and instead
-    device: str  # and the number format, in words
+    options: dict[str, Any]  # options of `pl.Trainer` for one process
+    distributed: dict[str, Any]  # options to add or replace for several processes
+    device: str  # device and number format, as text
 
 
 def set_up(cfg: DictConfig) -> Training:
-    """Prepare the data if needed, and make the parts of a training except its run folder.
+    """Prepare the data if needed, and build the parts of a training except its run folder.
 
-    Fills in `cfg.data.batch_size` where it is null.
+    If `cfg.data.batch_size` is null, it is set to the largest size that fits in memory.
 
     Raises:
-        MammoError: one sentence for the user.
+        MammoError: the training cannot start; the message is one sentence for the user.
     """
     _quieten()
-    # of a run from before there were several nodes, without the key
+    # the config of an older run lacks this key
     nodes = OmegaConf.select(cfg, "trainer.nodes", default=1)
     processes = find_processes(devices=cfg.trainer.devices, nodes=nodes)
     accelerator = _accelerator(cfg.trainer.accelerator, cfg.trainer.devices)
@@ -72,7 +72,7 @@ def set_up(cfg: DictConfig) -> Training:
     if cfg.data.batch_size is None:
         most = len(split.train)
         cfg.data.batch_size = largest_batch(network, size=size, accelerator=accelerator, most=most)
-        say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits the memory")
+        say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits in memory")
     on_gpu = accelerator == "gpu"
     datamodule = _datamodule(cfg, store=store, split=split, on_gpu=on_gpu, processes=processes.count)
     monitor = _monitor(datamodule)
@@ -101,8 +101,9 @@ def _accelerator(wanted: str, devices: int) -> str:
         return "cpu"
     if devices > (there := torch.cuda.device_count()):
         raise ConfigError(
-            f"trainer.devices={devices}: PyTorch finds GPUs here: {there}; lower it, or give trainer=cpu "
-            "(under Slurm each process must see all of its node's: gpus_per_node, not gpus_per_task)"
+            f"trainer.devices={devices}: the number of GPUs that PyTorch finds is {there}; lower "
+            "trainer.devices, or give trainer=cpu (under Slurm each process must see all GPUs of its node: "
+            "use gpus_per_node, not gpus_per_task)"
         )
     return "gpu"
 
@@ -135,7 +136,7 @@ def _datamodule(
     if arguments["loader_workers"] is None:
         arguments["loader_workers"] = 2 if on_gpu else 1
     arguments |= {
-        # in place of the folder, the name and the seed of the split
+        # these replace the folder of the store and the name and seed of the split
         "store": store,
         "split": split,
         "seed": cfg.seed,
@@ -156,12 +157,12 @@ def _network(cfg: DictConfig) -> nn.Module:
 
 
 def _monitor(datamodule: MammogramDataModule) -> str:
-    """The score by which the best epoch is chosen."""
+    """Return the score by which the best epoch is chosen."""
     if len(set(datamodule.train.labels)) == 1:
-        say("training images are of one class: there is nothing to classify")
+        say("all training images are of one class: there is nothing to classify")
     if len(set(datamodule.val.labels)) > 1:
         return "val/auc"
-    say("validation images are of one class: their AUC is undefined, the best epoch goes by val/loss")
+    say("all validation images are of one class: their AUC is undefined, so val/loss selects the best epoch")
     return "val/loss"
 
 
@@ -189,7 +190,7 @@ def _module(
         mean=mean,
         std=std,
         loss=build_loss(class_weights=datamodule.class_weights(), **arguments_for(build_loss, cfg.loss)),
-        # of a run from before there was a box head, without the key
+        # the config of an older run lacks this key too
         box_weight=OmegaConf.select(cfg, "loss.box_weight", default=1.0),
         optimizer=partial(build_optimizer, **arguments_for(build_optimizer, cfg.optim)),
         schedule=partial(learning_rate_factor, **arguments_for(learning_rate_factor, cfg.schedule)),
@@ -199,14 +200,14 @@ def _module(
 
 
 def _trainer_options(cfg: DictConfig, accelerator: str, precision: str) -> dict[str, Any]:
-    """Options for training and scoring, except those of several processes."""
+    """Return the options for training and scoring, except those for several processes."""
     return {
         "accelerator": accelerator,
         "devices": 1,
-        "plugins": [LightningEnvironment()],  # whatever Slurm says of a job of several
+        "plugins": [LightningEnvironment()],  # one process, also in a Slurm job with several
         "use_distributed_sampler": False,
         "precision": _PRECISION[precision],
-        # warns, rather than fails, where the device has no such kernel
+        # warn, rather than fail, if an operation has no deterministic kernel on the device
         "deterministic": "warn" if cfg.trainer.deterministic else False,
         "limit_val_batches": 1 if cfg.trainer.fast_dev_run else None,
         "logger": False,
@@ -217,7 +218,7 @@ def _trainer_options(cfg: DictConfig, accelerator: str, precision: str) -> dict[
 
 
 def _quieten() -> None:
-    """Silence the advertisements of Lightning, and its advice against deliberate choices made here."""
+    """Silence the advertisements of Lightning, and its warnings about deliberate choices made here."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -225,13 +226,13 @@ def _quieten() -> None:
         ".*number of training batches.*",
         ".*exists and is not empty.*",
         ".*LeafSpec.* is deprecated.*",
-        # the sampler resumes where it was
+        # the sampler can resume in the middle of an epoch
         ".*your dataloader is not resumable.*",
-        # Lightning says so on every machine with Slurm
+        # Lightning warns about it on every machine with Slurm
         ".*`srun` command is available.*",
-        # PyTorch 2.15 has another name for it, which 2.11 does not know
+        # PyTorch 2.15 renames this option, but PyTorch 2.11 does not know the new name
         ".*`broadcast_buffers` is deprecated.*",
-        # the metric is that of all processes before it is logged
+        # the metric is computed over all processes before it is logged
         ".*sync_dist=True.*",
     ):
         warnings.filterwarnings("ignore", message)

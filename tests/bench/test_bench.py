@@ -1,4 +1,4 @@
-"""`python -m mammo.bench` run for real at a tiny size; what the figures are is not for a test."""
+"""Real runs of `python -m mammo.bench` at a tiny size; the measured figures are not tested."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ def bench(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_all_stages_are_measured_and_told(place: Path) -> None:
-    # all that a step may hold: two parts, mixed images, a running average
+    # everything that a step may include: two parts, mixup, averaged weights
     steps = ["trainer.accumulate=2", "augment=light", "augment.mixup=0.2", "trainer.ema_decay=0.99"]
     result = bench(*TINY, *steps, "output=bench.json", folder=place)
     assert result.returncode == 0, result.stderr
@@ -96,7 +96,7 @@ def test_rivals_take_turns_and_every_second_time_in_reverse() -> None:
         (["trainer.devices=2"], "trainer.devices=2: the bench is for one device"),
         (["optim.freeze_epochs=1"], "optim.freeze_epochs=1: the bench trains all layers"),
         (["output=nowhere/bench.json"], "output=nowhere/bench.json: its folder does not exist"),
-        ([*TINY, "stage=prepare", "images=8"], "images=8: of the data 8 images have a file"),
+        ([*TINY, "stage=prepare", "images=8"], "images=8: 8 images of the data have a file"),
         ([*TINY, "stage=loader", "steps=50"], "steps=50: with warmup=1 and data.batch_size=4 this takes 204"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A user's mistakes on the command line, made for real."""
+"""User mistakes in real commands."""
 
 import re
 import subprocess
@@ -39,11 +39,11 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
         (["trainer.max_epochs=0"], "trainer.max_epochs=0: must be at least 1"),
         (["data.val_fraction=1.5"], "data.val_fraction=1.5: must be between 0 and 1"),
         (["data.sample=[10,20]"], "data.sample=[10, 20]: give three counts, [train,val,test]"),
-        (["data.split=kfold", "data.fold=5"], "data.fold=5: with data.folds=5 folds it is 0 to 4"),
+        (["data.split=kfold", "data.fold=5"], "data.fold=5: with data.folds=5 folds it must be 0 to 4"),
         (["data.split=file"], "data.split=file and data.split_file=PATH belong together"),
         (
             ["data.normalisation=weights"],
-            "data.normalisation=weights: goes with model.pretrained=true or model.weights=FILE",
+            "data.normalisation=weights: needs model.pretrained=true or model.weights=FILE",
         ),
         (["model=timm"], "model.name has no value: give model.name=..."),
         (["model.weights=w.pt"], "model.weights=w.pt: no such file"),
@@ -59,7 +59,7 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
             "trainer.accumulate=3: does not divide data.batch_size=16; choose from 1, 2",
         ),
         (["optim=sgd", "optim.beta1=0.5"], "optim.beta1=0.5: no such key"),
-        (["optim.unfreeze_every=2"], "optim.unfreeze_every: goes with optim.freeze_epochs=N"),
+        (["optim.unfreeze_every=2"], "optim.unfreeze_every: needs frozen epochs before it"),
         (["resume=runs/none"], "resume=runs/none: holds no run"),
         (["resume=latest"], "resume=latest: there is no run in"),
         (["data.height=[1"], "no viable alternative at input"),
@@ -98,7 +98,7 @@ def test_a_run_folder_for_many_runs_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_mistake_is_told_before_slow_imports(tmp_path: Path) -> None:
-    """What makes it quick, whatever the machine."""
+    """A mistake is reported quickly on any machine because nothing slow is imported first."""
     code = "import sys; sys.argv = ['train.py', 'sead=3']; import runpy\n"
     code += f"try: runpy.run_path({str(REPOSITORY / 'train.py')!r}, run_name='__main__')\n"
     code += "except SystemExit: print(sorted({'torch', 'pandas', 'cv2'} & set(sys.modules)))"
@@ -109,7 +109,7 @@ def test_mistake_is_told_before_slow_imports(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_help_of_every_command_is_told_before_slow_imports(tmp_path: Path) -> None:
     doors = ("train", "sweep", "audit", "prepare", "evaluate", "compare", "predict", "export", "bench")
-    # one after the other in one process, which keeps what any of them imports
+    # all in one process, where the modules that any of them imports remain
     code = f"""
 import runpy, sys
 for door in {doors}:
@@ -127,14 +127,14 @@ for door in {doors}:
     helps = re.split(r"(\w+) imported \[\]\n", result.stdout)
     assert helps[1::2] == list(doors)
     for door, text in zip(helps[1::2], helps[::2], strict=False):
-        for group in CONF.iterdir():  # with its choices, and the config with its keys
+        for group in CONF.iterdir():  # groups are listed with their choices, the config with its keys
             assert not group.is_dir() or group.name == "hydra" or f"\n{group.name}: " in text, door
         assert "model: _backbone, custom_cnn, inception_resnet_v2, resnet18, resnet34, resnet50, timm" in text
     assert re.search(r"\ntrainer:\n(  .*\n)*  max_epochs: 14\n", helps[0])
 
 
 def test_every_key_of_data_reaches_a_function() -> None:
-    """A key that no function takes would be accepted and do nothing."""
+    """A key that no function takes would be accepted and ignored."""
     import dataclasses
     import inspect
 
@@ -148,4 +148,4 @@ def test_every_key_of_data_reaches_a_function() -> None:
     taken = {name for function in functions for name in inspect.signature(function).parameters}
     nodes = (schema.PhantomConfig, schema.CbisDdsmConfig, schema.CsvConfig)
     keys = {field.name for node in nodes for field in dataclasses.fields(node)}
-    assert keys - taken == {"normalisation"}  # read by fit itself
+    assert keys - taken == {"normalisation"}  # read by `fit` itself

@@ -1,4 +1,4 @@
-"""The case files become tidy tables, with the counts of the official release."""
+"""The case files are read into tidy tables with the counts of the official release."""
 
 import csv
 from pathlib import Path
@@ -95,10 +95,10 @@ def test_case_files_may_lie_elsewhere(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"pathology": "MALIGN"}, r"mass_case_description_train_set.csv, row 3: pathology 'MALIGN'"),
-        ({"side": "UP"}, r"row 3: left_or_right_breast 'UP' is none of LEFT, RIGHT"),
-        ({"view": "ML"}, r"row 3: image_view 'ML' is none of CC, MLO"),
-        ({"density": "5"}, r"row 3: breast_density '5' is no grade from 1 to 4"),
-        ({"assessment": "2.5"}, r"row 3: assessment '2.5' is no grade from 1 to 6"),
+        ({"side": "UP"}, r"row 3: left_or_right_breast 'UP' is not one of LEFT, RIGHT"),
+        ({"view": "ML"}, r"row 3: image_view 'ML' is not one of CC, MLO"),
+        ({"density": "5"}, r"row 3: breast_density '5' is not a grade from 1 to 4"),
+        ({"assessment": "2.5"}, r"row 3: assessment '2.5' is not a grade from 1 to 6"),
         ({"patient": ""}, r"row 3: no patient_id; fill it in"),
     ],
 )
@@ -146,7 +146,7 @@ def test_validate_refuses(small: Catalog, table: str, column: str, value: object
 
 
 def _raw(folder: Path, kind: str, split: str) -> list[dict[str, str]]:
-    """Rows of an official case file as another reader sees them."""
+    """Rows of an official case file, read with the module `csv`."""
     with (folder / f"{kind}_case_description_{split}_set.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 

@@ -1,4 +1,4 @@
-"""Splits keep patients apart, proportions alike, and depend on the seed alone."""
+"""Splits keep patients apart and proportions similar, and depend only on the seed."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -168,7 +168,7 @@ def test_a_sample_takes_whole_patients() -> None:
     made = make_split(images, split="official", seed=0, sample=[200, 50, 50])
     images_of = patient_of.value_counts()
     cut = patient_of[made.train].value_counts()
-    assert (cut < images_of[cut.index]).mean() < 0.15  # only patients met after one class was complete
+    assert (cut < images_of[cut.index]).mean() < 0.15  # only patients drawn after one class was complete
 
 
 IMAGES = _images(20, leaks=2)
@@ -244,7 +244,7 @@ def test_a_file_of_paths(tmp_path: Path, made: Split, manner: str) -> None:
         path = path.str.removeprefix("/root/")
     elif manner == "relative to elsewhere":
         path = ".\\" + path.str.removeprefix("/root/images/").str.replace("/", "\\")
-    elif manner == "without suffix":  # the id a table without ids gives
+    elif manner == "without suffix":  # the id of a table without ids
         images = APART.assign(image_id=APART["path"].str.removeprefix("/root/").str.removesuffix(".png"))
         images["path"] = pd.Series(pd.NA, index=images.index, dtype="string")
         path = path.str.removeprefix("/root/")
@@ -306,7 +306,7 @@ def test_a_file_that_is_wrong_is_refused(
     leaking = APART.groupby("patient_id")["image_id"].first()[patients]
     with pytest.raises(DataError, match=r"2 patients are in two sets \(P\d+, P\d+\); keep each in one"):
         split(pd.concat([rows, pd.DataFrame({"image_id": leaking, "split": "train"})]))
-    with pytest.raises(DataError, match=r"row 2: split 'learn' is none of TRAIN"):
+    with pytest.raises(DataError, match=r"row 2: split 'learn' is not one of TRAIN"):
         split(rows.replace({"train": "learn"}))
     with pytest.raises(DataError, match=r"no column 'split'"):
         split(rows.rename(columns={"split": "set"}))
@@ -318,7 +318,7 @@ def test_a_file_that_is_wrong_is_refused(
         split(rows.assign(image_id="x" + rows["image_id"]))
     with pytest.raises(DataError, match=r"nothing.csv: no such file"):
         make_split(APART, split="file", seed=0, split_file=tmp_path / "nothing.csv")
-    with pytest.raises(DataError, match=r"are unknown, the first is '\d.png'"):  # the end of many paths
+    with pytest.raises(DataError, match=r"are unknown, the first is '\d.png'"):  # many paths end with it
         split(rows.assign(image_id=rows["image_id"].str[-1] + ".png"))
     one_unknown = pd.concat([rows, pd.DataFrame({"image_id": ["rejected"], "split": ["train"]})])
     assert split(one_unknown) == made

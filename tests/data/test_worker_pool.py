@@ -1,4 +1,4 @@
-"""Calls survive the death of the process that makes them."""
+"""Calls survive the death of the process that runs them."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mammo.data.worker_pool import behind, in_own_process, results
+from mammo.data.worker_pool import completed_results, in_own_process, write_in_background
 from mammo.errors import DataError
 
 
@@ -21,7 +21,7 @@ def double(number: int, *, alone: bool = False) -> int:
 
 def test_every_call_returns_though_a_worker_dies() -> None:
     calls = (partial(double, number) for number in range(12))
-    returned = list(results(calls, workers=2, again=lambda call: call(alone=True)))
+    returned = list(completed_results(calls, workers=2, retry=lambda call: call(alone=True)))
     assert sorted(abs(value) if value % 2 or value < 0 else value // 2 for value in returned) == list(
         range(12)
     )
@@ -30,11 +30,11 @@ def test_every_call_returns_though_a_worker_dies() -> None:
 
 def test_in_this_process() -> None:
     calls = (partial(double, number) for number in range(4))
-    assert list(results(calls, workers=0, again=pytest.fail)) == [0, 2, 4, 6]
+    assert list(completed_results(calls, workers=0, retry=pytest.fail)) == [0, 2, 4, 6]
 
 
 def write_behind(file: Path, *, fail: bool) -> int:
-    """Writes a file beside the next call; where it fails, the next call does."""
+    """Writes a file during the next call; if the write fails, the next call fails."""
 
     def write() -> None:
         time.sleep(0.2)
@@ -42,13 +42,13 @@ def write_behind(file: Path, *, fail: bool) -> int:
             raise DataError("no space left")
         file.write_text("written")
 
-    behind(write)
+    write_in_background(write)
     return file.exists()
 
 
 def test_a_worker_writes_beside_its_next_call_and_before_it_ends(tmp_path: Path) -> None:
     calls = [partial(write_behind, tmp_path / str(number), fail=False) for number in range(3)]
-    assert list(results(iter(calls), workers=1, again=pytest.fail)) == [False] * 3
+    assert list(completed_results(iter(calls), workers=1, retry=pytest.fail)) == [False] * 3
     assert {file.read_text() for file in tmp_path.iterdir()} == {"written"}
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -56,7 +56,7 @@ def test_a_worker_writes_beside_its_next_call_and_before_it_ends(tmp_path: Path)
 def test_what_could_not_be_written_is_told_by_the_next_call(tmp_path: Path) -> None:
     calls = [partial(write_behind, tmp_path / str(number), fail=True) for number in range(2)]
     with pytest.raises(DataError, match="no space left"):
-        list(results(iter(calls), workers=1, again=pytest.fail))
+        list(completed_results(iter(calls), workers=1, retry=pytest.fail))
 
 
 def test_a_call_in_its_own_process() -> None:

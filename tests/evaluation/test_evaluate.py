@@ -21,7 +21,7 @@ SMALL = [
 
 
 def told(door: str, *arguments: str, folder: Path) -> str:
-    """The sentence with which a command fails."""
+    """The error message of a command that must fail."""
     result = command(door, *arguments, folder=folder)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
@@ -45,7 +45,7 @@ def evaluated(place: Path) -> Path:
         result = command("evaluate", "run=runs/a", f"split={split}", folder=place)
         assert result.returncode == 0, result.stderr
         assert result.stdout.splitlines()[-1] == f"written to runs/a/evaluation/{split}"
-        # the custom CNN's last map of so small an image is one pixel
+        # the last map of the custom CNN has one pixel for images of this size
         assert "heatmap=gradcam: every map is empty" in result.stderr
     return place / "runs" / "a" / "evaluation"
 
@@ -164,10 +164,10 @@ def test_runs_are_compared_on_the_same_images(evaluated: Path, place: Path) -> N
 
 @pytest.mark.slow
 def test_mistakes_are_told_in_one_sentence(evaluated: Path, place: Path, tmp_path: Path) -> None:
-    assert "give one of the two" in told("evaluate", folder=place)
+    assert "give either run=FOLDER or predictions=FILE" in told("evaluate", folder=place)
     assert "run=runs/none: holds no run" in told("evaluate", "run=runs/none", folder=place)
     assert "split=test" not in told("evaluate", "split=tset", folder=place)
-    assert "give two different folders" in told("compare", "runs=[runs/a,runs/a]", folder=place)
+    assert "give at least two different folders" in told("compare", "runs=[runs/a,runs/a]", folder=place)
     shutil.copytree(place / "runs" / "a", tmp_path / "r")
     best = tmp_path / "r" / "checkpoints" / "best.ckpt"
     content = best.read_bytes()

@@ -1,4 +1,4 @@
-"""`python -m mammo.export` from the user's side: what other programs read is what PyTorch says."""
+"""`python -m mammo.export` from the user's side: other programs compute the same outputs as PyTorch."""
 
 import json
 from pathlib import Path
@@ -76,7 +76,7 @@ def check_metadata(known: dict[str, Any], place: Path, model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_onnx_answers_as_pytorch_at_any_size(model: str, place: Path) -> None:
     line = export(run(place, model), format="onnx", output=place / f"{model}.onnx")
-    assert line.startswith("images of any height and width; probabilities at most ")
+    assert line.startswith("images of any height and width; probabilities differ from ")
     session = onnxruntime.InferenceSession(place / f"{model}.onnx", providers=["CPUExecutionProvider"])
     assert [entry.shape for entry in session.get_inputs()] == [["batch", 1, "height", "width"]]
     for count, size in enumerate(SIZES, start=1):
@@ -95,7 +95,7 @@ def test_the_command_says_what_it_wrote(place: Path) -> None:
     result = command("export", *given, folder=place)
     assert (result.returncode, result.stderr) == (0, "")
     first, last = result.stdout.splitlines()
-    assert first.startswith("images of any height and width; probabilities at most ")
+    assert first.startswith("images of any height and width; probabilities differ from ")
     assert last.startswith("written to told.onnx, 2.1 MB")
     assert onnxruntime.InferenceSession(place / "told.onnx", providers=["CPUExecutionProvider"])
     assert [file.name for file in place.glob("told*")] == ["told.onnx"]

@@ -40,7 +40,7 @@ def test_a_table_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "an empty file"),
+        ("", "is empty"),
         (HEADER, "no row below the header"),
         (HEADER.replace("patient_id", "woman") + ROWS, "no column 'patient_id'"),
         (HEADER.replace("score_MALIGNANT", "x") + ROWS, "no column 'score_MALIGNANT'"),
@@ -51,7 +51,7 @@ def test_a_table_is_read(tmp_path: Path) -> None:
         (HEADER + ROWS.replace("0.3", "inf"), "row 3: score_malignant 'inf' is no probability"),
         (HEADER + ROWS.replace("0.3", "0.2"), "row 3: the scores sum to 0.9 instead of 1"),
         (HEADER + ROWS.replace("P1,LEFT,MAL", ",LEFT,MAL"), "row 3: no patient_id"),
-        (HEADER + ROWS.replace("MALIGNANT", "CANCER"), "row 3: label 'CANCER' is none of BENIGN, MALIGNANT"),
+        (HEADER + ROWS.replace("MALIGNANT", "CANCER"), "row 3: label 'CANCER' is not one of BENIGN, MALI"),
         (HEADER + ROWS.replace("c,", "a,"), "row 4: image_id 'a' is in row 2 already"),
     ],
 )
@@ -116,7 +116,7 @@ def test_images_are_brought_to_a_unit(
 
 def test_the_breast_is_left_out_where_it_is_unknown(tmp_path: Path) -> None:
     found = read(tmp_path, HEADER + ROWS.replace("c,P1,R", "c,P1,"))
-    with pytest.raises(DataError, match="1 of 4 images have no laterality, so the breast as a unit is left"):
+    with pytest.raises(DataError, match="1 of 4 images have no laterality, so results by breast are left"):
         by_unit(found, "breast")
     assert by_unit(found, "patient").score.size == 2
 

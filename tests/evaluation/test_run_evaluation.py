@@ -1,4 +1,4 @@
-"""Scores, heat and boxes of one pass are those of a pass for each."""
+"""One pass gives the same scores, heat and boxes as a separate pass for each."""
 
 from typing import Any, get_args
 
@@ -21,7 +21,7 @@ def scorer_of(name: str, *, classes: int = 2, size: tuple[int, int] = SIZE, **op
     kinds = {"box_head": options.pop("box_head")} if "box_head" in options else {}
     network: Any = build_model(name=name, num_classes=classes, image_size=size, **kinds)
     classifier = Classifier(network=network, mean=0.4, std=0.2).eval()
-    with torch.no_grad():  # no class is the likeliest of all images
+    with torch.no_grad():  # the most likely class differs between images
         head = network.get_classifier()
         head.weight *= 20
         head.bias -= classifier(images_of(size, 8)).median(dim=0).values
@@ -43,7 +43,7 @@ def one_by_one(scorer: Scorer, images: Tensor, heatmaps: Heatmaps, classes: list
 def test_every_method_and_network(name: str, method: Method) -> None:
     scorer = scorer_of(name)
     images = images_of(count=2 if method == "occlusion" else 5)
-    # the custom CNN's last map of so small an image is one pixel
+    # the last map of the custom CNN has one pixel for images of this size
     layer = "features.8" if name == "custom_cnn" and method != "occlusion" else None
     heatmaps = Heatmaps(scorer.classifier, method=method, layer=layer)
     probability, heat = one_by_one(scorer, images, heatmaps, [1])

@@ -1,4 +1,4 @@
-"""What only a GPU shows: a run on CUDA from training to export, its resume after a kill, and the bench."""
+"""Tests that need a GPU: a run from training to export, its resume after a kill, and the bench."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def weights(run_folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def trained(place: Path) -> Path:
-    """A ResNet-18, trained for three epochs in bfloat16, and its working folder."""
+    """A working folder with a ResNet-18 that was trained for three epochs in bfloat16."""
     run("train", *SETTINGS, "trainer.precision=bfloat16", "trainer.max_epochs=3", "run_dir=run", folder=place)
     return place
 

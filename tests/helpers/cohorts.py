@@ -1,4 +1,4 @@
-"""Simulated patients whose images are alike, and tables of predictions of them."""
+"""Simulated patients with correlated images, and tables of predictions for them."""
 
 import numpy as np
 import pandas as pd
@@ -11,10 +11,10 @@ from mammo.evaluation.statistics.weighted_metrics import expit
 def simulate(
     rng: np.random.Generator, *, patients: int, alike: float = 0.7, shift: float = 1.1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Patient, label and normal score of 1 to 3 images each; 40 % of the patients have malignant ones.
+    """Patients, labels and normal scores of images, 1 to 3 per patient.
 
-    A patient's images share `alike` of the variance of their scores, and 10 % of the images of a patient
-    with malignant ones are benign.
+    40 % of the patients have malignant images; 10 % of the images of these patients are benign. The images of
+    a patient have the share `alike` of the variance of their scores in common.
     """
     index = np.repeat(np.arange(patients), rng.integers(1, 4, size=patients))
     ill = rng.permutation(patients) < round(0.4 * patients)
@@ -27,7 +27,7 @@ def simulate(
 def predictions(
     rng: np.random.Generator, *, patients: int = 60, shift: float = 1.1, source: str = "simulated"
 ) -> Predictions:
-    """A table of the task `pathology` with everything known of each image."""
+    """A table of the task `pathology` with all columns for each image."""
     names, labels, scores = simulate(rng, patients=patients, shift=shift)
     malignant = expit(scores - 0.5)
     return table(

@@ -11,29 +11,29 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-# Starts processes by forking one that has imported PyTorch and what else takes a command seconds, and has run
-# nothing: each command has a process of its own all the same, from its arguments to its exit code.
+# Each command runs in its own process, forked from a server that has imported PyTorch and the other slow
+# modules and has run nothing.
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["mammo.evaluation.training_run", "mammo.evaluation.run_evaluation"])
 
 
 def line(door: str, *arguments: str) -> list[str]:
-    """The whole command line, from the interpreter on.
+    """The whole command line, including the interpreter.
 
     Args:
         door: `train`, `sweep`, or a module of `mammo`.
-        arguments: of it.
+        arguments: arguments of the command.
     """
     program = [str(REPOSITORY / f"{door}.py")] if door in ("train", "sweep") else ["-m", f"mammo.{door}"]
     return [sys.executable, *program, *arguments]
 
 
 def command(door: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end, its imports aside.
+    """Runs a command to its end, without the time for its imports.
 
     Args:
         door: see `line`.
-        arguments: of it.
+        arguments: arguments of the command.
         folder: the working folder.
     """
     whole = line(door, *arguments)
@@ -64,4 +64,4 @@ def _run(program: list[str], folder: Path, environment: dict[str, str], streams:
             sys.path.insert(0, str(Path(program[0]).parent))
             runpy.run_path(program[0], run_name="__main__")
     finally:
-        atexit._run_exitfuncs()  # which multiprocessing leaves out
+        atexit._run_exitfuncs()  # multiprocessing does not call these

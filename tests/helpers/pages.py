@@ -1,4 +1,4 @@
-"""A page as those who read it meet it: its outline, and what a browser makes of it."""
+"""Helpers for the pages: the outline of a page, and a browser that shows it."""
 
 import fcntl
 import itertools
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Outline(HTMLParser):
-    """What stands in a page: its ids, headings, links, pictures and everything that an attribute names."""
+    """The content of a page: its ids, heading levels, scripts, pictures without a text, URLs and words."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Browser:
     def __init__(self, profile: Path) -> None:
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()
-        # Chromium reads 3 and writes 4: free numbers to copy from
+        # Chromium reads from 3 and writes to 4, so the copies need higher numbers
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (to_read, to_write)]
         os.close(to_read)
         os.close(to_write)

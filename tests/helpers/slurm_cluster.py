@@ -1,4 +1,4 @@
-"""What the tests do with a running cluster."""
+"""Operations of the tests on a running cluster."""
 
 import os
 import subprocess
@@ -13,12 +13,12 @@ SCRIPT = Path(__file__).parents[1] / "slurm" / "cluster"
 
 
 class Slurm:
-    """A running cluster; `environment` is what a process needs in order to talk to it."""
+    """A running cluster; `environment` has the variables that a process needs to use it."""
 
     def __init__(self, *, folder: Path) -> None:
         self.folder = folder
         self.environment = {
-            # of a job that the tests themselves may run in
+            # without the variables of a Slurm job that may run the tests
             **{name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))},
             "SLURM_CLUSTER_DIR": str(folder),
             "SLURM_CONF": str(folder / "slurm.conf"),
@@ -38,7 +38,7 @@ class Slurm:
         return done.stdout
 
     def wait_for(self, condition: Callable[[], object], seconds: float) -> float:
-        """Seconds until the condition held; fails with the queue and the nodes where it does not."""
+        """Seconds until the condition holds; after a timeout, fails with the queue and the nodes."""
         start = time.monotonic()
         while not condition():
             if time.monotonic() - start > seconds:
@@ -47,14 +47,14 @@ class Slurm:
         return time.monotonic() - start
 
     def sbatch(self, script: str, *options: str) -> str:
-        """Id of the job that runs this text of a shell script."""
+        """Submits a shell script and returns the id of its job."""
         path = Path(tempfile.mkstemp(suffix=".sh", dir=self.folder)[1])
         path.write_text(f"#!/bin/bash\n{script}\n")
         output = ["--open-mode=append", f"--output={self.folder}/%j.out"]
         return self.run("sbatch", "--parsable", *output, *options, path).strip()
 
     def output(self, job: str) -> str:
-        """What a job of `sbatch` has written, in all its runs."""
+        """The output of a job of `sbatch` in all its runs."""
         path = self.folder / f"{job}.out"
         return path.read_text() if path.is_file() else ""
 
@@ -66,7 +66,7 @@ class Slurm:
         return [row for row in rows if job is None or row["id"] == job or row["id"].startswith(f"{job}_")]
 
     def state(self, job: str) -> str:
-        """Its state in the queue, "" where it is there no longer."""
+        """The state of a job in the queue, or "" if it has left the queue."""
         return next((row["state"] for row in self.squeue(job)), "")
 
     def sacct(self, job: str) -> list[dict[str, str]]:
@@ -77,18 +77,18 @@ class Slurm:
         return [dict(zip(fields, line.split("|"), strict=True)) for line in out.splitlines()]
 
     def scancel_signal(self, job: str, name: str = "USR2") -> None:
-        """Sends a signal to a job's steps, with `<job>.0` to its first step alone."""
+        """Sends a signal to all steps of a job, or with `<job>.0` only to its first step."""
         self.run("scancel", f"--signal={name}", job)
 
     def requeue(self, job: str) -> None:
         self.run("scontrol", "requeue", job)
 
     def node_state(self, name: str) -> str:
-        """As `sinfo` says it: `idle`, `mixed`, `down` ..., with a `*` where the node does not answer."""
+        """The state in `sinfo`: `idle`, `mixed`, `down` ..., with a `*` if the node does not respond."""
         return self.run("sinfo", "--noheader", "--partition=gpu", f"--nodes={name}", "--format=%T").strip()
 
     def node_down(self, name: str) -> None:
-        """As an administrator does it: its jobs are requeued at once."""
+        """Sets a node down as an administrator does; its jobs are requeued at once."""
         self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=test")
 
     def node_up(self, name: str) -> None:
@@ -96,10 +96,10 @@ class Slurm:
         self.wait_for(lambda: self.node_state(name) == "idle", 30)
 
     def kill_node(self, name: str) -> None:
-        """SIGKILL to the node's daemons and all processes of its jobs, as when its power is cut."""
+        """Sends SIGKILL to the node's daemons and all processes of its jobs, like a power failure."""
         self.run(SCRIPT, "kill", name)
 
     def start_node(self, name: str) -> None:
-        """Brings a killed node back."""
+        """Restarts a killed node."""
         self.run(SCRIPT, "start", name)
         self.wait_for(lambda: self.node_state(name) == "idle", 30)

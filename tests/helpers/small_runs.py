@@ -1,4 +1,4 @@
-"""Trainings of a few seconds, on the ten grey images."""
+"""Trainings of a few seconds on the ten grey images."""
 
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from mammo.training.schedules import learning_rate_factor
 
 
 class Rows(pl.Callback):
-    """The rows of each training epoch, in their order."""
+    """The rows of each training epoch, in order."""
 
     def __init__(self) -> None:
         self.epochs: list[list[int]] = []
@@ -51,7 +51,7 @@ def train(
     callbacks: tuple[pl.Callback, ...] = (),
     **options: Any,
 ) -> Rows:
-    """Trains without writing anything but what the callbacks write."""
+    """Trains; only the callbacks write files."""
     rows = Rows()
     options["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
     trainer = pl.Trainer(

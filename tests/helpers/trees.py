@@ -1,4 +1,4 @@
-"""Small releases in the manner of CBIS-DDSM: case files with their oddities, file trees in every layout."""
+"""Small releases like CBIS-DDSM: case files with their oddities, file trees in every layout."""
 
 import csv
 from collections.abc import Callable
@@ -14,7 +14,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class File:
-    """One file of the release, by what the case file calls it."""
+    """One file of the release, with its names in the case file."""
 
     case: str
     study: str
@@ -120,7 +120,7 @@ LAYOUTS: dict[str, Callable[[File], str]] = {
 
 
 def write_cases(folder: Path, lesions: list[Lesion], *, path: Callable[[File], str] = as_named) -> None:
-    """Write the four case files; `path` tells how they name a file."""
+    """Write the four case files; `path` returns the name of a file in them."""
     folder.mkdir(parents=True, exist_ok=True)
     for kind, attributes in COLUMNS.items():
         for split in ("train", "test"):
@@ -143,7 +143,7 @@ def write_cases(folder: Path, lesions: list[Lesion], *, path: Callable[[File], s
 
 
 def write_tree(folder: Path, listed: list[File], layout: Callable[[File], str]) -> None:
-    """Write the files; each holds the name that the case files give it."""
+    """Write the files; each contains its name in the case files."""
     for file in listed:
         path = folder / layout(file)
         path.parent.mkdir(parents=True, exist_ok=True)

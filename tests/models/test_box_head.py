@@ -32,7 +32,7 @@ def classifier(name: str, **options: object) -> Classifier:
         ("custom_cnn", {"pool": "attention", "dropout": 0.1}),
         ("resnet18", {"pool": "gem", "channels": 3, "dropout": 0.1}),
         ("inception_resnet_v2", {}),
-        ("dla34", {}),  # whose classifier is a convolution
+        ("dla34", {}),  # its classifier is a convolution
     ],
 )
 def test_boxes_come_with_the_logits_of_forward(name: str, options: dict[str, object]) -> None:
@@ -63,7 +63,7 @@ def test_boxes_are_of_what_the_classifier_gets(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_copy_tells_boxes_of_its_own_features(name: str) -> None:
     model, images = classifier(name), torch.rand(2, 1, *SIZE)
-    before = model.with_boxes(images)[1]  # also once used, a copy can be made
+    before = model.with_boxes(images)[1]  # a model can also be copied after use
     other = copy.deepcopy(model)
     assert torch.equal(other.with_boxes(images)[1], before)
     with torch.no_grad():
@@ -113,7 +113,7 @@ def test_weights_go_from_one_head_to_two_and_back(name: str, tmp_path: Path) -> 
 
 
 def test_a_box_head_is_no_part_of_the_share_that_must_match(tmp_path: Path) -> None:
-    """Three of four tensors of a file match, just enough, whatever heads there are."""
+    """Three of four tensors of a file match, which is just enough with and without box heads."""
 
     class Few(nn.Module):
         def __init__(self, more: int) -> None:
@@ -155,6 +155,6 @@ def test_a_classifier_of_maps_has_no_box_head() -> None:
 
 
 def test_boxes_in_pixels_by_hand() -> None:
-    """Swapped sides are set right."""
+    """Swapped sides are put in order."""
     boxes = pixel_boxes(torch.tensor([[0.25, 0.5, 0.1, 0.9], [0.5, 0.25, 0.9, 0.1]]), (100, 80))
     torch.testing.assert_close(boxes, torch.tensor([[20.0, 10.0, 40.0, 90.0]] * 2))

@@ -27,7 +27,7 @@ def built(name: str, pool: str, **options: str) -> nn.Module:
 
 
 def used_in_order(model: nn.Module) -> list[str]:
-    """Names of the modules with own parameters, in the order in which an image meets them."""
+    """Names of the modules with own parameters, in the order of the forward pass."""
     names: list[str] = []
     for name, module in model.named_modules():
         if name and list(module.parameters(recurse=False)):
@@ -61,7 +61,7 @@ def test_layers_of_custom_cnn_counted_by_hand(norm: str) -> None:
     model = built("custom_cnn", "avg", activation="prelu", norm=norm)
     coarse = layer_of_parameters(model, coarse=True)
     fine = layer_of_parameters(model, coarse=False)
-    # the stem, three stages, the two last convolutions, the head; each convolution and block by itself
+    # coarse: stem, three stages, last two convolutions, head; fine: each convolution and block separately
     assert max(coarse.values()) == 5
     assert max(fine.values()) == 8
     wide = {key: parameter.shape for key, parameter in model.named_parameters()}

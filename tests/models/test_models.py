@@ -66,7 +66,7 @@ def test_looking_at_the_size_leaves_the_model_as_built() -> None:
 
 
 def conv(a: int, b: int) -> int:
-    """A 3x3 convolution from a to b channels has 9ab + b weights."""
+    """Number of weights of a 3x3 convolution from a to b channels."""
     return 9 * a * b + b
 
 
@@ -81,7 +81,7 @@ def test_custom_cnn_is_the_studys(norm: str) -> None:
 
 @pytest.mark.parametrize("norm", ["after", "before"])
 def test_norms_of_custom_cnn_stand_where_asked(norm: str) -> None:
-    """`after`: fed by what an activation gave (at least 0); `before`: by a convolution's own output."""
+    """Norms get the output of an activation (at least 0) with `after`, of a convolution with `before`."""
     model = build_model(name="custom_cnn", num_classes=2, norm=norm).eval()
     fed: list[torch.Tensor] = []
     convolved: list[torch.Tensor] = []
@@ -148,7 +148,7 @@ def test_pretrained_in_offline_mode_names_the_remedy(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_pretrained_without_an_answer_fails_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A silent name server, as behind a firewall, holds a request up for longer than a user waits."""
+    """A name server that does not answer, as behind a firewall, would delay a request for too long."""
     silence = threading.Event()
 
     class Silent:

@@ -6,7 +6,7 @@ from mammo.errors import ConfigError
 from mammo.models.backbones import build_model
 from mammo.models.pooling import POOLS, AttentionPool, GeM
 
-MAP = torch.rand(2, 8, 5, 3) + 0.1  # B C H W, above nought
+MAP = torch.rand(2, 8, 5, 3) + 0.1  # B C H W, positive
 
 
 def with_p(p: float) -> GeM:

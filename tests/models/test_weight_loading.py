@@ -42,7 +42,7 @@ def same(model: nn.Module, other: nn.Module, *, but: str = "nothing") -> bool:
 
 
 def checkpoint(model: nn.Module) -> dict[str, object]:
-    """As Lightning writes it, with tensors that are not the network's."""
+    """A checkpoint like Lightning's, with tensors that do not belong to the network."""
     own = {f"network.{name}": tensor for name, tensor in model.state_dict().items()}
     state = own | {"mean": torch.tensor(0.2), "std": torch.tensor(0.1), "loss.weight": torch.ones(2)}
     return {"epoch": 3, "state_dict": state, "optimizer_states": [{"state": {}}], "lr_schedulers": []}
@@ -79,7 +79,7 @@ def test_safetensors(tmp_path: Path) -> None:
 
 
 def test_a_head_of_other_classes_stays_and_is_told(tmp_path: Path) -> None:
-    """Our own checkpoint of 14 findings of the chest, for two classes of the breast."""
+    """Our own checkpoint with 14 chest findings is loaded for two breast classes."""
     source, model = custom(num_classes=14), custom(num_classes=2)
     before = model.classifier.weight.clone()
     loaded = load_weights(model, saved(checkpoint(source), tmp_path / "chest.ckpt"))
@@ -246,7 +246,7 @@ def prepared(photo: str, model: nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    # the second is a dahlia, which ImageNet lacks; its one like flower is the daisy
+    # the second is a dahlia, which is not in ImageNet; the most similar class is the daisy
     ("photo", "seen"),
     [("china.jpg", "palace"), ("flower.jpg", "daisy")],
 )

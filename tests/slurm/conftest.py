@@ -1,7 +1,7 @@
 """A real Slurm of four virtual nodes with one fake GPU each, for the tests of this folder.
 
-Each process of pytest has a cluster of its own, in its own folder and on its own ports: a start costs some
-three seconds, while tests that share one would lose each other's nodes.
+Each process of pytest has its own cluster, in its own folder and on its own ports: a start takes about three
+seconds, and tests that share a cluster would stop each other's nodes.
 """
 
 import subprocess
@@ -12,21 +12,21 @@ from pathlib import Path
 import pytest
 from helpers.slurm_cluster import SCRIPT, Slurm
 
-CANNOT = 3  # the script's exit code where a Slurm cannot be had
+CANNOT = 3  # the script's exit code if Slurm is not available
 
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Slurm]:
-    """The cluster, which ends with this process, however that ends; skips where it cannot be had."""
-    slurm = Slurm(folder=Path(tempfile.mkdtemp(prefix="slurm-")))  # a short path: it holds sockets
+    """The cluster, which stops when this process ends in any way; skips if Slurm is not available."""
+    slurm = Slurm(folder=Path(tempfile.mkdtemp(prefix="slurm-")))  # a short path, because it contains sockets
     with subprocess.Popen(
         [SCRIPT, "hold"],
         env=slurm.environment,
-        stdin=subprocess.PIPE,  # its end is the sign to stop
+        stdin=subprocess.PIPE,  # the cluster stops when this is closed
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # out of reach of Ctrl-C
+        start_new_session=True,  # Ctrl-C does not reach it
     ) as holder:
         assert holder.stdout
         if holder.stdout.readline() != "up\n":

@@ -1,4 +1,4 @@
-"""The cluster itself does what the other tests here rely on."""
+"""The test cluster behaves as the other tests in this folder expect."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from helpers.slurm_cluster import SCRIPT, Slurm
 
 GPU = "--gpus-per-node=1"
-# writes where it runs, and what signals it gets
+# prints where it runs and which signals it receives
 STEADY = """
 trap 'echo USR2' USR2
 echo "$SLURMD_NODENAME $$"
@@ -22,7 +22,7 @@ def runs_of(slurm: Slurm, job: str) -> list[list[str]]:
 
 
 def lives(process: str) -> bool:
-    """Whether it is there, and no zombie."""
+    """Whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{process}/cmdline").read_bytes() != b""
     except (FileNotFoundError, ProcessLookupError):
@@ -123,4 +123,4 @@ def test_nothing_outlives_a_killed_holder(slurm: Slurm) -> None:
     assert str(other.folder) not in lines
     assert (
         slurm.run("sinfo", "--noheader", "--partition=gpu", "--format=%D").strip() == "4"
-    )  # this one lives on
+    )  # this cluster still runs

@@ -23,13 +23,13 @@ SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.sweep.
 
 
 class Multirun:
-    """A `train.py -m` that runs, in a folder of its own.
+    """A running `train.py -m` with its own folder.
 
     Args:
         slurm: the cluster.
         place: working folder.
-        arguments: besides SLURM.
-        code: with the train.py.
+        arguments: arguments in addition to SLURM.
+        code: folder that contains `train.py`.
     """
 
     def __init__(self, slurm: Slurm, place: Path, *arguments: str, code: Path = REPOSITORY) -> None:
@@ -51,7 +51,7 @@ class Multirun:
         return self._told.read_text()
 
     def end(self, seconds: float = 200) -> int:
-        """Its exit code."""
+        """Waits for the end and returns the exit code."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -59,40 +59,40 @@ class Multirun:
             pytest.fail(f"not within {seconds} s\n{self.told}\n{self.slurm.run('squeue')}")
 
     def ids(self) -> list[str]:
-        """Slurm's, of the jobs in their order."""
+        """Slurm ids of the jobs, in order."""
         self.wait_for(lambda: "Slurm jobs " in self.told)
         [ids] = re.findall("^Slurm jobs (.*)\n", self.told, re.MULTILINE)
         return str(ids).split(", ")
 
     def wait_for(self, condition: Callable[[], object]) -> None:
-        """Until it holds, while the parent is there."""
+        """Waits until the condition holds; fails if the parent ends first."""
         self.slurm.wait_for(lambda: condition() or self.process.poll() is not None, 150)
         assert condition(), self.told
 
     def job(self, number: int) -> Path:
-        """Its run folder."""
+        """The run folder of a job."""
         [folder] = self.folder.glob(f"{number}-*")
         return folder
 
     def epochs(self, number: int) -> int:
-        """How many it has trained."""
+        """Number of epochs that a job has trained."""
         return sum(
             len(file.read_text().splitlines()) - 1 for file in self.folder.glob(f"{number}-*/metrics.csv")
         )
 
     def log(self, number: int) -> str:
-        """What its processes have printed."""
+        """What the processes of a job have printed."""
         [folder] = (self.folder / "jobs").glob(f"*_{number}")
         return "".join(file.read_text() for file in folder.glob("*_log.*"))
 
 
 def hear_interrupts() -> None:
-    """Which a process that a shell put into the background ignores, with all those it starts."""
+    """Restores the default handler of SIGINT, which background processes of a shell ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def train(slurm: Slurm, place: Path, *arguments: str) -> None:
-    """A single run, without Slurm."""
+    """Trains a single run without Slurm."""
     program = str(REPOSITORY / "train.py")
     environment = slurm.environment | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, program, *arguments], cwd=place, env=environment, check=True, timeout=200)
@@ -107,13 +107,13 @@ def weights(run: Path, name: str) -> dict[str, torch.Tensor]:
 
 
 def curves(run: Path) -> list[list[float]]:
-    """Of each epoch: loss, AUC and accuracy in training and validation, learning rate."""
+    """Loss, AUC and accuracy in training and validation, and learning rate of each epoch."""
     with (run / "metrics.csv").open() as file:
         return [[float(value) for value in row[1:8]] for row in list(csv.reader(file))[1:]]
 
 
 def states(slurm: Slurm, job: str) -> list[str]:
-    """Of each time it ran, when it has left the queue: some time after its result is there."""
+    """The states of all runs of a job; waits until it has left the queue, after its result exists."""
     slurm.wait_for(lambda: not slurm.squeue(job), 30)
     slurm.wait_for(lambda: slurm.sacct(job)[-1]["State"] not in ("RUNNING", "COMPLETING"), 10)
     return [row["State"] for row in slurm.sacct(job)]
@@ -121,12 +121,12 @@ def states(slurm: Slurm, job: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Disturbed:
-    """Four jobs, a node each: preempted, put back into the queue, with its node lost, and wrong."""
+    """Four jobs, each on its own node: one is preempted, one requeued, one loses its node, one fails."""
 
     multirun: Multirun
     ids: list[str]
-    code: int  # at exit
-    quiet: Path  # a single run, as the first three had been undisturbed
+    code: int  # exit code
+    quiet: Path  # a single run, equal to the first three without interruption
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def disturbed(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Disturb
     ids=["USR2", "requeue", "node lost"],
 )
 def test_a_disturbed_job_ends_as_if_nothing_had_been(disturbed: Disturbed, number: int, state: str) -> None:
-    """Bit for bit."""
+    """The results are equal bit for bit."""
     run, quiet = disturbed.multirun.job(number), disturbed.quiet
     assert states(disturbed.multirun.slurm, disturbed.ids[number]) == [state, "COMPLETED"]
     assert (facts(run)["status"], facts(run)["resumed"]) == ("finished", 1)
@@ -200,11 +200,11 @@ def test_jobs_belong_to_their_multirun_and_share_a_store(disturbed: Disturbed) -
 
 @dataclass(frozen=True)
 class Abandoned:
-    """Two jobs, one at a time: while one waited, code and config were edited and the parent interrupted."""
+    """Two jobs, one at a time: code and config are edited and the parent is interrupted while one waits."""
 
     multirun: Multirun
     ids: list[str]
-    code: int  # at the parent's exit
+    code: int  # exit code of the parent
     told: str
 
 
@@ -279,13 +279,13 @@ def test_two_nodes_train_as_one_process_does_and_go_on_after_preemption(
     slurm: Slurm, tmp_path: Path, shared_cache: Path
 ) -> None:
     (tmp_path / "cache").symlink_to(shared_cache)
-    settings = [  # without batch normalisation, whose batches are other ones in two processes
+    settings = [  # without batch normalisation, whose batches differ in two processes
         "data.patients=20", "data.height=64", "data.width=48", "data.batch_size=12", "report=false",
         "model=timm", "model.name=convnext_atto", "optim=sgd", "optim.lr=0.01", "trainer.precision=float32",
         "trainer.max_epochs=8",
     ]  # fmt: skip
     nodes = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.nodes=2"]
-    address = "hydra.launcher.setup=['export MASTER_ADDR=127.0.0.1']"  # no name server knows node1
+    address = "hydra.launcher.setup=['export MASTER_ADDR=127.0.0.1']"  # no name server can resolve node1
     multirun = Multirun(slurm, tmp_path, *settings, *nodes, address)
     [job] = multirun.ids()
     multirun.wait_for(lambda: multirun.epochs(0) > 1)

@@ -1,4 +1,4 @@
-"""A search by workers in Slurm's queue, of which some are preempted, requeued and killed."""
+"""A search whose workers are Slurm jobs, some of which are preempted, requeued or killed."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def trials(folder: Path) -> list[Trial]:
 
 
 def works(folder: Path, worker: str) -> bool:
-    """Whether a worker has a trial that has begun and not ended."""
+    """Whether a worker has a trial that has begun but not ended."""
     return any(
         trial.state == "running" and trial.curve and owner(trial) == worker for trial in trials(folder)
     )
@@ -69,7 +69,7 @@ def test_a_search_loses_no_trial_when_its_jobs_are_preempted_requeued_and_killed
     resumed = [json.loads((trial.folder / "run.json").read_text()).get("resumed", 0) for trial in found]
     assert sum(resumed) >= 2
     assert (folder / "leaderboard.html").exists()
-    # of the jobs that were put back, none is left behind to work on nothing
+    # no requeued job is left in the queue without work
     slurm.wait_for(lambda: not slurm.squeue(), 60)
     states = [row["State"] for row in slurm.sacct(killed)]
     assert states == ["FAILED"]

@@ -1,4 +1,4 @@
-"""Searches by `sweep.py` on this machine, by real commands: their end, kills, attaching, and refusals."""
+"""Real `sweep.py` commands on this machine: how searches end, kills, attaching, and refusals."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ from mammo.sweeping.search_worker import run_trial
 SMALL = ("model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48")
 NO_PRUNER = "sweep.pruner.name=none"
 RANDOM = "sweep.sampler.name=random"
-# the second of these raises
+# the training of `bad` fails
 WITH_A_BAD_ONE = (
     "+sweep.space={optim.lr: null, rate: {choice: {good: ['optim.lr=1e-4'], bad: ['optim.lr=1e30']}}}",
     "sweep.sampler.name=grid",
@@ -66,18 +66,18 @@ def ended(folder: Path) -> int:
 
 
 def heed_the_terminal() -> None:
-    """What the tests themselves run in may ignore these, and its processes then do too."""
+    """Restores the default handlers of SIGINT and SIGHUP, which the tests' own process may ignore."""
     for sign in (signal.SIGINT, signal.SIGHUP):
         signal.signal(sign, signal.SIG_DFL)
 
 
 def reported(folder: Path) -> int:
-    """Epochs of all trials."""
+    """Number of epochs of all trials."""
     return sum(len(trial.curve) for trial in trials_in(folder))
 
 
 def worker_pids(folder: Path) -> list[int]:
-    """Of the processes there are that work on the search."""
+    """Process ids of the running workers of the search."""
     mark = f"mammo.sweeping.search_worker\0{folder / 'sweep'}\0".encode()
     return sorted(
         int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if mark in content(file)
@@ -97,7 +97,7 @@ def epochs_of(trial: Trial, part: str = ".") -> list[int]:
 
 
 def ends_told(folder: Path) -> dict[int, int]:
-    """Trial to the number of records by which it ended."""
+    """Maps each trial to the number of records that end it."""
     records = [json.loads(line) for line in (folder / "sweep" / "journal.log").read_text().splitlines()]
     ends = [record["trial_id"] for record in records if record.get("state") in (1, 2, 3)]
     return {trial: ends.count(trial) for trial in ends}
@@ -110,7 +110,7 @@ def weights(trial: Trial) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def folder(tmp_path: Path, shared_cache: Path) -> Iterator[Path]:
-    """For a search in its `sweep`, whose workers end with the test."""
+    """A working folder for a search in `sweep`, whose workers are killed after the test."""
     (tmp_path / "cache").symlink_to(shared_cache)
     yield tmp_path
     for pid in worker_pids(tmp_path):
@@ -119,7 +119,7 @@ def folder(tmp_path: Path, shared_cache: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_same(folder: Path) -> None:
-    # of this seed's trials the first are good, so that others are pruned
+    # with this seed the first trials are good, so others are pruned
     settings = ("sweep.budget.trials=6", "sweep.sampler.startup_trials=3", "sweep.seed=1")
     search = run(folder, "sweep.workers=2", *settings)
     assert search.returncode == 0, search.stderr
@@ -136,7 +136,7 @@ def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_sam
         assert facts["part_of"] == str(folder / "sweep")
         assert f"optim.lr={trial.settings['optim.lr']}" in facts["overrides"]
         assert epochs_of(trial) == list(trial.curve)
-        for tag in ("train", "val", "."):  # the last of these holds HParams
+        for tag in ("train", "val", "."):  # the last one contains HParams
             assert list((trial.folder / "tensorboard" / tag).glob("events.*")), (trial, tag)
     wait_for(lambda: not worker_pids(folder), 20)
     train = [sys.executable, REPOSITORY / "train.py", "--config-dir", folder / "sweep", "experiment=best"]
@@ -156,7 +156,7 @@ def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -
     assert calm.returncode == 0, calm.stderr
     rng = random.Random(0)
     kills = 0
-    for epochs in sorted(rng.sample(range(6, 72), 3)):  # of the 96 in all
+    for epochs in sorted(rng.sample(range(6, 72), 3)):  # of 96 epochs in all
         assert run(folder, *settings, "detach=true", epochs=24).returncode == 0
         wait_for(lambda epochs=epochs: reported(folder) >= epochs)  # type: ignore[misc]
         time.sleep(rng.uniform(0, 0.3))
@@ -206,7 +206,7 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
     assert detached.returncode == 0, detached.stderr
     assert "2 workers started" in detached.stderr
     assert "the search continues in the background" in detached.stdout
-    again = give("detach=true")  # before the workers have told that they are there
+    again = give("detach=true")  # before the workers have registered
     assert "0 workers started, 2 running or queued" in again.stderr
     pids = worker_pids(folder)
     assert len(pids) == 2
@@ -311,7 +311,7 @@ def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_r
     first = run(folder, *settings, "sweep.budget.trials=1", "detach=true")
     assert first.returncode == 0, first.stderr
     [worker] = worker_pids(folder)
-    os.kill(worker, signal.SIGSTOP)  # lest the search be over before its budget has grown
+    os.kill(worker, signal.SIGSTOP)  # the search must not end before its budget grows
     for change, sentence in {
         "sweep.seed=1": "the search began with sweep.seed 0, now it is 1",
         "sweep.sampler.name=tpe": "the search began with sweep.sampler.name random, now it is tpe",
@@ -331,7 +331,7 @@ def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_r
         told = growing.stderr.read()
     assert growing.returncode == 0, told
     assert [trial.state for trial in trials_in(folder)] == ["finished", "finished"]
-    # without train.py's overrides the search goes on with those that it began with
+    # without overrides of train.py the search continues with those that it began with
     sweep = [sys.executable, REPOSITORY / "sweep.py", "sweep=lr", "sweep_dir=sweep", *settings]
     grown = subprocess.run(
         [*sweep, "sweep.budget.trials=3"], cwd=folder, capture_output=True, text=True, timeout=200
@@ -410,7 +410,7 @@ def test_a_trial_whose_worker_died_before_it_had_settings_gets_its_own(
 
 
 class FakeWorkers:
-    """Those of `now` live."""
+    """Workers, of which those in `now` are alive."""
 
     def __init__(self) -> None:
         self.now: set[str] = set()
@@ -442,7 +442,7 @@ def test_a_failure_of_a_worker_that_has_lost_the_trial_is_not_told(
 
     def lose(*_: object) -> None:
         search.take(FakeWorkers(), "b")  # type: ignore[arg-type]
-        raise FileNotFoundError("last.partial")  # the other has renamed it
+        raise FileNotFoundError("last.partial")  # the other worker has renamed it
 
     monkeypatch.setattr("mammo.sweeping.search_worker._train_trial", lose)
     run_trial(search, 0, "a")
@@ -516,7 +516,7 @@ class TestWorkers:
             assert workers.claim_waiting("a")
             assert workers.claim_waiting("a")
             assert not workers.claim_waiting("b")
-            workers.release_waiting("b")  # which did not wait
+            workers.release_waiting("b")  # b did not wait
             assert not workers.claim_waiting("b")
             workers.release_waiting("a")
             assert workers.claim_waiting("b")

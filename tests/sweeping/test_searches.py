@@ -12,7 +12,7 @@ from mammo.sweeping.search.optuna_samplers import check_search, trials_of
 from mammo.sweeping.search.search_space import Space
 
 FILES = sorted((CONF / "sweep").glob("[!_]*.yaml"))
-# of several searches, a study is none itself
+# a study consists of several searches and is not one itself
 SEARCHES = [file.stem for file in FILES if "/schema/sweep/study" not in file.read_text()]
 OF_2019 = ["resnet18", "resnet34", "resnet50", "inception_resnet_v2", "custom_cnn"]
 

@@ -1,4 +1,4 @@
-"""`python sweep.py sweep=study2019`, of two short searches on phantoms."""
+"""`python sweep.py sweep=study2019` with two short searches on phantoms."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def finished(folder: Path) -> dict[Path, str]:
-    """Each run that is finished, and when it began."""
+    """Maps each finished run to its start time."""
     facts = {path: json.loads(path.read_text()) for path in (folder / "study").glob("*/*/trials/*/run.json")}
     return {path: fact["started"] for path, fact in facts.items() if fact["status"] == "finished"}
 
@@ -55,7 +55,7 @@ def test_each_network_is_tuned_trained_and_tested_and_stands_in_one_table(study:
         trained = study / "study" / "train" / str(name) / "trials" / "0000"
         facts = json.loads((trained / "run.json").read_text())
         assert row["validation_auc"] == facts["score"]["value"]
-        assert facts["epochs"] == 8  # of sweep.train
+        assert facts["epochs"] == 8  # set by sweep.train
         assert set(row["settings"].split()) <= set(facts["overrides"])
         metrics = json.loads((trained / "evaluation" / "test" / "metrics.json").read_text())
         assert row["test_auc"] == metrics["image"]["auc"]["value"]

@@ -1,4 +1,4 @@
-"""A user's mistakes that only show once networks, files or memory are touched."""
+"""User mistakes that are only found once networks, files or memory are used."""
 
 import os
 import pickle
@@ -17,7 +17,7 @@ from mammo.training.batch_memory import is_out_of_memory, largest_batch
 
 
 def told(folder: Path, *arguments: str, memory: int | None = None, **environment: str) -> str:
-    """The last line of a command that must fail in one sentence."""
+    """The last line of a command that must fail with one sentence."""
 
     def limit() -> None:
         if memory is not None:
@@ -49,7 +49,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     torch.save(build_model(name="resnet34", num_classes=2).state_dict(), tmp_path / "w.pt")
     last = told(tmp_path, "model=resnet18", "model.weights=w.pt")
     assert "model.weights=w.pt: weights of another network" in last
-    assert not (tmp_path / "cache").exists()  # told before anything is prepared
+    assert not (tmp_path / "cache").exists()  # reported before anything is prepared
     assert not (tmp_path / "runs").exists()
 
 
@@ -83,7 +83,7 @@ def test_unknown_network_of_timm(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_batch_that_does_not_fit_the_memory(tmp_path: Path) -> None:
-    """Of the process here; a GPU's error is of another kind, see below."""
+    """The memory of the process is too small; the error of a GPU differs, see below."""
     arguments = ["data.patients=20", "data.film_scale=1", "data.height=1024", "data.width=1024"]
     arguments += ["data.batch_size=24", "data.masks=false", "model=resnet50", "run_dir=r", "data.workers=1"]
     last = told(tmp_path, *arguments, memory=9 * 2**30, OMP_NUM_THREADS="1")

@@ -1,4 +1,4 @@
-"""What is checked, switched and written while a network trains."""
+"""What callbacks check, switch and write during training."""
 
 import json
 from functools import partial
@@ -17,6 +17,7 @@ from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.errors import DataError
 from mammo.metrics import Estimate
 from mammo.models.layer_depth import layer_of_parameters
+from mammo.runs.run_lock import RunLock, RunTakenError
 from mammo.training.callbacks import BatchSeed, FiniteLoss, Unfreezing
 from mammo.training.checkpoints import Checkpoints
 from mammo.training.hparams import write_hparams
@@ -25,7 +26,7 @@ from mammo.training.optim import build_optimizer
 
 
 class Spoiled(nn.Module):
-    """Gives no number for images of a row from some batch on."""
+    """Returns NaN after a given number of training batches."""
 
     def __init__(self, network: nn.Module, *, after: int) -> None:
         super().__init__()
@@ -46,7 +47,33 @@ class Spoiled(nn.Module):
 
 
 def checkpoints(folder: Path, **options: Any) -> Checkpoints:
-    return Checkpoints(folder=folder, monitor="val/auc", mode="max", minutes=None, steps=None, **options)
+    options = {"lock": RunLock(folder), "minutes": None, "steps": None} | options
+    return Checkpoints(folder=folder, monitor="val/auc", mode="max", **options)
+
+
+def test_a_replaced_process_leaves_the_checkpoints_of_its_successor(
+    datamodule: MammogramDataModule, tmp_path: Path
+) -> None:
+    lock = RunLock(tmp_path)
+    lock.acquire()
+
+    class TakenOver(pl.Callback):
+        """Lets another process take the run over while the second epoch's checkpoint is written."""
+
+        def on_save_checkpoint(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.current_epoch == 1:
+                RunLock(tmp_path, take_over=True).acquire()
+
+    folder = tmp_path / "checkpoints"
+    with pytest.raises(RunTakenError):
+        train(
+            module(datamodule),
+            datamodule,
+            epochs=3,
+            callbacks=(checkpoints(folder, lock=lock), TakenOver()),
+        )
+    assert sorted(file.name for file in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 0
 
 
 def test_loss_that_is_no_number_names_its_images_and_keeps_the_last_checkpoint(
@@ -74,7 +101,7 @@ def test_weights_that_are_no_numbers_reach_no_checkpoint(
     datamodule: MammogramDataModule,
     tmp_path: Path,
 ) -> None:
-    """The validation would show it, were it not switched off here."""
+    """Validation, which would find them too, is switched off here."""
 
     class Poison(pl.Callback):
         def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -179,14 +206,14 @@ def test_parts_of_a_batch_make_the_same_step_as_the_whole(
     datamodule: MammogramDataModule,
     accumulate: int,
 ) -> None:
-    """Without batch normalisation, whose statistics are of a part; the last batch is a smaller one."""
+    """Batch normalisation, whose statistics depend on the part, is removed; the last batch is smaller."""
 
     datamodule.train.rows = datamodule.train.rows[:6]
     datamodule.train.labels = datamodule.train.labels[:6]
 
     def weights(parts: int) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        # Adam would blow up the rounding of gradients that are almost zero
+        # Adam would amplify the rounding errors of gradients that are almost zero
         model = module(datamodule, optimizer=partial(build_optimizer, name="sgd", lr=0.1))
         for layer in model.network.modules():
             if isinstance(layer, nn.BatchNorm2d):
@@ -206,7 +233,7 @@ def test_hparams_hold_settings_and_final_score(tmp_path: Path) -> None:
         "model": {"name": "resnet18", "dropout": 0.1},
         "data": {"root": "x", "sample": [1, 2]},
     }
-    for value in (0.5, 0.75):  # a run that was let grow writes them again
+    for value in (0.5, 0.75):  # a run with more epochs writes them again
         score = Estimate(value, 0.4, 0.9, 0.05)
         write_hparams(tmp_path, config=config, score=score, seconds=9.0)
     events = EventAccumulator(str(tmp_path)).Reload()

@@ -1,4 +1,4 @@
-"""Every choice of every group of the configuration, for one batch."""
+"""Every choice of every group of the configuration trains for one batch."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ CHOICES = [
         "trainer.accumulate=4",
         "model.box_head=true",
     ],
-    # batches of few sizes, for each is compiled anew
+    # few batch sizes, because each one is compiled separately
     ["model=custom_cnn", "trainer.compile=true", "trainer.precision=float32", "data.sample=[8,2,2]"],
     ["model.channels=3", "schedule=constant", "data.normalisation=none"],
 ]
@@ -61,7 +61,7 @@ def test_all_choices_are_among_them() -> None:
                 pytest.fail(f"{group}={file.stem} is tried nowhere")
 
 
-# inception_resnet_v2 by the experiments, trainer=gpu where there is one, trainer=ddp in test_ddp.py
+# inception_resnet_v2: test_experiments.py; trainer=gpu: test_gpu.py; trainer=ddp: test_distributed.py
 DEFAULTS = {"task=pathology", "loss=cross_entropy", "optim=adamw", "schedule=cosine", "augment=flips"}
 DEFAULTS |= {"model=resnet18", "trainer=auto"}
 ELSEWHERE = {"model=inception_resnet_v2", "trainer=gpu", "trainer=ddp"}

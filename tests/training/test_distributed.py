@@ -1,4 +1,4 @@
-"""Trainings of several processes: real commands, by gloo on the CPU, held against those of one process."""
+"""Real trainings with several processes (gloo, CPU), compared with those of one process."""
 
 import csv
 import itertools
@@ -26,7 +26,7 @@ from mammo.errors import ConfigError, DataError
 from mammo.training.distributed import find_processes
 from mammo.training.setup import _refuse_empty
 
-# 23 training images, of which the last optimiser step has 11; no batch normalisation, so shares are alike
+# 23 training images, 11 in the last optimiser step; no batch normalisation, which depends on the shares
 SMALL = [
     "data.patients=20", "data.height=64", "data.width=48", "data.batch_size=12", "model=timm",
     "model.name=convnext_atto", "optim=sgd", "optim.lr=0.01", "trainer.precision=float32",
@@ -72,7 +72,7 @@ def begin(place: Path, *arguments: str, program: Path = REPOSITORY / "train.py",
 
 
 def train(place: Path, *arguments: str) -> str:
-    """What it told."""
+    """Runs a training and returns all that it prints."""
     out, err = end(begin(place, *arguments))
     return out + err
 
@@ -103,7 +103,7 @@ def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
 
 
 def curves(run: Path) -> list[list[float]]:
-    """Of each epoch: loss, AUC and accuracy in training and validation, learning rate."""
+    """Loss, AUC and accuracy in training and validation, and learning rate of each epoch."""
     return [
         [float(value) for value in row[1:8]] for row in list(csv.reader((run / "metrics.csv").open()))[1:]
     ]
@@ -119,7 +119,7 @@ def assert_alike(run: Path, reference: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_does(alone: Path, two: Path) -> None:
-    """Augmented by chance, the last batch uneven."""
+    """The augmentation is random and the last batch uneven."""
     assert_alike(two, alone)
     assert {path.relative_to(two) for path in two.rglob("*") if "tfevents" not in path.name} == {
         path.relative_to(alone) for path in alone.rglob("*") if "tfevents" not in path.name
@@ -141,7 +141,7 @@ def test_parts_of_a_batch_and_layers_frozen_at_first(place: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["hand", "srun"])
 def test_two_nodes_train_as_one_does(by: str, place: Path, alone: Path) -> None:
-    """Each started by itself, with what tells it its place."""
+    """Each node is started separately, with environment variables that give its rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -189,7 +189,7 @@ def test_killed_within_an_epoch_goes_on(place: Path, two: Path) -> None:
     ],
 )
 def test_failure_of_one_process_ends_both(what: str, sentence: str, place: Path, two: Path) -> None:
-    """In time, for else the command's time limit would."""
+    """Both end before the time limit of the command."""
     program = place / "spoiled.py"
     program.write_text(SPOILED)
     arguments = [*SMALL, *TWO, f"run_dir=runs/{what}"]
@@ -219,7 +219,7 @@ def test_processes_that_begin_with_different_settings_are_refused(place: Path, t
     ]
     _, told = end(nodes[0], code=1)
     assert told.splitlines()[-1].startswith(
-        "error: process 1 has another config than the first; start all by"
+        "error: process 1 has a different config from process 0; start all processes by"
     )
     end(nodes[1])
 
@@ -236,7 +236,7 @@ def test_processes_that_begin_with_different_settings_are_refused(place: Path, t
             ["data.batch_size=12", "trainer.nodes=3", "trainer.accumulate=4"],
             "trainer.accumulate=4 x trainer.devices=2 x trainer.nodes=3: does not divide data.batch_size=12",
         ),
-        (["data.batch_size=null"], "data.batch_size=null: the largest that fits is sought for one process"),
+        (["data.batch_size=null"], "data.batch_size=null: the largest batch that fits is found for one"),
         (["trainer.nodes=0"], "trainer.nodes=0: must be at least 1"),
     ],
 )
@@ -256,18 +256,18 @@ SRUN |= {"SLURM_STEP_NODELIST": "localhost", "SLURM_NODEID": "1", "SLURM_LOCALID
     ("devices", "nodes", "environment", "rank"),
     [
         (1, 1, {}, 0),
-        (2, 1, {}, 0),  # the first, before it starts the second
+        (2, 1, {}, 0),  # the first process, before it starts the second
         (2, 1, {"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, 1),
         (2, 2, {"NODE_RANK": "1"}, 2),
         (2, 2, {"LOCAL_RANK": "1", "GROUP_RANK": "1", "WORLD_SIZE": "4"}, 3),  # by torchrun
         (2, 2, SRUN, 3),
-        # a batch script of several tasks that starts one process, a shell of srun's
+        # a batch script with several tasks that starts one process; a shell of srun
         (1, 1, {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "x"}, 0),
         (2, 1, {"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_TASKS_PER_NODE": "1"}, 0),
-        (1, 1, SRUN, "srun started other processes, 2(x2) on its nodes"),
-        (4, 1, SRUN, "srun started other processes, 2(x2) on its nodes"),
+        (1, 1, SRUN, "srun started 2(x2) processes on its nodes"),
+        (4, 1, SRUN, "srun started 2(x2) processes on its nodes"),
         (2, 1, {"LOCAL_RANK": "1", "WORLD_SIZE": "4"}, "the launcher started 4 processes"),
-        (1, 2, {}, "start it by Slurm"),
+        (1, 2, {}, "start the training by Slurm"),
         (
             2,
             2,
@@ -307,7 +307,7 @@ def test_too_few_images_are_refused() -> None:
 def test_training_parts_are_shared_out(
     images: int, each: int, processes: int, parts_seen: int, seed: int
 ) -> None:
-    """The same parts as one process has, in as many batches for each, none of them too small."""
+    """The processes share the parts of one process in equally many batches, none of them too small."""
     size, least = each * processes, processes * min(2, each)
     labels = np.zeros(images, np.int64)
     order = list(EpochSampler(labels=labels, seed=seed, balanced=False))

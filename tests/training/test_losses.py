@@ -50,7 +50,7 @@ def test_two_classes_are_the_sigmoid_focal_loss(
 
 
 def test_by_hand() -> None:
-    """p = 0.8 of the label, smoothing 0.2: 0.9 of it and 0.1 of the other class."""
+    """p is 0.8 for the label; smoothing 0.2 gives it the target 0.9, and 0.1 to the other class."""
     logits = torch.tensor([[0.8, 0.2]]).log()
     loss = FocalLoss(weight=None, gamma=2.0, label_smoothing=0.2)(logits, torch.tensor([0]))
     assert float(loss) == pytest.approx(0.9 * 0.2**2 * 0.2231436 + 0.1 * 0.8**2 * 1.6094379)
@@ -72,5 +72,5 @@ def test_loss_by_its_name() -> None:
     assert isinstance(plain, nn.CrossEntropyLoss)
     assert isinstance(focal, FocalLoss)
     assert (plain.label_smoothing, focal.label_smoothing, focal.gamma) == (0.1, 0.1, 3.0)
-    # a checkpoint of one has the keys of the other
+    # the checkpoints of both losses have the same keys
     assert list(plain.state_dict()) == list(focal.state_dict()) == ["weight"]

@@ -16,7 +16,7 @@ def test_each_epoch_has_an_order_of_its_own(datamodule: MammogramDataModule) -> 
 
 
 def test_brighter_images_are_learned_as_benign(datamodule: MammogramDataModule) -> None:
-    """Grey value decides the class of the ten images, so a few steps must tell the classes apart."""
+    """Grey value decides the class of the ten images, so a few steps must separate the classes."""
     pl.seed_everything(0, verbose=False)
     falling = partial(learning_rate_factor, name="cosine", final_lr_fraction=0.1)
     model = module(datamodule, lr=1e-2, schedule=falling)

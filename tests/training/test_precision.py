@@ -19,13 +19,13 @@ def test_map_smaller_than_the_kernels_reach(height: int, width: int, tiny: bool)
 def test_network_that_shrinks_its_image_to_a_pixel_is_not_trained_in_bfloat16() -> None:
     network = build_model(name="custom_cnn", num_classes=2)
     assert choose_precision("auto", accelerator="cpu", network=network, size=(64, 48)) == "float32"
-    with pytest.raises(ConfigError, match="precision=bfloat16: 64 x 48 is too small"):
+    with pytest.raises(ConfigError, match="precision=bfloat16: images of 64 x 48 are too small"):
         choose_precision("bfloat16", accelerator="cpu", network=network, size=(64, 48))
     assert choose_precision("bfloat16", accelerator="cpu", network=network, size=(512, 512)) == "bfloat16"
 
 
 def test_gradients_in_bfloat16_are_whole_where_no_map_is_tiny() -> None:
-    """Whatever stood in the memory before."""
+    """The gradients do not depend on what the memory contained before."""
     torch.manual_seed(0)
     convolution = nn.Conv2d(16, 32, 3, stride=2, padding=1)
     images = torch.randn(4, 16, 3, 2)

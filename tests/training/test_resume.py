@@ -1,7 +1,8 @@
-"""Runs that are killed and go on: they end as if nothing had happened."""
+"""Runs that are killed and resumed end as if they had not been interrupted."""
 
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -32,7 +33,7 @@ SMALL = [
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing that is written at a run's end is written."""
+    """Simulates a kill: what a run writes at its end is not written."""
 
 
 def composed(place: Path, *overrides: str) -> DictConfig:
@@ -44,7 +45,7 @@ def composed(place: Path, *overrides: str) -> DictConfig:
 @pytest.fixture
 def start(place: Path) -> Callable[..., bool]:
     def start(run: Path, *overrides: str, kill_at: Callable[[int, Checkpoints], bool] | None = None) -> bool:
-        """Trains until the end, or until `kill_at` says so of the number of a checkpoint."""
+        """Trains until the end, or until `kill_at` is true for the number of a checkpoint."""
         saved = 0
 
         def save(self: Checkpoints, *arguments: Any, **options: Any) -> None:
@@ -72,7 +73,7 @@ def go_on(place: Path, run: Path, *overrides: str) -> RunFolder:
 
 
 def differences(first: Any, second: Any, place: str = "") -> Iterator[str]:
-    """Where two checkpoints are not bit for bit the same."""
+    """Yields the places where two checkpoints are not equal bit for bit."""
     if isinstance(first, dict):
         for key in first.keys() | second.keys():
             if key not in first or key not in second:
@@ -124,7 +125,7 @@ def assert_same_end(run: Path, reference: Path) -> None:
 def test_killed_after_any_checkpoint_ends_the_same(
     choices: list[str], start: Callable[..., bool], place: Path, tmp_path: Path
 ) -> None:
-    """Both within epochs and at their ends, with every state there is."""
+    """Checkpoints within epochs and at their ends restore every state."""
     choices = [*choices, "trainer.checkpoint_steps=3"]
     assert start(tmp_path / "reference", *choices)
     number = 0
@@ -140,7 +141,7 @@ def test_killed_after_any_checkpoint_ends_the_same(
 
 @pytest.mark.slow
 def test_kill_9_at_random_moments_ends_the_same(place: Path) -> None:
-    """Of the real command, three times."""
+    """The real command is killed three times."""
     choices = [*SMALL, "data.root=phantom", "data.store=store", "trainer.max_epochs=20"]
     choices.append("trainer.checkpoint_steps=1")
     began = time.monotonic()
@@ -165,6 +166,25 @@ def test_kill_9_at_random_moments_ends_the_same(place: Path) -> None:
     for side in ("train", "val"):
         events = EventAccumulator(str(place / "runs" / "killed" / "tensorboard" / side)).Reload()
         assert [event.step for event in events.Scalars("auc")] == list(range(1, 21))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_still_training_is_not_entered(place: Path) -> None:
+    choices = [*SMALL, "data.root=phantom", "data.store=store", "trainer.max_epochs=1000"]
+    with subprocess.Popen(
+        line("train", *choices, "run_dir=runs/busy"), cwd=place, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while "epoch 1/1000" not in process.stderr.readline():
+            assert process.poll() is None
+        second = command("train", "resume=runs/busy", folder=place)
+        assert second.returncode == 1
+        assert f"still running on {platform.node()}, process {process.pid}; wait" in second.stderr
+        assert process.poll() is None
+        process.kill()
+    assert json.loads((place / "runs" / "busy" / "run.json").read_text())["status"] == "running"
+    epochs = [row.split(",")[0] for row in (place / "runs" / "busy" / "metrics.csv").read_text().splitlines()]
+    assert epochs == ["epoch", *map(str, range(1, len(epochs)))]
 
 
 @pytest.mark.slow
@@ -212,7 +232,7 @@ def test_changed_setting_is_refused_with_the_difference(
     before = (tmp_path / "a" / "config.yaml").read_bytes()
     for change, sentence in (
         ("optim.lr=0.5", "the run has optim.lr=0.001, not 0.5; start a new run for it"),
-        ("trainer.max_epochs=2", "the run has trainer.max_epochs=3, not 2; may only grow"),
+        ("trainer.max_epochs=2", "the run has trainer.max_epochs=3, not 2; give this value or more"),
         ("augment=none", "the run has augment.flip_horizontal=0.5, not 0.0"),
         ("model.activation=elu", "the run has model.activation=relu, not elu"),
     ):
@@ -242,7 +262,7 @@ def test_finished_run_grows_or_says_that_it_is_finished(place: Path) -> None:
     folder = place / "runs" / "grown"
     times = {file: os.stat(file).st_mtime_ns for file in folder.rglob("*")}
     told = run("resume=runs/grown")
-    assert told.startswith("finished before, nothing to do\nvalidation AUC ")
+    assert told.startswith("already finished, nothing to do\nvalidation AUC ")
     assert {file: os.stat(file).st_mtime_ns for file in folder.rglob("*")} == times
     run("resume=runs/grown", "trainer.max_epochs=2")
     run(*SMALL, *paths[:2], "trainer.max_epochs=2", "schedule=constant", "run_dir=runs/whole2")

@@ -42,7 +42,7 @@ def test_schedules_are_torchs_where_torch_has_them() -> None:
         name="onecycle", steps_per_epoch=5, epochs=6, warmup_epochs=2, initial_lr_fraction=0.04,
         final_lr_fraction=1e-4,
     )  # fmt: skip
-    # torch's turns a step earlier and ends a step earlier
+    # torch's schedule turns and ends one step earlier, so it has one step more
     cycle = OneCycleLR(
         optimizer(), 1.0, total_steps=31, pct_start=11 / 31, div_factor=25, final_div_factor=400
     )

@@ -1,4 +1,4 @@
-"""`python train.py` from the user's side: real commands, generated mammograms, and what they leave."""
+"""`python train.py` from the user's side: real commands on generated mammograms, and the files they write."""
 
 import csv
 import json
@@ -55,7 +55,7 @@ def test_run_folder_holds_what_the_design_names(trained: Path) -> None:
 
 @pytest.mark.slow
 def test_first_step_waits_for_no_more_than_it_needs(trained: Path, place: Path) -> None:
-    """What makes it quick, whatever the machine; and what it left out is there for those who need it."""
+    """Slow modules are not imported before the first step, but work when they are imported later."""
     code = f"""
 import json, os, runpy, sys
 from mammo.fast_imports import quick_imports
@@ -146,12 +146,12 @@ def test_multirun_gives_a_folder_each(place: Path) -> None:
     assert names == ["0-phantom-resnet18", "1-phantom-custom_cnn"]
     for name in names:
         facts = json.loads((place / "runs" / "m" / name / "run.json").read_text())
-        assert (facts["status"], facts["epochs"]) == ("finished", 1)  # of fast_dev_run
+        assert (facts["status"], facts["epochs"]) == ("finished", 1)  # by fast_dev_run
 
 
 @pytest.mark.slow
 def test_folds_put_together_score_every_image_once(place: Path) -> None:
-    """Each by a network that was not trained on its patient."""
+    """Each image is scored by a network that was not trained on its patient."""
     folds = ["data.split=kfold", "data.folds=3", "model=custom_cnn"]
     for fold in range(3):
         choices = [*folds, f"data.fold={fold}", f"run_dir=runs/folds/{fold}"]
@@ -200,7 +200,7 @@ def test_prepare_finds_the_store_of_the_training(place: Path, trained: Path) -> 
 
 @pytest.fixture
 def own_images(tmp_path: Path) -> pd.DataFrame:
-    """24 PNG files of 12 patients in `tmp_path/images`; the returned table is not yet written."""
+    """Writes 24 PNG files of 12 patients to `tmp_path/images` and returns their table."""
     import cv2
     import numpy as np
 

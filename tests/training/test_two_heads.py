@@ -1,4 +1,4 @@
-"""Training with a box head: its loss worked by hand, what it learns, and the commands."""
+"""Training with a box head: its loss calculated by hand, what it learns, and the commands."""
 
 import json
 import math
@@ -27,7 +27,7 @@ from mammo.training.losses import box_loss, largest_lesion
 from mammo.training.module import MammogramModule
 
 NO_BOX = [math.nan] * 4
-# by image of 10 x 20 pixels: one lesion; none; two, of which the second is the larger
+# for images of 10 x 20 pixels: one lesion; none; two lesions, the second one larger
 BOXES = torch.tensor([[[2.0, 1, 6, 3], NO_BOX], [NO_BOX, NO_BOX], [[0, 0, 2, 2], [10, 5, 20, 10]]])
 PREDICTED = torch.tensor([[0.1, 0.3, 0.2, 0.3], [0.9, 0.9, 0.9, 0.9], [0.5, 0.8, 0.5, 0.6]])
 
@@ -59,9 +59,9 @@ def test_images_without_a_lesion_have_no_box_term() -> None:
 def test_the_largest_lesion_is_that_of_what_lies_in_the_image() -> None:
     boxes = torch.tensor(
         [
-            [[-100.0, 0, 2, 10], [5, 5, 10, 10]],  # 20 pixels in the image against 25
+            [[-100.0, 0, 2, 10], [5, 5, 10, 10]],  # 20 pixels inside the image, the other has 25
             [[30, 0, 40, 10], NO_BOX],  # outside
-            [[0, 0, 2, 2], [4, 4, 6, 6]],  # as large: the first
+            [[0, 0, 2, 2], [4, 4, 6, 6]],  # of equal size: the first
         ]
     )
     target, there = largest_lesion(boxes, size=(10, 20))
@@ -95,7 +95,7 @@ def test_gradients_reach_both_heads_and_the_trunk(datamodule: MammogramDataModul
     model._step(batch_of(BOXES), EpochScores(2)).backward()
     assert all(p.grad is not None and p.grad.any() for p in model.network.parameters() if p.ndim > 1)
 
-    # the box's error alone goes through the trunk, and not through the classifier
+    # the gradient of the box loss alone reaches the trunk but not the classifier
     model.zero_grad()
     _, boxes = model.with_boxes(batch_of(BOXES)["image"])
     box_loss(boxes, BOXES, size=(10, 20)).backward()
@@ -113,7 +113,7 @@ def test_without_a_box_head_the_loss_is_as_it_was(datamodule: MammogramDataModul
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """48 images of 64 x 64 with one bright square each, its box the lesion's."""
+    """48 images of 64 x 64 with one bright square each; its box is the lesion's box."""
     folder, rng = tmp_path_factory.mktemp("squares"), np.random.default_rng(0)
     lesions = []
     for index in range(48):
@@ -133,7 +133,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def mean_iou(model: Classifier, datamodule: MammogramDataModule) -> float:
-    """Of the validation images."""
+    """Mean IoU of the validation images."""
     side = datamodule.val
     images = torch.from_numpy(datamodule.store.images[side.rows][:, None]).float() / 65535
     with torch.no_grad():
@@ -148,7 +148,7 @@ def mean_iou(model: Classifier, datamodule: MammogramDataModule) -> float:
 
 @pytest.mark.slow
 def test_the_box_of_a_bright_square_is_learned(squares: Store) -> None:
-    """On images that were not trained on, through flips that move the boxes too."""
+    """The validation boxes are found after training with flips, which also move the boxes."""
     ids = squares.table["image_id"].tolist()
     flips = BatchAugment(flip_horizontal=0.5, flip_vertical=0.5)
     datamodule = MammogramDataModule(

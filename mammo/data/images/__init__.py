@@ -1,1 +1,1 @@
-"""Image files: from a DICOM, PNG, TIFF or JPEG file to grey pixels, the breast in them, and the ROI masks."""
+"""Image files: read DICOM, PNG, TIFF and JPEG files to grey pixels, find the breast, and read ROI masks."""

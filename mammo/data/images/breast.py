@@ -10,25 +10,25 @@ from numpy.typing import NDArray
 from mammo.data.images.dicom import Pixels
 
 Box: TypeAlias = tuple[float, float, float, float]  # x_min, y_min, x_max, y_max; max exclusive
-BOX_COLUMNS = ["x_min", "y_min", "x_max", "y_max"]  # of a box in a table
+BOX_COLUMNS = ["x_min", "y_min", "x_max", "y_max"]  # columns of a box in a table
 
 _WORKING_SIZE = 400  # longer side of the reduced copy on which the breast is sought
-_SLIVER = 1e-6  # share of a prepared pixel that is no part of it but a rounding
-_MARGIN = 0.02  # of each side, kept around the breast: lesions reach over the skin line
+_SLIVER = 1e-6  # fraction of a prepared pixel that counts as rounding error
+_MARGIN = 0.02  # margin around the breast, as a fraction of each side: lesions may cross the skin line
 
 
 @dataclass(frozen=True)
 class Transform:
-    """The way from a file's pixels to the prepared ones: flip, crop, scale, pad at the right and bottom.
+    """Transform from file pixels to prepared pixels: flip, crop, scale, pad at the right and bottom.
 
     Attributes:
         file_height: Rows of the file's image.
         file_width: Columns of the file's image.
-        flip: Whether left and right change places, which brings the chest wall to the left edge.
-        left: First column of the crop, in pixels of the flipped file, like the next three.
+        flip: Whether to mirror left and right, so that the chest wall is at the left edge.
+        left: First column of the crop; this and the next three are in pixels of the flipped file.
         top: First row of the crop.
-        right: Column after the crop's last.
-        bottom: Row after the crop's last.
+        right: Column after the last one of the crop.
+        bottom: Row after the last one of the crop.
         scale_x: Prepared pixels per file pixel along a row.
         scale_y: Prepared pixels per file pixel along a column.
         height: Rows of the prepared image, padding included.
@@ -56,11 +56,11 @@ class Transform:
     def apply_mask(
         self, mask: NDArray[np.bool_], *, within: tuple[int, int, int, int] | None = None
     ) -> NDArray[np.bool_]:
-        """Prepare a mask: a prepared pixel is True if any part of it was, so that small lesions survive.
+        """Prepare a mask: a prepared pixel is True if any part of its area is, which keeps small lesions.
 
         Args:
-            mask: H W of the file.
-            within: what `bounding_box` says of it, where that is known.
+            mask: H W of the file, True inside the lesion.
+            within: `bounding_box` of the mask, if known.
         """
         import cv2
 
@@ -72,7 +72,7 @@ class Transform:
         # in pixels of the crop
         x_min, x_max = max(x_min, left) - left, min(x_max, right) - left
         y_min, y_max = max(y_min, self.top) - self.top, min(y_max, self.bottom) - self.top
-        if x_min < x_max and y_min < y_max:  # a lesion is small in its image
+        if x_min < x_max and y_min < y_max:  # only the box is processed: a lesion is small
             rows, across = _cells(y_min, y_max, self.scale_y), _cells(x_min, x_max, self.scale_x)
             part = self.cut(mask)[y_min:y_max, x_min:x_max]
             part = _any_of(_any_of(part, rows, y_min, self.scale_y).T, across, x_min, self.scale_x).T
@@ -84,7 +84,7 @@ class Transform:
         return prepared
 
     def cut(self, array: NDArray[Any]) -> NDArray[Any]:
-        """A view of the crop in an array (H W of the file), not flipped."""
+        """Return a view of the crop of an array (H W of the file), not flipped."""
         left, right = self._file_columns
         return array[self.top : self.bottom, left:right]
 
@@ -97,7 +97,7 @@ class Transform:
         )
 
     def apply_box(self, box: Box) -> Box:
-        """A box in file pixels to prepared pixels; it is not clipped to the crop."""
+        """Convert a box from file pixels to prepared pixels, without clipping it to the crop."""
         x_min, y_min, x_max, y_max = self._flipped(box)
         return (
             (x_min - self.left) * self.scale_x,
@@ -107,7 +107,7 @@ class Transform:
         )
 
     def invert_box(self, box: Box) -> Box:
-        """A box in prepared pixels to file pixels."""
+        """Convert a box from prepared pixels to file pixels."""
         x_min, y_min, x_max, y_max = box
         return self._flipped(
             (
@@ -120,7 +120,7 @@ class Transform:
 
     @property
     def _file_columns(self) -> tuple[int, int]:
-        """The crop's first column and the one after its last, in the file as it is."""
+        """First column of the crop and the column after its last one, in the unflipped file."""
         if self.flip:
             return self.file_width - self.right, self.file_width - self.left
         return self.left, self.right
@@ -134,7 +134,7 @@ class Transform:
         return (self.file_width - x_max, y_min, self.file_width - x_min, y_max) if self.flip else box
 
     def _apply(self, array: NDArray[Any], interpolation: int) -> NDArray[Any]:
-        """Crop, scale, flip and pad; the flip comes after the scaling, where it costs least."""
+        """Crop, scale, flip and pad; the flip follows the scaling, because it is fastest there."""
         import cv2
 
         size = self.content_shape[::-1]
@@ -156,11 +156,11 @@ def plan(
     """Plan how a mammogram (H W) becomes a prepared image of `height` x `width` pixels.
 
     Args:
-        pixels: H W, dark background.
+        pixels: Mammogram, H W, with dark background.
         height: Rows of the prepared image.
         width: Columns of the prepared image.
-        crop: Cut to the breast with a small margin, or keep the whole image.
-        aspect: Keep the shape and pad, or stretch both sides to fit.
+        crop: `breast` crops to the breast with a small margin, `none` keeps the whole image.
+        aspect: `keep` keeps the shape and pads, `stretch` scales each side to fit.
     """
     file_height, file_width = pixels.shape
     small = _small_mask(pixels)
@@ -173,14 +173,14 @@ def plan(
     scale_x, scale_y = width / (right - left), height / (bottom - top)
     if aspect == "keep":
         scale_x = scale_y = min(scale_x, scale_y)
-    # The content is a whole number of pixels, and the scales are exactly what the resize does.
+    # The content has a whole number of pixels; the scales are exactly those of the resize.
     scale_x = max(1, round((right - left) * scale_x)) / (right - left)
     scale_y = max(1, round((bottom - top) * scale_y)) / (bottom - top)
     return Transform(file_height, file_width, flip, left, top, right, bottom, scale_x, scale_y, height, width)
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """x_min, y_min, x_max, y_max (max exclusive) of what is True in a mask (H W); None where nothing is."""
+    """Return x_min, y_min, x_max, y_max (max exclusive) of the True part of a mask (H W); None if empty."""
     rows = np.flatnonzero(mask.any(1))
     if not rows.size:
         return None
@@ -190,7 +190,7 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
 
 
 def breast_mask(pixels: Pixels) -> NDArray[np.bool_]:
-    """The breast (H W, True inside) in a mammogram with dark background; all True if no breast is found."""
+    """Return the breast (H W, True inside) in a mammogram with dark background; all True if none is found."""
     import cv2
 
     mask = cv2.resize(_small_mask(pixels), pixels.shape[::-1], interpolation=cv2.INTER_NEAREST)
@@ -198,13 +198,13 @@ def breast_mask(pixels: Pixels) -> NDArray[np.bool_]:
 
 
 def _small_mask(pixels: Pixels) -> NDArray[np.uint8]:
-    """The breast (1) on a copy reduced to at most `_WORKING_SIZE` pixels: the largest piece of tissue."""
+    """Return the breast (1), the largest piece of tissue, on a copy of at most `_WORKING_SIZE` pixels."""
     import cv2
 
     tissue = _tissue(pixels)
-    # Film edges, labels and scanner streaks are thin; opening takes them away, and off the breast too.
+    # Film edges, labels and scanner streaks are thin; opening removes them, also where they touch the breast.
     radius = max(1.5, 0.03 * max(tissue.shape))
-    # By distances, which take a fifth of the time of a disc moved over the image; outside there is no tissue.
+    # Opening by distances takes a fifth of the time of a disc kernel; outside the image there is no tissue.
     framed = cv2.copyMakeBorder(tissue, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     core = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_5) >= radius
     away = cv2.distanceTransform((~core).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
@@ -217,31 +217,31 @@ def _small_mask(pixels: Pixels) -> NDArray[np.uint8]:
 
 
 def _cells(first: int, last: int, scale: float) -> range:
-    """The prepared pixels along a side that the file's pixels from `first` to before `last` have part in."""
+    """Return the prepared pixels along a side that overlap the file pixels `first` to `last` (exclusive)."""
     return range(math.floor(first * scale + _SLIVER), math.ceil(last * scale - _SLIVER))
 
 
 def _any_of(mask: NDArray[np.bool_], cells: range, first: int, scale: float) -> NDArray[np.bool_]:
-    """Whether any row of each of the `cells` is True, in a mask whose first row is `first`."""
+    """Return whether any row of each cell is True; `first` is the file row at which the mask starts."""
     index = np.arange(cells.start, cells.stop)
     starts = np.floor((index + _SLIVER) / scale).astype(int) - first
     ends = np.ceil((index + 1 - _SLIVER) / scale).astype(int) - first
     pairs = np.stack([starts.clip(0), ends.clip(max=len(mask))], axis=1).ravel()
-    # every second of the stretches between neighbouring numbers is a cell; the row after the last is empty
+    # every second interval between neighbouring indices is a cell; the padded last row is empty
     padded = np.concatenate([mask, np.zeros_like(mask[:1])])
     return np.asarray(np.logical_or.reduceat(padded, pairs, axis=0)[::2])
 
 
 def _tissue(pixels: Pixels) -> NDArray[np.uint8]:
-    """Everything brighter than film or detector background (1), on a reduced copy."""
+    """Return what is brighter than the film or detector background (1), on a reduced copy."""
     import cv2
 
-    # every so many pixels do, for four still share in each of the copy's, which is smoothed after
+    # Every `step`-th pixel is enough: four of them still give one pixel of the copy, which is then smoothed.
     step = math.ceil(max(pixels.shape) / (2 * _WORKING_SIZE))
     small: Any = pixels[::step, ::step]
     if max(pixels.shape) > _WORKING_SIZE:
         height, width = (max(1, side // 2) for side in small.shape)
-        # of an even size, which takes a quarter of the time
+        # resizing from an even size takes a quarter of the time
         few: Any = np.ascontiguousarray(small[: 2 * height, : 2 * width])
         small = cv2.resize(few, (width, height), interpolation=cv2.INTER_AREA)
     small = small.astype(np.float32)
@@ -250,13 +250,13 @@ def _tissue(pixels: Pixels) -> NDArray[np.uint8]:
     grey = np.rint(levels * 255).astype(np.uint8)
     otsu, _ = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     below = np.cumsum(np.bincount(grey.ravel())[: int(otsu) + 1])
-    background = np.searchsorted(below, below[-1] / 2)  # the median of what is not tissue
-    # Otsu's threshold lies within the tissue; the skin line is dimmer: half the way to the background.
+    background = np.searchsorted(below, below[-1] / 2)  # median of the pixels that are not tissue
+    # Otsu's threshold lies within the tissue; halfway to the background includes the darker skin line.
     return np.asarray(grey > (background + otsu) / 2, np.uint8)
 
 
 def _crop_box(small: NDArray[np.uint8], file_height: int, file_width: int) -> tuple[int, int, int, int]:
-    """The mask's bounding box with margin, in file pixels: left, top, right, bottom."""
+    """Return the bounding box of the mask with margin, in file pixels: left, top, right, bottom."""
     rows, columns = np.flatnonzero(small.any(1)), np.flatnonzero(small.any(0))
     height, width = small.shape
     return (
@@ -268,7 +268,7 @@ def _crop_box(small: NDArray[np.uint8], file_height: int, file_width: int) -> tu
 
 
 def _hangs_right(small: NDArray[np.uint8]) -> bool:
-    """Whether the chest wall is at the right: a breast narrows towards the nipple."""
+    """Return whether the chest wall is at the right; a breast narrows towards the nipple."""
     per_column = small.sum(0, dtype=np.int64)
     columns = np.flatnonzero(per_column)
     per_column = per_column[columns[0] : columns[-1] + 1]

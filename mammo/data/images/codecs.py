@@ -1,7 +1,7 @@
-"""The fastest decoder of each compressed transfer syntax: those of imagecodecs.
+"""The fastest decoder of each compressed transfer syntax, all from imagecodecs.
 
-Unlike gdcm, which is slower or as fast, none of them takes the process down with a damaged file; and pydicom,
-which could call them, would copy what they give.
+Unlike gdcm, which is not faster, these decoders do not crash the process on a damaged file. They are called
+directly, because pydicom would copy their output.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def _rle(frame: bytes, header: "Dataset") -> NDArray[Any]:
 def _jpeg(frame: bytes, _: "Dataset") -> Any:
     import imagecodecs
 
-    # libjpeg fills up an image that was cut short, in grey
+    # libjpeg fills the missing part of a truncated image with grey
     if not frame[-16:].rstrip(b"\0").endswith(b"\xff\xd9"):
         raise ValueError("cut short")
     return imagecodecs.jpeg8_decode(frame)
@@ -60,7 +60,7 @@ DECODERS: dict[uid.UID, Callable[[bytes, "Dataset"], NDArray[Any]]] = {
 
 
 def decode(header: "Dataset") -> NDArray[Any]:
-    """The stored values, H W, of one grey image in a syntax of `DECODERS`.
+    """Decode one grey image, in a syntax of `DECODERS`, to its stored values, H W.
 
     Raises:
         ValueError: the pixel data are damaged.
@@ -68,12 +68,12 @@ def decode(header: "Dataset") -> NDArray[Any]:
     frame = next(generate_frames(header.PixelData, number_of_frames=1))
     try:
         pixels = DECODERS[header.file_meta.TransferSyntaxUID](frame, header)
-    except Exception as error:  # each library has its own
+    except Exception as error:  # each library raises its own type
         raise ValueError(f"damaged or cut short: {error}") from error
     if pixels.shape != (header.Rows, header.Columns):
-        raise ValueError("of another size than its header says")
+        raise ValueError("the size differs from the header")
     if header.get("PixelRepresentation", 0) == 1:
-        # two's complement in the stored bits, whether or not the decoder knew
+        # the stored bits are two's complement, which some decoders ignore
         bits = 8 * pixels.itemsize
         unstored = max(0, bits - header.BitsStored)
         raised: NDArray[Any] = pixels.view(f"u{pixels.itemsize}") << unstored

@@ -1,4 +1,4 @@
-"""A mammogram file of any usual format, read to grey pixels and the facts of its header."""
+"""Reads a mammogram file of any common format to grey pixels and header fields."""
 
 import functools
 import logging
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
-# First bytes of the formats that OpenCV decodes; everything else is taken for DICOM.
+# First bytes of the formats that OpenCV decodes; all other files are read as DICOM.
 _PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"P2", b"P5")
 _SIDES = {"L": "LEFT", "R": "RIGHT"}
 # ViewCodeSequence in SNOMED-RT, SNOMED CT (DICOM PS3.16, context group 4014).
@@ -31,9 +31,9 @@ class Mammogram:
     """A decoded mammogram.
 
     Attributes:
-        pixels: H W, full scale (0..255 or 0..65535), dark background, high is dense.
-        laterality: LEFT, RIGHT, or None where the header does not say.
-        view: CC, MLO, or None where the header says neither.
+        pixels: H W, full scale (0..255 or 0..65535), dark background, dense tissue is bright.
+        laterality: LEFT, RIGHT, or None if the header has neither.
+        view: CC, MLO, or None if the header has neither.
         pixel_spacing_mm: Distance between rows at the detector, or None.
     """
 
@@ -50,15 +50,15 @@ def read_mammogram(path: Path) -> Mammogram:
         path: DICOM of any transfer syntax, PNG or TIFF (8 or 16 bit), JPEG, or PGM.
 
     Raises:
-        DataError: The file is no single grey image, cannot be decoded, or shows nothing.
+        DataError: The file is not a single grey image, cannot be decoded, or all its pixels have one value.
     """
     with _guarded(path, "its header is damaged"):
         stored, header = _decode(path)
         mammogram = Mammogram(stored) if header is None else _mammogram(stored, header, path)
     pixels, first = mammogram.pixels, mammogram.pixels[0, 0]
-    # a few pixels settle it for all but the worst
+    # for most images, a few pixels are enough to decide
     if (pixels[::64, ::64] == first).all() and (pixels == first).all():
-        raise DataError(f"{path}: shows nothing, every pixel has the value {first}")
+        raise DataError(f"{path}: is blank, every pixel has the value {first}")
     return mammogram
 
 
@@ -78,7 +78,7 @@ def read_stored(path: Path) -> NDArray[Any]:
 
 
 def _decode(path: Path) -> tuple[NDArray[Any], "Dataset | None"]:
-    """Stored values H W, and the header where the file is DICOM."""
+    """Return the stored values, H W, and the header if the file is DICOM."""
     try:
         with path.open("rb") as file:
             signature = file.read(4)
@@ -98,7 +98,7 @@ def _decode_picture(path: Path) -> Pixels:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     pixels: Any
     try:
-        # Not imread, which fills up a truncated JPEG with grey.
+        # Not imread, because it fills the missing part of a truncated JPEG with grey.
         pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = None
@@ -117,12 +117,12 @@ def _read_header(path: Path) -> "Dataset":
     import pydicom
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    with _guarded(path, "is no image; DICOM, PNG, TIFF, JPEG and PGM are read"):
+    with _guarded(path, "is not an image; supported formats: DICOM, PNG, TIFF, JPEG, PGM"):
         header = pydicom.dcmread(path, force=True)
     if not any(keyword in header for keyword in ("Rows", "Columns", "PixelData")):
         known = "SOPClassUID" in header or "TransferSyntaxUID" in header.file_meta
-        reason = "is a DICOM file without an image, or cut short" if known else "is no image"
-        raise DataError(f"{path}: {reason}; DICOM, PNG, TIFF, JPEG and PGM are read")
+        reason = "is a DICOM file without an image, or cut short" if known else "is not an image"
+        raise DataError(f"{path}: {reason}; supported formats: DICOM, PNG, TIFF, JPEG, PGM")
     if "TransferSyntaxUID" not in header.file_meta:
         implicit, little = header.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -144,9 +144,9 @@ def _refuse_other_images(path: Path, header: "Dataset") -> None:
         kind = header.get("PhotometricInterpretation")
         raise DataError(f"{path}: has the photometric interpretation {kind}, not MONOCHROME1 or MONOCHROME2")
     if int(header.get("NumberOfFrames") or 1) > 1:
-        raise DataError(f"{path}: holds {header.NumberOfFrames} frames; give each its own file")
+        raise DataError(f"{path}: holds {header.NumberOfFrames} frames; save each frame in its own file")
     if header.get("BitsAllocated") not in (1, 8, 16) or not 1 <= (header.get("BitsStored") or 0) <= 16:
-        raise DataError(f"{path}: stores {header.get('BitsAllocated')} bits per pixel; 1, 8 and 16 are read")
+        raise DataError(f"{path}: stores {header.get('BitsAllocated')} bits per pixel; save it with 8 or 16")
 
 
 def _decode_dicom(path: Path, header: "Dataset") -> NDArray[Any]:
@@ -158,7 +158,7 @@ def _decode_dicom(path: Path, header: "Dataset") -> NDArray[Any]:
     with _guarded(path, f"its pixels ({syntax.name}) cannot be decoded"):
         if syntax in DECODERS:
             return decode(header)
-        # a view of the file's bytes where they are not compressed
+        # a view of the file's bytes if they are not compressed
         pixels: NDArray[Any] = pixel_array(header, view_only=True)
     return pixels
 
@@ -166,8 +166,8 @@ def _decode_dicom(path: Path, header: "Dataset") -> NDArray[Any]:
 def _shown(stored: NDArray[Any], header: "Dataset", path: Path) -> Pixels:
     """Map stored values to display values of full scale.
 
-    Every step (modality LUT, VOI LUT, inversion, scaling) depends on the stored value alone, so that all run
-    on a table of the at most 65,536 possible values, and the image itself is touched once.
+    All steps (modality LUT, VOI LUT, inversion, scaling) depend only on the stored value. They are computed
+    for a table of the at most 65,536 possible values, which is then applied to the image once.
     """
     bits = int(header.BitsStored)
     signed = header.get("PixelRepresentation", 0) == 1
@@ -180,14 +180,14 @@ def _shown(stored: NDArray[Any], header: "Dataset", path: Path) -> Pixels:
     white, dtype = (255, np.uint8) if bits <= 8 else (65535, np.uint16)
     table = np.rint(np.clip(fraction, 0, 1) * white).astype(dtype)
     if stored.dtype == dtype and np.array_equal(table, values):
-        return stored  # as CBIS-DDSM's own files
+        return stored  # as in the original files of CBIS-DDSM
     indices = np.clip(stored, lowest, values[-1]).astype(np.int32) - lowest  # overlays may use unstored bits
     pixels: Pixels = table[indices]
     return pixels
 
 
 def _display_fraction(values: NDArray[np.int32], header: "Dataset") -> NDArray[np.float64]:
-    """Display values in [0, 1] of stored values: VOI LUT, else the first window, else the whole range."""
+    """Return display values in [0, 1] by the VOI LUT, else by the first window, else by the whole range."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 
     modality = np.asarray(apply_modality_lut(values, header))
@@ -197,7 +197,7 @@ def _display_fraction(values: NDArray[np.int32], header: "Dataset") -> NDArray[n
         shown = apply_voi(np.rint(modality).astype(np.int32), header)
     elif header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
         with np.errstate(over="ignore"):
-            # pydicom does not report black and white of the window: they are its output for the extremes.
+            # pydicom does not report black and white of the window; its output for extreme values gives them.
             black, white = apply_windowing(np.array([-1e9, 1e9]), header)
             shown = apply_windowing(modality, header)
     else:
@@ -226,7 +226,7 @@ def _pixel_spacing(header: "Dataset") -> float | None:
 
 @contextmanager
 def _guarded(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever damaged bytes make pydicom and its decoders raise or warn of into one sentence."""
+    """Turn any error of pydicom and its decoders into a one-sentence DataError; ignore their warnings."""
     _silence_loggers()
     try:
         with warnings.catch_warnings():
@@ -234,7 +234,7 @@ def _guarded(path: Path, what: str) -> Iterator[None]:
             yield
     except (DataError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # pylibjpeg-rle panics with what is no Exception
+    except BaseException as error:  # a panic of pylibjpeg-rle is not an Exception
         reason = str(error)
         if "missing dependencies" in reason:
             reason = "no decoder is installed"

@@ -15,7 +15,7 @@ MaskStatus = Literal[
     "as_is", "rescaled", "aspect_differs", "empty", "missing", "unreadable", "no_mask_among_files"
 ]
 _ASPECT_TOLERANCE = 0.01
-# Share of pixels between the two values that JPEG's ringing around the outline may leave.
+# Largest share of pixels between the two values, as caused by JPEG ringing around the outline.
 _BETWEEN_TOLERANCE = 0.01
 
 
@@ -24,9 +24,9 @@ class Mask:
     """The ROI mask of one lesion.
 
     Attributes:
-        path: The file that holds the mask, or None where there is none.
+        path: File that contains the mask, or None if there is none.
         pixels: H W of its image, True inside the lesion; None unless `status` is `as_is` or `rescaled`.
-        status: What became of it.
+        status: Result of the search for the mask.
     """
 
     path: Path | None
@@ -38,22 +38,22 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
     """Read an ROI mask, H W, True inside the lesion.
 
     Raises:
-        DataError: The file cannot be read, or holds more than two values and so is a picture.
+        DataError: The file cannot be read, or has more than two values and is therefore not a mask.
     """
     mask = _two_values(read_stored(path))
     if mask is None:
-        raise DataError(f"{path}: is no mask, its pixels have more than two values")
+        raise DataError(f"{path}: is not a mask, its pixels have more than two values")
     return mask
 
 
 def find_mask(candidates: Sequence[Path], *, image_shape: tuple[int, int]) -> Mask:
-    """Find the mask among a lesion's files, whatever their names, and bring it to its image's size.
+    """Find the mask among the files of a lesion, regardless of their names, and rescale it to the image size.
 
     Args:
         candidates: Files of the lesion's series: mask, crop, or both, in any order.
         image_shape: Rows and columns of the lesion's image.
     """
-    # the mask is as large as the image, and so most often the larger file
+    # the mask is as large as the image and therefore usually the larger file
     existing = sorted((path for path in candidates if path.is_file()), key=_size, reverse=True)
     if not existing:
         return Mask(None, None, "missing")
@@ -87,14 +87,14 @@ def _candidate(path: Path, image_shape: tuple[int, int]) -> Mask:
 
 
 def _two_values(pixels: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """True where a two-valued picture has the higher value; None for any other picture."""
+    """Return where a two-valued picture has the higher value, H W; None for any other picture."""
     import cv2
 
     low, high = int(pixels.min()), int(pixels.max())
     if low == high:
         return np.zeros(pixels.shape, bool)
     margin = int((high - low) / 10)
-    # by OpenCV, and of whole numbers: several times faster than what NumPy makes of floats
+    # OpenCV on integers is several times faster than NumPy on floats
     between = cv2.countNonZero(cv2.inRange(pixels, low + margin + 1, high - margin - 1))
     if between > _BETWEEN_TOLERANCE * pixels.size:
         return None

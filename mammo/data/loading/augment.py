@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch on its device: one affine grid, one look-up, brightness, contrast; mixup."""
+"""Augmentation of a whole batch on its device: one affine resampling, brightness, contrast, and mixup."""
 
 import math
 
@@ -9,16 +9,16 @@ from torch import Tensor
 
 
 class BatchAugment:
-    """Random flips, rotation, shear, zoom, brightness and contrast, each image its own, border reflected.
+    """Random flips, rotation, shear, zoom, brightness and contrast, drawn for each image; reflected border.
 
     Args:
-        flip_horizontal: probability.
-        flip_vertical: probability.
-        rotation_deg: greatest rotation to either side, degrees.
-        shear_deg: greatest shear along x to either side, degrees.
-        zoom: greatest share by which an image grows or shrinks.
-        brightness: greatest share by which its values are scaled up or down.
-        contrast: greatest share by which their distance from the image's mean is scaled.
+        flip_horizontal: probability of a horizontal flip.
+        flip_vertical: probability of a vertical flip.
+        rotation_deg: largest rotation to either side, degrees.
+        shear_deg: largest shear along x to either side, degrees.
+        zoom: largest relative change of size, to a factor between 1 / (1 + zoom) and 1 + zoom.
+        brightness: largest relative change of the values.
+        contrast: largest relative change of the differences between the values and the mean of the image.
     """
 
     def __init__(
@@ -55,20 +55,20 @@ class BatchAugment:
         Args:
             images: B 1 H W, float in [0, 1].
             boxes: B K 4, (x_min, y_min, x_max, y_max) in pixels, NaN where there is no lesion.
-            generator: on the CPU.
-            first: place of the first image among those that are drawn for.
-            among: images that are drawn for, so that each gets the same in whatever shares they come; None
-                for these alone.
+            generator: random generator on the CPU.
+            first: index of the first image of the batch among the `among` images.
+            among: number of images that numbers are drawn for; an image gets the same numbers, however these
+                images are divided among processes. None: the images of this batch.
 
         Returns:
             images: B 1 H W, float in [0, 1].
-            boxes: B K 4, upright around the moved ones and cut to the image; NaN where nothing is left.
+            boxes: B K 4, axis-aligned around the transformed boxes, clipped to the image; NaN if outside.
         """
         count, _, height, width = images.shape
         draws = torch.rand(among or count, 7, generator=generator, dtype=torch.float64)[first : first + count]
         if self.moves:
             matrix = self._matrix(draws, height / width)
-            # the grid leads from the output back to the input
+            # the grid maps the output to the input
             theta = torch.linalg.inv(matrix)[:, :2].to(images)
             grid = F.affine_grid(theta, list(images.shape), align_corners=False)
             images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
@@ -82,12 +82,15 @@ class BatchAugment:
         return images.clamp(0, 1) if self.contrast or self.brightness else images, boxes
 
     def _matrix(self, draws: Tensor, aspect: float) -> Tensor:
-        """B 3 3: input to output, in coordinates from -1 to 1 whose units differ by the image's aspect."""
+        """Returns B 3 3, input to output, in coordinates from -1 to 1.
+
+        The units of x and y differ by `aspect`, the ratio of height to width.
+        """
         flip_x = torch.where(draws[:, 0] < self.flip_horizontal, -1.0, 1.0)
         flip_y = torch.where(draws[:, 1] < self.flip_vertical, -1.0, 1.0)
         angle = (2 * draws[:, 2] - 1) * math.radians(self.rotation_deg)
         shear = torch.tan((2 * draws[:, 3] - 1) * math.radians(self.shear_deg))
-        # as often a half as a double: uniform on the logarithm
+        # uniform on the logarithm: a factor and its inverse are equally likely
         scale = torch.exp((2 * draws[:, 4] - 1) * math.log1p(self.zoom))
         cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
         matrix = torch.zeros(len(draws), 3, 3, dtype=draws.dtype)
@@ -105,23 +108,23 @@ def mixup(
     """Mixes each image with a partner from its batch.
 
     Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018; the loss is `share` times that of the
-    labels plus `1 - share` times that of the partners' labels. There is no CutMix here: it shares a label
-    out by area, and a lesion covers about 1 % of a mammogram.
+    labels plus `1 - share` times that of the partners' labels. CutMix is not available, because it divides
+    the label by area, and a lesion covers about 1 % of a mammogram.
 
     Args:
         images: B 1 H W.
         labels: B, index of the class.
-        alpha: parameter of the Beta distribution of the share; 0 mixes nothing.
-        generator: on the CPU.
+        alpha: parameter of the Beta distribution of the share; 0: no mixing.
+        generator: random generator on the CPU.
 
     Returns:
-        images: B 1 H W; a batch of one as it is.
-        partner: B, labels of the images mixed in.
-        share: share of the image itself, one for the batch, at least a half so that its own label leads.
+        images: B 1 H W, mixed; a batch of one image is unchanged.
+        partner: B, labels of the partners.
+        share: share of the image itself, one number for the batch, at least 0.5.
     """
     if alpha == 0 or len(images) == 1:
         return images, labels, 1.0
-    # NumPy's Beta takes any alpha; two Gammas of PyTorch underflow to 0 / 0 for a small one
+    # NumPy's Beta accepts any alpha; two Gammas of PyTorch underflow to 0 / 0 for a small alpha
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
     drawn = np.random.default_rng(seed).beta(alpha, alpha)
     share = max(drawn, 1 - drawn)
@@ -130,7 +133,7 @@ def mixup(
 
 
 def _move_boxes(boxes: Tensor, matrix: Tensor, *, height: int, width: int) -> Tensor:
-    """The upright box around each moved box, cut to the image."""
+    """Returns the axis-aligned box around each transformed box, clipped to the image."""
     size = boxes.new_tensor([width, height])
     x_min, y_min, x_max, y_max = boxes.unbind(-1)
     corners = torch.stack([x_min, y_min, x_max, y_min, x_min, y_max, x_max, y_max], -1)

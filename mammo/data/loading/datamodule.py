@@ -23,17 +23,17 @@ class MammogramDataModule(pl.LightningDataModule):
 
     Args:
         store: the prepared store.
-        split: image ids of the three sides.
-        task: which labels, a key of `CLASSES`.
-        batch_size: images of an optimiser step, over all processes.
-        accumulate: parts that a training batch comes in, to need less memory.
-        processes: that train together, each with its share of a part; `accumulate * processes` divides
-            `batch_size`.
-        loader_workers: threads that read ahead; 0 reads each batch when it is asked for.
-        balance: `sampling` draws each class as often; `weights` is for the loss, see `class_weights`.
-        augment: for training batches; None leaves them as they are.
+        split: image ids of the three sets.
+        task: name of the task, a key of `CLASSES`.
+        batch_size: number of images of an optimiser step, over all processes.
+        accumulate: number of parts into which a training batch is divided, to need less memory.
+        processes: number of processes that train together, each with its share of a part; `batch_size` is a
+            multiple of `accumulate * processes`.
+        loader_workers: number of threads that read ahead; 0: each batch is read when it is requested.
+        balance: `sampling` draws each class equally often; `weights` is for the loss, see `class_weights`.
+        augment: augmentation of the training batches; None: no augmentation.
         seed: seed of the order and the augmentation.
-        mixup: alpha of the Beta distribution of the shares in which training images are mixed; 0 mixes none.
+        mixup: alpha of the Beta distribution of mixup; 0: no mixing.
     """
 
     def __init__(
@@ -69,14 +69,20 @@ class MammogramDataModule(pl.LightningDataModule):
         )
 
     def class_weights(self) -> Tensor | None:
-        """For the loss: inverse to the class's count, mean 1 over the images; None unless asked for."""
+        """Returns class weights for the loss, or None unless `balance` is `weights`.
+
+        A weight is inverse to the number of images of the class; the mean over the images is 1.
+        """
         if self.balance != "weights":
             return None
         counts = np.bincount(self.train.labels, minlength=len(self.classes))
         return torch.from_numpy(len(self.train) / (len(self.classes) * np.maximum(counts, 1))).float()
 
     def statistics(self, *, most: int = 512) -> tuple[float, float]:
-        """Mean and deviation of the training pixels in [0, 1], from at most `most` images spread evenly."""
+        """Returns mean and standard deviation of the training pixels in [0, 1].
+
+        They are computed from at most `most` images, evenly spaced in the training set.
+        """
         rows = self.train.rows[np.linspace(0, len(self.train) - 1, min(most, len(self.train))).astype(int)]
         scale = np.iinfo(self.store.images.dtype).max
         images = (self.store.read(rows[place : place + 1]) / scale for place in range(len(rows)))
@@ -85,22 +91,22 @@ class MammogramDataModule(pl.LightningDataModule):
 
     @property
     def part_size(self) -> int:
-        """Images that go through the network at once, in a process."""
+        """Number of images that pass through the network together, in each process."""
         return self.batch_size // (self.accumulate * self.processes)
 
     @property
     def images_per_epoch(self) -> int:
-        """Training images, without the last few that would be too small a part."""
+        """Number of training images, without a last part that is too small."""
         rest = len(self.train) % (self.part_size * self.processes)
         return len(self.train) - (rest if rest < self._least() else 0)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps; to be had before the training begins, unlike those of Lightning's loader."""
+        """Number of optimiser steps; known before the training begins, unlike that of Lightning's loader."""
         return math.ceil(self.images_per_epoch / self.batch_size)
 
     def image_ids(self, rows: NDArray[np.int64]) -> list[str]:
-        """Names of the images in rows of the store."""
+        """Returns the ids of the images in these rows of the store."""
         return self.store.table.set_index("row").loc[rows, "image_id"].tolist()
 
     def train_dataloader(self) -> StoreLoader:
@@ -115,16 +121,16 @@ class MammogramDataModule(pl.LightningDataModule):
         return self._loader(self.train, order, least=self._least())
 
     def _place(self) -> tuple[int, int]:
-        """Epoch, and number of its finished batches, at which the training starts or resumes."""
+        """Returns the epoch where the training starts or resumes, and the number of its finished batches."""
         if self.trainer is None:
             return 0, 0
-        # Any, for Lightning types them more narrowly than they are
+        # Any, because the types of Lightning are too narrow
         epochs: Any = self.trainer.fit_loop.epoch_progress.current
         batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
         return epochs.processed, batches.processed if epochs.started > epochs.processed else 0
 
     def _least(self) -> int:
-        # no process may go without; and a batch of one image would have no variance to normalise by
+        # every process needs an image, and batch normalisation needs at least two
         return self.processes * min(2, self.part_size)
 
     def val_dataloader(self) -> StoreLoader:
@@ -134,7 +140,7 @@ class MammogramDataModule(pl.LightningDataModule):
         return self._loader(self.test, SequentialSampler(self.test))
 
     def _loader(self, dataset: StoreDataset, order: Sampler[int], *, least: int = 0) -> StoreLoader:
-        # one alone scores what several have trained
+        # of this trainer: one process evaluates, even if several have trained
         rank, processes = (
             (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         )
@@ -147,7 +153,7 @@ class MammogramDataModule(pl.LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Scales to [0, 1] on the device and, in training, augments and mixes."""
+        """Scales images to [0, 1] on the device and, in training, augments and mixes them."""
         image = batch["image"].float() / torch.iinfo(batch["image"].dtype).max
         batch = Batch(image=image, label=batch["label"], boxes=batch["boxes"], row=batch["row"])
         if self.trainer is None or not self.trainer.training:
@@ -155,11 +161,11 @@ class MammogramDataModule(pl.LightningDataModule):
         loop = self.trainer.fit_loop
         size = self.part_size * self.processes
         first = (loop.batch_idx + 1) * size
-        part = min(size, self.images_per_epoch - first)  # images of it, over all processes
+        part = min(size, self.images_per_epoch - first)  # images of the part, over all processes
         step = min(self.batch_size, self.images_per_epoch - first // self.batch_size * self.batch_size)
-        # makes the mean over processes and parts of an optimiser step the mean over its images
+        # with it, the mean over processes and parts of an optimiser step is the mean over its images
         batch["weight"] = len(image) * self.accumulate * self.processes / step
-        # of this part alone, whatever was drawn before it, and for all processes
+        # depends on this part only, not on earlier random numbers; the same for all processes
         seed = batch_seed(self.seed, rank=0, batch=loop.total_batch_idx + 1, purpose=0)
         generator = torch.Generator().manual_seed(seed)
         if self.augment is not None:
@@ -175,7 +181,7 @@ class MammogramDataModule(pl.LightningDataModule):
 
 
 def datamodule_of(trainer: pl.Trainer) -> MammogramDataModule:
-    """The data module that a trainer was given."""
+    """Returns the data module of a trainer."""
     module = trainer.datamodule  # type: ignore[attr-defined]
     assert isinstance(module, MammogramDataModule)
     return module

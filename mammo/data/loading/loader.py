@@ -1,4 +1,4 @@
-"""Batches read from a prepared store, ahead of the training and into memory that is used again."""
+"""Batches read from a prepared store, ahead of the training and into memory that is reused."""
 
 import math
 import time
@@ -20,28 +20,28 @@ from mammo.data.loading.samplers import PartSampler
 from mammo.data.store.store import Store
 from mammo.data.tasks import labels
 
-_AHEAD = 2  # batches that each thread has read or is reading
+_AHEAD = 2  # number of batches per thread that are read or being read
 
 
 class Batch(TypedDict):
-    """Images with their labels, as the network gets them; `weight` in training, the last two when mixed."""
+    """Images with their labels; `weight` only in training, `partner` and `share` only with mixup."""
 
     image: Tensor  # B 1 H W, float in [0, 1] on the device; uint8 or uint16 before
     label: Tensor  # B, index of the class
     boxes: Tensor  # B K 4, lesions in pixels, NaN where there are fewer than K
     row: Tensor  # B, row in the store
-    weight: NotRequired[float]  # of its mean loss, 1 where it is the whole batch of an optimiser step
-    partner: NotRequired[Tensor]  # B, index of the class of the image mixed in
-    share: NotRequired[float]  # of the image itself, from 0.5 to 1
+    weight: NotRequired[float]  # weight of the mean loss; 1 for the whole batch of an optimiser step
+    partner: NotRequired[Tensor]  # B, index of the class of the partner
+    share: NotRequired[float]  # share of the image itself, from 0.5 to 1
 
 
 class StoreDataset:
-    """Some of a store's images.
+    """A subset of the images of a store.
 
     Args:
         store: the prepared store.
-        table: those rows of its table that belong to the dataset.
-        task: which labels.
+        table: rows of the store's table that belong to the dataset.
+        task: name of the task.
     """
 
     def __init__(self, *, store: Store, table: pd.DataFrame, task: str) -> None:
@@ -54,7 +54,7 @@ class StoreDataset:
         return len(self.rows)
 
     def read(self, indices: Sequence[int], image: Tensor) -> Batch:
-        """A batch of the images at these places of the dataset, read into `image` (B 1 H W, as stored)."""
+        """Returns a batch of the images at these indices, read into `image` (B 1 H W, dtype of the store)."""
         rows = self.rows[indices]
         self.store.read(rows, out=image.numpy()[:, 0])
         return Batch(
@@ -68,18 +68,18 @@ class StoreDataset:
 class StoreLoader:
     """Batches in the sampler's order, read ahead by threads.
 
-    Threads and not processes: reading leaves the interpreter to others, and a batch need not go from one
-    process's memory to another's. For a GPU they also bring the batch there, on a stream of its own, while
-    the step before computes.
+    The workers are threads, not processes: reading releases the interpreter lock, and no batch is copied
+    between processes. For a GPU, the threads also copy the batch to the device, on a separate stream, during
+    the previous step.
 
     Args:
-        dataset: to read from.
-        batch_sampler: the places of each batch in it.
-        threads: that read; 0 reads each batch when it is asked for.
-        device: to which batches are brought.
+        dataset: dataset to read from.
+        batch_sampler: indices of the images of each batch.
+        threads: number of threads that read; 0: each batch is read when it is requested.
+        device: device to which batches are copied; None: the CPU.
 
     Attributes:
-        waited: seconds that whoever took the batches of this epoch has waited for them.
+        waited: seconds for which the consumer of the batches has waited in this epoch.
     """
 
     def __init__(
@@ -133,8 +133,8 @@ class StoreLoader:
         shape, dtype = (len(places), 1, *images.shape[1:]), images.dtype
         if self._stream is None:
             return self.dataset.read(places, torch.from_numpy(self._memory.take(shape, dtype)))
-        with torch.cuda.stream(self._stream):  # and its device, for a thread of its own begins with the first
-            # PyTorch keeps pinned memory, and gives it anew once the copies from it are done
+        with torch.cuda.stream(self._stream):  # also sets the device, which a new thread needs
+            # PyTorch caches pinned memory, and reuses it when the copies from it are finished
             pinned = torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True)
             batch: Any = self.dataset.read(places, pinned)
             moved: Any = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
@@ -142,7 +142,7 @@ class StoreLoader:
         return moved  # type: ignore[no-any-return]
 
     def _given(self, batch: Batch) -> Batch:
-        """The batch, whose memory on a GPU is not given to a later one while the step still reads it."""
+        """Returns the batch, after protecting its GPU memory from reuse while the step still reads it."""
         if self._stream is not None:
             values: Any = batch.values()
             for value in values:
@@ -151,9 +151,9 @@ class StoreLoader:
 
 
 class _Memory:
-    """Arrays in memory that was used before, where nothing refers to it any more.
+    """Arrays in memory that is reused when nothing refers to it.
 
-    Fresh memory costs more than to read a batch into it: the system hands it out page by page, cleared.
+    New memory takes longer than reading a batch into it, because the system clears it page by page.
     """
 
     def __init__(self) -> None:
@@ -165,13 +165,16 @@ class _Memory:
         if len(memory) < size:
             memory = bytearray(size)
         array: NDArray[Any] = np.ndarray(shape, dtype, buffer=memory)
-        # a tensor of the array, and every view of it, keeps the array
+        # a tensor or view of the array keeps a reference to the array
         weakref.finalize(array, self.free.append, memory).atexit = False
         return array
 
 
 def lesion_boxes(lesions: pd.DataFrame, image_ids: pd.Series) -> NDArray[np.float32]:
-    """N K 4 boxes of the images' lesions, K the most that one image has, NaN elsewhere."""
+    """Returns the boxes of the lesions of each image, N K 4.
+
+    K is the largest number of lesions with a box in one image; missing boxes are NaN.
+    """
     known = lesions.dropna(subset=BOX_COLUMNS)
     known = known[known["image_id"].isin(image_ids)]
     place = known.groupby("image_id").cumcount().to_numpy()

@@ -8,13 +8,13 @@ from torch.utils.data import Sampler
 
 
 def batch_seed(seed: int, *, rank: int, batch: int, purpose: int) -> int:
-    """The seed of what one batch draws.
+    """Returns the seed of the random numbers of one batch.
 
-    It depends on nothing that was drawn before, so that a resumed training draws the same.
+    It does not depend on earlier random numbers, so a resumed training draws the same numbers.
 
     Args:
         seed: seed of the run.
-        rank: process of a distributed training, from 0.
+        rank: rank of the process in a distributed training, from 0.
         batch: number of the batch, counted from the start of the training.
         purpose: 0 for augmentation, 1 for the network's own draws (dropout, drop path).
 
@@ -26,14 +26,14 @@ def batch_seed(seed: int, *, rank: int, batch: int, purpose: int) -> int:
 
 
 class EpochSampler(Sampler[int]):
-    """A new order each epoch that depends on seed and epoch alone, so that a resumed run sees the same.
+    """A new order in each epoch. It depends only on seed and epoch, so it is the same in a resumed run.
 
     Args:
         labels: N class indices.
         seed: seed of the order.
-        balanced: draws N images with replacement, each class as often, instead of each image once.
-        epoch: the first one.
-        seen: how many of its images were trained on before the run was interrupted.
+        balanced: whether to draw N images with replacement, each class equally often, not each image once.
+        epoch: first epoch.
+        seen: number of images of the first epoch that the run trained on before it was interrupted.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class EpochSampler(Sampler[int]):
         self.share = share / share.sum() if balanced else None
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Sets the epoch; Lightning calls this before each epoch."""
         if epoch != self.epoch:
             self.epoch, self.seen = epoch, 0
 
     def __len__(self) -> int:
-        return self.count  # of a whole epoch, for Lightning adds what was seen before
+        return self.count  # of a whole epoch, because Lightning counts the part seen before
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -64,7 +64,7 @@ class EpochSampler(Sampler[int]):
 
 
 def share(count: int, *, rank: int, processes: int) -> slice:
-    """Which of `count` things in a row fall to a process, shared out as evenly as can be.
+    """Returns the slice of `count` items that belongs to a process; the shares are as equal as possible.
 
     Example:
         >>> [share(5, rank=rank, processes=2) for rank in (0, 1)]
@@ -76,17 +76,17 @@ def share(count: int, *, rank: int, processes: int) -> slice:
 
 
 class PartSampler(Sampler[list[int]]):
-    """Cuts an epoch's order into parts, and gives this process's share of each that is not empty.
+    """Divides the order of an epoch into parts, and yields this process's share of each part, if not empty.
 
-    The parts are the same however many processes there are.
+    The parts do not depend on the number of processes.
 
     Args:
         sampler: order of the images; Lightning sets its epoch.
-        size: images of a part, over all processes.
-        least: images that a last, smaller part needs, or it is left out; where it is not below `processes`,
-            all processes get the same number of batches.
+        size: number of images of a part, over all processes.
+        least: smallest number of images of the last part, which is left out if it has fewer; if `least` is at
+            least `processes`, all processes get the same number of batches.
         rank: rank of this process.
-        processes: among which a part is shared.
+        processes: number of processes that share a part.
     """
 
     def __init__(self, sampler: Sampler[int], *, size: int, least: int, rank: int, processes: int) -> None:

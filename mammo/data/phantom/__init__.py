@@ -1,1 +1,1 @@
-"""Synthetic mammograms: a seed goes in; films, case files and ROI masks as CBIS-DDSM has them come out."""
+"""Synthetic mammograms: films, case files and ROI masks like those of CBIS-DDSM, generated from a seed."""

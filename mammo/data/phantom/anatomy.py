@@ -1,8 +1,9 @@
 """A synthetic film mammogram: breast outline and tissue, as pure functions of a random generator.
 
-Everything is set in millimetres on a grid of 0.5 mm, then enlarged to the film's pixels, where detail finer
-than the grid, lesions, markers and grain come in; so a patient looks alike at every image size, and a film
-of full size costs little more than its pixels. Parenchyma is Gaussian noise with a power spectrum of 1 / f^3:
+Breast and tissue are defined in millimetres on a grid of 0.5 mm, then enlarged to the pixels of the film.
+Detail finer than the grid, lesions, markers and grain are added to the pixels. A patient therefore looks the
+same at every image size, and the work on the grid does not grow with the film.
+Parenchyma is Gaussian noise with a power spectrum of 1 / f^3:
 Burgess, "Mammographic structure: data preparation and spatial statistics analysis", Proc SPIE 3661 (1999);
 Burgess, Jacobson and Judy, "Human observer detection experiments with mammograms and power-law noise", Med
 Phys 28(4):419 (2001).
@@ -23,19 +24,19 @@ View = Literal["CC", "MLO"]
 
 FILM_HEIGHT_MM = 240.0
 GRID_MM = 0.5
-OUTER_SCALE_MM = 100.0  # the noise is flat beyond it, which keeps its variance finite
-GLANDULAR_SHARE = {1: 0.07, 2: 0.25, 3: 0.5, 4: 0.78}  # of the breast's area, by BI-RADS density
+OUTER_SCALE_MM = 100.0  # the spectrum is flat beyond this scale, so the variance is finite
+GLANDULAR_SHARE = {1: 0.07, 2: 0.25, 3: 0.5, 4: 0.78}  # share of the area of the breast, by BI-RADS density
 FAT, GLAND, PECTORAL, STRAND, SKIN = 0.33, 0.44, 0.50, 0.13, 0.03  # exposures; 1 is nearly white film
-STRETCH = 3.5  # fibres run along the way from chest wall to nipple
-SOFTNESS = 0.42  # of the borders of glands, in deviations of the noise
+STRETCH = 3.5  # length over width of fibres, which run from chest wall to nipple
+SOFTNESS = 0.42  # softness of the borders of glands, in standard deviations of the noise
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One breast as it lies on the film, chest wall at x = 0; lengths in millimetres."""
+    """One breast on the film, with the chest wall at x = 0; lengths are in millimetres."""
 
     density: int
-    depth_mm: float  # chest wall to nipple
+    depth_mm: float  # distance from chest wall to nipple
     half_height_mm: float
     droop: float  # 0 round .. 1 hanging
     pectoral_mm: tuple[float, float]  # width at the upper edge, length down the chest wall
@@ -46,8 +47,8 @@ class Outline:
     """The breast on the grid."""
 
     inside: Bools
-    skin_distance_mm: Floats  # within the breast, to its skin line
-    pectoral_distance_mm: Floats  # positive within the muscle; -inf everywhere in a CC view
+    skin_distance_mm: Floats  # distance to the skin line, within the breast
+    pectoral_distance_mm: Floats  # positive inside the muscle; -inf everywhere in a CC view
     nipple_mm: tuple[float, float]  # x, y
 
 
@@ -59,14 +60,14 @@ def power_law_noise(
     stretch: float = 1.0,
     above: float = 0.0,
 ) -> Floats:
-    """Periodic Gaussian noise whose 2-D power spectrum falls as 1 / f^3, of about unit variance.
+    """Returns periodic Gaussian noise with a 2-D power spectrum of 1 / f^3 and a variance of about 1.
 
     Args:
         shape: rows and columns.
-        step_mm: distance of two samples; fields of different steps have the same spectrum where they overlap.
+        step_mm: distance between samples; the spectrum does not depend on it where the frequencies overlap.
         rng: source of the noise.
-        stretch: how many times longer structures are along x than along y.
-        above: frequencies below this one (cycles per mm) are left out.
+        stretch: ratio of the length of structures along x to that along y.
+        above: lowest frequency of the noise, cycles per mm.
     """
     white = rng.standard_normal(shape, dtype=np.float32)
     gain = _gain(shape, step_mm, stretch, above)
@@ -75,7 +76,7 @@ def power_law_noise(
 
 @lru_cache(maxsize=4)
 def _gain(shape: tuple[int, int], step_mm: float, stretch: float, above: float) -> Floats:
-    """Root of the spectrum of `power_law_noise` on the frequencies of `rfft2`."""
+    """Returns the square root of the spectrum of `power_law_noise` at the frequencies of `rfft2`."""
     fy = np.fft.fftfreq(shape[0], step_mm)[:, None] / np.sqrt(stretch)
     fx = np.fft.rfftfreq(shape[1], step_mm)[None, :] * np.sqrt(stretch)
     f = np.hypot(fy, fx)
@@ -98,7 +99,7 @@ def sample_anatomy(*, density: int, width_mm: float, rng: np.random.Generator) -
 
 
 def outline(*, anatomy: Anatomy, view: View, width_mm: float, rng: np.random.Generator) -> Outline:
-    """Lays the breast on the film: half an ellipse in CC, a drooping shape below the axilla in MLO."""
+    """Places the breast on the film: half an ellipse in CC, a drooping shape below the axilla in MLO."""
     shift, power, tip = float(rng.normal(0.0, 4.0)), rng.uniform(1.7, 2.3), rng.uniform(0.0, 3.0)
     rows, columns = int(FILM_HEIGHT_MM / GRID_MM), int(width_mm / GRID_MM)
     y = (np.arange(rows, dtype=np.float32) + 0.5) * GRID_MM
@@ -127,20 +128,20 @@ def outline(*, anatomy: Anatomy, view: View, width_mm: float, rng: np.random.Gen
 
 
 def _depth_mm(region: Bools) -> Floats:
-    """Distance to the nearest grid point outside the region."""
+    """Returns the distance to the nearest grid point outside the region, in millimetres."""
     import cv2
 
     distance = cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    # Its last bit varies with the array's place in memory; the squares are whole numbers.
+    # The last bit of a distance depends on the address of the array; its square is a whole number.
     return np.sqrt(np.rint(distance**2)) * np.float32(GRID_MM)
 
 
 def tissue(*, breast: Outline, density: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Exposure of the breast on the grid, and how strongly detail finer than the grid modulates it."""
+    """Returns the exposure of the breast on the grid, and the amplitude of detail finer than the grid."""
     rows, columns = breast.inside.shape
     even = power_law_noise(shape=(512, 512), step_mm=GRID_MM, rng=rng)
     long = power_law_noise(shape=(512, 512), step_mm=GRID_MM, rng=rng, stretch=STRETCH)
-    # Half a period further, beyond the outer scale, the same field is as good as another one.
+    # Half a period is longer than the outer scale, so a field shifted by it serves as an independent field.
     clumps, texture, strands, fibres = (
         repeat(np.roll(noise, shift, axis=(0, 1)), rows=rows, columns=columns)
         for noise in (even, long)
@@ -157,7 +158,7 @@ def tissue(*, breast: Outline, density: int, rng: np.random.Generator) -> tuple[
     exposure += SKIN * np.exp(-(((breast.skin_distance_mm - 1.2) / 0.7) ** 2)) * breast.inside
     muscle = np.clip(breast.pectoral_distance_mm / 5, 0, 1)
     exposure += muscle * (FAT + PECTORAL + 0.05 * strands + 0.03 * texture - exposure)
-    # Finer noise would have moved the texture and the borders of the glands.
+    # Finer noise changes the texture and the borders of the glands.
     detail = np.hypot(modulation, thickness * GLAND * gland * (1 - gland) / SOFTNESS)
     return exposure.astype(np.float32), (detail * breast.inside).astype(np.float32)
 
@@ -165,7 +166,11 @@ def tissue(*, breast: Outline, density: int, rng: np.random.Generator) -> tuple[
 def _glandular(
     *, breast: Outline, density: int, clumps: Floats, strands: Floats, rng: np.random.Generator
 ) -> Floats:
-    """Share of glandular tissue, 0..1: noise and a cone behind the nipple, above a level for the density."""
+    """Returns the share of glandular tissue, 0..1.
+
+    Tissue is glandular where the sum of noise and a cone behind the nipple exceeds a threshold, which depends
+    on the density.
+    """
     rows, columns = breast.inside.shape
     nipple_x, nipple_y = breast.nipple_mm
     y = (np.arange(rows, dtype=np.float32)[:, None] + 0.5) * GRID_MM - nipple_y
@@ -186,14 +191,14 @@ def repeat(noise: Floats, *, rows: int, columns: int) -> Floats:
 
 
 def _smooth(noise: Floats) -> Floats:
-    """Leaves out what is finer than 1 mm, so that lines of equal value are single lines."""
+    """Removes detail finer than 1 mm, so that lines of equal value are single lines."""
     import cv2
 
     return cv2.GaussianBlur(noise, (0, 0), 1.2 / GRID_MM)  # type: ignore[return-value]
 
 
 def _towards_nipple(noise: Floats, nipple_mm: tuple[float, float]) -> Floats:
-    """Bends structures along x so that they run together at the nipple, as ducts and ligaments do."""
+    """Bends structures along x so that they converge at the nipple, as ducts and ligaments do."""
     import cv2
 
     rows, columns = noise.shape
@@ -205,8 +210,11 @@ def _towards_nipple(noise: Floats, nipple_mm: tuple[float, float]) -> Floats:
 
 
 def place_lesions(*, lesions: tuple[Lesion, ...], view: View, breast: Outline) -> list[tuple[float, float]]:
-    """Centres (x, y) in millimetres of the lesions in this view, moved as little as keeps each in the breast,
-    off the muscle and clear of the lesions before it."""
+    """Returns the centres (x, y) of the lesions in this view, in millimetres.
+
+    A centre is moved as little as possible, until the lesion is inside the breast, outside the muscle and
+    away from the lesions before it.
+    """
     free = breast.inside & (breast.pectoral_distance_mm < 0)
     room = _depth_mm(np.pad(free, 1))[1:-1, 1:-1]
     rows, columns = free.shape

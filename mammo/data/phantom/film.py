@@ -28,9 +28,9 @@ Laterality = Literal["LEFT", "RIGHT"]
 
 @dataclass(frozen=True)
 class Film:
-    """A digitised film and where its lesions are."""
+    """A digitised film and the masks of its lesions."""
 
-    pixels: NDArray[np.uint16]  # H W, high is dense
+    pixels: NDArray[np.uint16]  # H W; dense tissue has high values
     masks: list[Bools]  # one H W per lesion
 
 
@@ -45,10 +45,10 @@ def expose(
     opposite: bool,
     rng: np.random.Generator,
 ) -> Film:
-    """Takes one mammogram of `height` x `width` pixels; a film is 24 cm high.
+    """Generates one mammogram of `height` x `width` pixels; a film is 24 cm high.
 
-    A left breast hangs on the left edge, a right one on the right edge; if `opposite`, the other way round,
-    as the films of a quarter of the women of CBIS-DDSM do.
+    A left breast is at the left edge, a right breast at the right edge. `opposite` exchanges the edges, as in
+    the films of a quarter of the patients of CBIS-DDSM.
     """
     structure, detail, film, grain, *shapes = rng.spawn(4 + len(lesions))
     pixel_mm = FILM_HEIGHT_MM / height
@@ -84,7 +84,7 @@ def _add_lesions(
     breast: Outline,
     rngs: Sequence[np.random.Generator],
 ) -> list[Bools]:
-    """Adds the lesions to the exposure, fading under the skin, and returns their masks."""
+    """Adds the lesions to the exposure, fainter near the skin, and returns their masks."""
     height, width = exposure.shape
     pixel_mm = FILM_HEIGHT_MM / height
     within = _enlarge(np.clip(breast.skin_distance_mm / 5, 0, 1), height=height, width=width)
@@ -108,14 +108,14 @@ def _enlarge(grid: Floats, *, height: int, width: int) -> Floats:
 def _overlap(
     *, centre: tuple[float, float], side: int, shape: tuple[int, ...]
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a square patch lies on the image, and which part of the patch that is."""
+    """Returns the region of the image under a square patch, and the part of the patch inside the image."""
     left, top = (round(c - side / 2) for c in centre)
     y0, x0, y1, x1 = max(top, 0), max(left, 0), min(top + side, shape[0]), min(left + side, shape[1])
     return (slice(y0, y1), slice(x0, x1)), (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
 
 
 def _burn_marker(*, exposure: Floats, text: str, on_left: bool, rng: np.random.Generator) -> None:
-    """Lead letters in the upper corner away from the chest wall, askew, sometimes cut off by the film."""
+    """Adds rotated lead letters in the upper corner away from the chest wall; the film edge may cut them."""
     import cv2
 
     height, width = exposure.shape
@@ -134,7 +134,7 @@ def _burn_marker(*, exposure: Floats, text: str, on_left: bool, rng: np.random.G
 
 
 def _burn_edges(*, exposure: Floats, rng: np.random.Generator) -> None:
-    """Unexposed strips along some of the film's edges, a little askew, as the digitiser saw them."""
+    """Adds unexposed, slightly skewed strips along some edges of the film, as in digitised films."""
     pixels_per_mm = len(exposure) / FILM_HEIGHT_MM
     for side in range(4):
         present, thickness, skew = rng.random() < 0.3, rng.uniform(0.6, 3.0), rng.uniform(-1.0, 1.0)

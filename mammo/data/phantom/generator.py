@@ -1,7 +1,7 @@
-"""Embedded data: seeded synthetic mammograms, written once in CBIS-DDSM's own file layout.
+"""Synthetic mammograms from a seed, written once in the file layout of CBIS-DDSM.
 
-The physics is in `anatomy`, `lesions` and `film`, the files in `release`; here
-are the patients and the work.
+The modules `anatomy`, `lesions` and `film` generate the images, and `release` writes the files. This module
+draws the patients and runs the generation.
 """
 
 import hashlib
@@ -30,13 +30,13 @@ KINDS: tuple[Kind, ...] = ("mass", "calcification")
 SIDES: tuple[OfficialSplit, ...] = ("train", "test")
 LATERALITIES: tuple[Laterality, ...] = ("LEFT", "RIGHT")
 VIEWS: tuple[tuple[View, ...], ...] = (("CC", "MLO"), ("MLO",), ("CC",))
-# Shares of the densities 1..4 in the easiest and the hardest set.
+# Shares of the densities 1 to 4 in the easiest and the hardest set.
 DENSITY = ((0.30, 0.40, 0.20, 0.10), (0.05, 0.20, 0.40, 0.35))
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the bytes."""
+    """The settings that determine the bytes of the files."""
 
     patients: int
     height: int
@@ -47,7 +47,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Patient:
-    """One woman's part in the release."""
+    """One patient of the release."""
 
     number: int  # from 1
     malignant: bool
@@ -58,16 +58,16 @@ class Patient:
 def generate(
     *, root: Path, patients: int, height: int, width: int, difficulty: float, seed: int, workers: int
 ) -> Path:
-    """Writes a set of synthetic mammograms, or finds it written, and returns its folder.
+    """Writes a set of synthetic mammograms, unless it exists, and returns its folder.
 
     Args:
-        root: folder of all generated sets; the set gets a folder of its own in it, named by its fingerprint.
-        patients: number of women; about 1.9 images each.
-        height: rows of an image; a film is 24 cm high, so this sets the size of a pixel.
+        root: folder of all generated sets; each set is in a subfolder named by its fingerprint.
+        patients: number of patients, with about 1.9 images each.
+        height: rows of an image; a film is 24 cm high, so this determines the size of a pixel.
         width: columns of an image.
-        difficulty: 0 (large, bright, typical lesions) .. 1 (small, faint, sometimes misleading ones).
-        seed: same seed and settings, same bytes.
-        workers: processes; their number changes nothing in the files.
+        difficulty: from 0 (large, bright, typical lesions) to 1 (small, faint, sometimes misleading lesions).
+        seed: seed of the set; the same seed and settings give the same bytes.
+        workers: number of processes, which does not change the files.
 
     Raises:
         ConfigError: a value is out of range.
@@ -88,17 +88,17 @@ def generate(
         try:
             partial_folder.rename(final)
         except OSError:
-            if not final.is_dir():  # else another process was faster with the same bytes
+            if not final.is_dir():  # else another process was faster and wrote the same bytes
                 raise
     except OSError as error:
         raise DataError(
             f"{final}: cannot write the synthetic mammograms ({error.strerror or error}); "
-            "free the disk or choose another folder"
+            "free disk space or choose another folder"
         ) from error
     except BrokenProcessPool as error:
         raise DataError(
-            f"{final}: a process that made synthetic mammograms was killed, perhaps by too little memory; "
-            "use fewer data.workers"
+            f"{final}: a process that generates synthetic mammograms was killed, perhaps for lack of memory; "
+            "use a smaller data.workers"
         ) from error
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)
@@ -117,7 +117,7 @@ def _check(settings: Settings) -> None:
         )
     if not 0.5 <= width / height <= 1.0:
         raise ConfigError(
-            f"data.width times data.film_scale is {width}, no width of a film {height} pixels high: "
+            f"data.width times data.film_scale is {width}: not the width of a film {height} pixels high; "
             f"use {(height + 1) // 2} to {height}"
         )
     if not 0.0 <= settings.difficulty <= 1.0:
@@ -142,7 +142,7 @@ def _write(*, release: Release, settings: Settings, workers: int) -> None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """OpenCV's filters differ in the last bit with the number of its threads."""
+    """Limits OpenCV to one thread: the last bit of its filters depends on the number of threads."""
     import cv2
 
     before = cv2.getNumThreads()
@@ -154,12 +154,14 @@ def _one_thread() -> Iterator[None]:
 
 
 def draw_patients(*, patients: int, seed: int) -> list[Patient]:
-    """The women of a release: half malignant, half with masses, a fifth in the official test set, in every
-    combination; a few have both kinds of lesion, and some of these are in a train and a test set, as really.
+    """Returns the patients of a release.
+
+    Half are malignant, half have masses and a fifth are in the official test set, in every combination. A few
+    have both kinds of lesion, and some of these are in a training and a test set, as in CBIS-DDSM.
     """
     numbers = 1 + np.random.default_rng([seed, 0]).permutation(patients)
     leaked, both_kinds = (max(1, round(share * patients)) for share in (0.02, 0.05))
-    both_breasts = max(3, round(0.06 * patients))  # of three in a row, one is malignant and one benign
+    both_breasts = max(3, round(0.06 * patients))  # any three in a row include both classes
     drawn: list[Patient] = []
     for rank, number in enumerate(numbers.tolist()):
         kind, malignant = KINDS[rank % 2], rank // 2 % 2 == 1
@@ -175,7 +177,7 @@ def draw_patients(*, patients: int, seed: int) -> list[Patient]:
 def _write_patient(
     patient: Patient, *, release: Release, settings: Settings
 ) -> list[tuple[tuple[Kind, OfficialSplit], list[Row]]]:
-    """Draws and writes all images of one woman; nothing but the seed and her number decides them."""
+    """Draws and writes all images of one patient; only the settings and its number determine them."""
     rng = np.random.default_rng([settings.seed, patient.number])
     easy, hard = (np.array(shares) for shares in DENSITY)
     density = 1 + int(rng.choice(4, p=easy + settings.difficulty * (hard - easy)))
@@ -208,7 +210,7 @@ def _write_patient(
 def _draw_lesions(
     *, patient: Patient, malignant: bool, difficulty: float, rng: np.random.Generator
 ) -> tuple[Lesion, ...]:
-    """One lesion of each of the patient's kinds, and in every tenth patient one or two benign ones more."""
+    """Returns one lesion of each kind of the patient; every tenth patient has one or two more, benign."""
     kinds = list(patient.sets)
     drawn = [(kind, malignant and (k == 0 or bool(rng.random() < 0.5))) for k, kind in enumerate(kinds)]
     if patient.number % 10 == 0:

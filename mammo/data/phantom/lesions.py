@@ -1,9 +1,9 @@
-"""Lesions of a synthetic mammogram: their facts, their shape in millimetres, and their raster.
+"""Lesions of a synthetic mammogram: their properties, their shape in millimetres, and their pixels.
 
 A mass is a section of a Gaussian random sphere with branching spicules grown from its surface, after
 de Sisternes et al., "A computational model to generate simulated three-dimensional breast masses", Med Phys
-42(2):1098 (2015). Calcifications follow the descriptors of the CBIS-DDSM case files: benign ones few, coarse
-and round, some with a lucent centre; malignant ones many, fine, angular and of many sizes.
+42(2):1098 (2015). Calcifications follow the descriptors of the CBIS-DDSM case files: benign ones are few,
+coarse and round, some with a lucent centre; malignant ones are many, fine, angular and of many sizes.
 """
 
 from dataclasses import dataclass
@@ -41,12 +41,12 @@ class Lesion:
 
     kind: Kind
     malignant: bool
-    suspicious: bool  # how it looks; differs from `malignant` in some hard lesions only
+    suspicious: bool  # whether it looks malignant; differs from `malignant` in some hard lesions only
     diameter_mm: float
     speck_mm: float
     contrast: float
-    depth: float  # from the nipple (0) to the chest wall (1)
-    across: dict[str, float]  # view -> from the upper (0) to the lower (1) skin line
+    depth: float  # position from the nipple (0) to the chest wall (1)
+    across: dict[str, float]  # view -> position from the upper (0) to the lower (1) skin line
     appearance: str  # mass shape or calcification type, in the words of the case files
     extent: str  # mass margins or calcification distribution
     subtlety: int  # 1 subtle .. 5 obvious
@@ -54,7 +54,7 @@ class Lesion:
 
 
 def sample_lesion(*, kind: Kind, malignant: bool, difficulty: float, rng: np.random.Generator) -> Lesion:
-    """Draws a lesion; `difficulty` in [0, 1] sets how large and how bright it is against the tissue."""
+    """Draws a lesion; `difficulty` in [0, 1] sets its size and its contrast to the tissue."""
     ease = float(np.clip(1.0 - difficulty + rng.normal(0.0, 0.1), 0.0, 1.0))
     suspicious = malignant != (rng.random() < MISLEADING * difficulty)
 
@@ -85,8 +85,11 @@ def sample_lesion(*, kind: Kind, malignant: bool, difficulty: float, rng: np.ran
 
 
 def mass_outline(*, lesion: Lesion, rng: np.random.Generator) -> Floats:
-    """Radius in millimetres at 360 equidistant angles: log-normal about a circle or ellipse, with a power-law
-    spectrum whose steepness makes the margin smooth or jagged."""
+    """Returns the radius in millimetres at 360 equidistant angles.
+
+    The radius is log-normal around a circle or ellipse, with a power-law spectrum; a steep spectrum gives a
+    smooth margin, a flat spectrum a jagged margin.
+    """
     theta = np.arange(360) * (2 * np.pi / 360)
     order = np.arange(2, 25)
     deviation, decay = (0.22, 1.1) if lesion.suspicious else (0.03, 2.0)
@@ -104,7 +107,7 @@ def mass_outline(*, lesion: Lesion, rng: np.random.Generator) -> Floats:
 
 
 def spicules(*, radius_mm: Floats, rng: np.random.Generator) -> list[tuple[Points, float]]:
-    """Branching, bending, tapering fibres as (points, width at the root), all in millimetres."""
+    """Returns branching, curved, tapering fibres as (points, width at the root), all in millimetres."""
     mean = float(radius_mm.mean())
     fibres: list[tuple[Points, float]] = []
 
@@ -128,8 +131,10 @@ def spicules(*, radius_mm: Floats, rng: np.random.Generator) -> list[tuple[Point
 
 
 def specks(*, lesion: Lesion, rng: np.random.Generator) -> list[tuple[Points, float]]:
-    """Outlines in millimetres and relative brightness of the calcifications of a cluster, in drawing order: a
-    lucent centre comes after its ring."""
+    """Returns outline, in millimetres, and relative brightness of each calcification of a cluster.
+
+    The order is that of drawing: a lucent centre comes after its ring.
+    """
     spread = 0.5 * lesion.diameter_mm
     count = int(rng.integers(40, 70)) if lesion.suspicious else int(rng.integers(2, 6))
     linear = lesion.extent == "LINEAR" or lesion.appearance == "FINE_LINEAR_BRANCHING"
@@ -153,9 +158,9 @@ def specks(*, lesion: Lesion, rng: np.random.Generator) -> list[tuple[Points, fl
 def render_lesion(
     *, lesion: Lesion, pixel_mm: float, rng: np.random.Generator
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """The lesion's exposure above the tissue and its mask, both S x S with the lesion's centre in the middle.
+    """Returns the exposure that a lesion adds to the tissue, and its mask, both S x S around its centre.
 
-    The shape is set in millimetres before it is drawn in pixels, so that a lesion is the same at every size.
+    The shape is defined in millimetres before it is drawn in pixels, so it is the same at every image size.
     """
     import cv2
 
@@ -172,7 +177,7 @@ def render_lesion(
 def _draw_mass(
     *, lesion: Lesion, side: int, step: float, rng: np.random.Generator
 ) -> tuple[Floats, NDArray[np.uint8]]:
-    """Projected thickness (1 in the middle) and body of a mass."""
+    """Returns the projected thickness (1 in the middle) and the mask of a mass."""
     import cv2
 
     radius = mass_outline(lesion=lesion, rng=rng)
@@ -206,7 +211,7 @@ def _draw_fibre(*, canvas: NDArray[np.uint8], points: Points, width: float, step
 def _draw_cluster(
     *, lesion: Lesion, side: int, step: float, rng: np.random.Generator
 ) -> tuple[Floats, NDArray[np.uint8]]:
-    """Calcifications (1 is the brightest) and the hull of their cluster with a margin of 1.5 mm."""
+    """Returns calcifications (1 is the brightest) and the hull of their cluster with a margin of 1.5 mm."""
     import cv2
 
     centre = (side - 1) / 2

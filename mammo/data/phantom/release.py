@@ -1,4 +1,4 @@
-"""Writes synthetic mammograms as CBIS-DDSM is released: NBIA folders of UIDs, case files, all oddities."""
+"""Writes synthetic mammograms in the form of CBIS-DDSM: NBIA folders of UIDs, case files, irregularities."""
 
 import csv
 import hashlib
@@ -25,48 +25,48 @@ COLUMNS = {
     "mass": f"patient_id,breast_density,{_COMMON},mass shape,mass margins,{_ENDING}".split(","),
     "calcification": f"patient_id,breast density,{_COMMON},calc type,calc distribution,{_ENDING}".split(","),
 }
-UID_ROOT = "1.3.6.1.4.1.9590.100.1.2"  # the root that the real files carry
+UID_ROOT = "1.3.6.1.4.1.9590.100.1.2"  # root of the UIDs of the real files
 
 
 @dataclass(frozen=True)
 class Shot:
-    """An image's place in the release."""
+    """The place of an image in the release."""
 
     kind: Kind
     split: OfficialSplit
-    patient_number: int  # decides which oddities the patient's files have
+    patient_number: int  # determines the irregularities of the patient's files
     density: int
     laterality: str
     view: str
 
     @property
     def name(self) -> str:
-        """`P_00001_LEFT_CC`."""
+        """Name of the image, such as `P_00001_LEFT_CC`."""
         return f"P_{self.patient_number:05d}_{self.laterality}_{self.view}"
 
     @property
     def folder(self) -> str:
-        """`Mass-Training_P_00001_LEFT_CC`."""
+        """Folder of the image, such as `Mass-Training_P_00001_LEFT_CC`."""
         return f"{PREFIX[self.kind]}-{FOLDER[self.split]}_{self.name}"
 
 
 class Release:
-    """One release folder; every UID follows from the name of the release and of the object it identifies."""
+    """One release folder; each UID is derived from the name of the release and the name of the object."""
 
     def __init__(self, *, root: Path, name: str) -> None:
         self.root = root
         self.name = name
 
     def uid(self, *parts: str) -> str:
-        """A UID of the form that the real files have."""
+        """Returns a UID in the form of the real files."""
         digest = hashlib.sha256("/".join((self.name, *parts)).encode()).digest()
         return f"{UID_ROOT}.{10**37 + int.from_bytes(digest) % (9 * 10**37)}"
 
     def write_image(self, *, film: Film, lesions: Sequence[Lesion], shot: Shot) -> list[Row]:
-        """Writes a mammogram, with crop and mask of its lesions of the shot's kind; returns their rows."""
+        """Writes a mammogram with crop and mask of its lesions of the shot's kind, and returns their rows."""
         number = shot.patient_number
         folder, study, series = shot.folder, self.uid(shot.folder, "study"), self.uid(shot.folder, "series")
-        # Most full images of the calcification test set lack the description and have a file name as patient.
+        # Most full images of the calcification test set have no description and a file name as patient.
         nameless = (shot.kind, shot.split) == ("calcification", "test") and number % 8 != 0
         self._write_dicom(
             path=f"{folder}/{study}/{series}/{'1-01' if number % 9 == 4 else '1-1'}.dcm",
@@ -89,12 +89,12 @@ class Release:
     def _write_roi(
         self, *, folder: str, pixels: NDArray[np.uint16], mask: NDArray[np.bool_], shot: Shot
     ) -> tuple[str, str]:
-        """Writes crop and mask of a lesion; returns the paths that the case file gives for them."""
+        """Writes crop and mask of a lesion, and returns their paths in the case file."""
         number = shot.patient_number
         study = self.uid(folder, "study")
-        apart = number % 40 == 6  # a few have a series of their own, most share one
+        apart = number % 40 == 6  # in a few patients, crop and mask have separate series
         series = [self.uid(folder, "series", "mask" if apart and k else "crop") for k in (0, 1)]
-        order = (0, 1) if shot.kind == "mass" else (1, 0)  # which of the two files is the crop, the mask
+        order = (0, 1) if shot.kind == "mass" else (1, 0)  # file numbers of crop and mask in the case file
         on_disk = order[::-1] if number % 10 == 1 else order
         contents: tuple[Pixels, Pixels] = (
             _crop(pixels=pixels, mask=mask),
@@ -105,7 +105,7 @@ class Release:
                 path=f"{folder}/{study}/{series[k]}/1-{1 if apart else on_disk[k] + 1}.dcm",
                 pixels=content,
                 patient=folder,
-                # The description is that of the series, so it does not distinguish the two.
+                # The description is that of the series, so it does not distinguish crop and mask.
                 description=("cropped images", "ROI mask images")[k if apart else number % 2],
                 shot=shot,
             )
@@ -115,7 +115,7 @@ class Release:
     def _write_dicom(
         self, *, path: str, pixels: Pixels, patient: str, description: str | None, shot: Shot
     ) -> None:
-        """Writes one file with the header of the real ones; nothing in it depends on time or machine."""
+        """Writes one file with the header of the real files; its bytes do not depend on time or machine."""
         from pydicom.dataset import Dataset, FileMetaDataset
         from pydicom.uid import UID, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
@@ -150,7 +150,7 @@ class Release:
         dataset.PixelRepresentation = 0
         stored = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
         dataset.PixelData = stored + b"\x00" * (len(stored) % 2)
-        dataset["PixelData"].VR = "OW"  # the only one that Implicit VR knows
+        dataset["PixelData"].VR = "OW"  # the only VR of pixel data in Implicit VR
         target.parent.mkdir(parents=True, exist_ok=True)
         dataset.save_as(target, enforce_file_format=True, implicit_vr=True, little_endian=True)
 
@@ -165,7 +165,14 @@ class Release:
 
 
 def _row(*, shot: Shot, lesion: Lesion, abnormality: int, paths: tuple[str, str, str]) -> Row:
-    """A lesion's line of the case file; `paths` are those of image, crop and mask. Zero means missing."""
+    """Returns the row of a lesion in the case file, where 0 means missing.
+
+    Args:
+        shot: place of the image in the release.
+        lesion: lesion of the row.
+        abnormality: number of the lesion in the image, from 1.
+        paths: paths of image, crop and mask.
+    """
     number, is_mass = shot.patient_number, shot.kind == "mass"
     benign = "BENIGN_WITHOUT_CALLBACK" if number % 5 == 3 else "BENIGN"
     image, crop, mask = paths
@@ -182,14 +189,14 @@ def _row(*, shot: Shot, lesion: Lesion, abnormality: int, paths: tuple[str, str,
         "MALIGNANT" if lesion.malignant else benign,
         0 if number % 40 == 9 else lesion.subtlety,
         image,
-        crop if is_mass else crop + "\n",  # the official files end one cell of each row so
+        crop if is_mass else crop + "\n",  # in the official files, one cell per row ends with a line break
         mask + "\n" if is_mass else mask,
     )
     return dict(zip(COLUMNS[shot.kind], map(str, values), strict=True))
 
 
 def _crop(*, pixels: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    """The lesion's box with a margin of a fifth."""
+    """Returns the pixels of the box of a lesion, with a margin of a fifth of its size."""
     slices = []
     for axis in (0, 1):
         where = np.flatnonzero(mask.any(axis=1 - axis))
@@ -199,7 +206,7 @@ def _crop(*, pixels: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDArray[np.
 
 
 def _mask_pixels(*, mask: NDArray[np.bool_], number: int) -> NDArray[np.uint8]:
-    """The mask as 0 and 255; now and then at another size, and in a few files even of another shape."""
+    """Returns the mask as 0 and 255; some masks have another size, and a few another aspect ratio."""
     import cv2
 
     values = mask.astype(np.uint8) * np.uint8(255)

@@ -1,4 +1,4 @@
-"""Data sources: from the files of a data set to a `Catalog`, the tables of its images and lesions."""
+"""Data sources: read the files of a data set into a `Catalog`, the tables of its images and lesions."""
 
 from mammo.data.sources.reader import read_catalog
 

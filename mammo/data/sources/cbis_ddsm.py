@@ -1,4 +1,4 @@
-"""CBIS-DDSM: from its official case files to the tables of images and lesions.
+"""CBIS-DDSM: reads its official case files into the tables of images and lesions.
 
 Lee et al., A curated mammography data set for use in computer-aided detection and diagnosis research,
 Scientific Data 4:170177 (2017).
@@ -24,17 +24,18 @@ def read_cbis_ddsm(
 ) -> Catalog:
     """Read the official case files of CBIS-DDSM and find the image files in any layout of the release.
 
-    Calcification and mass rows of one patient, side and view become one image, once for each official split;
-    it is malignant if any of its lesions is, as subtle as its subtlest lesion and assessed as its worst one.
-    If a view is in both official splits of the data read, the id of the test image ends with `_TEST`.
+    Calcification and mass rows with the same patient, side, view and official split become one image.
+    The image is malignant if any of its lesions is; its subtlety is the lowest and its assessment the highest
+    of its lesions. If a view is in both official splits of the case files read, the id of the test image ends
+    with `_TEST`.
 
     Args:
-        root: Folder of the images, or a folder above or below; it may hold none, then every path is NA.
-        cases: Folder of the case files; by default root, its folder `csv`, or the same in the folder above.
-        abnormality: Which case files to read.
+        root: Folder of the images, or a folder above or below it; without images, every path is NA.
+        cases: Folder of the case files; by default `root`, its parent folder, or the folder `csv` in either.
+        abnormality: Lesion type of the case files to read.
 
     Raises:
-        DataError: A folder or case file is missing, or a cell of a case file holds no valid value.
+        DataError: A folder or case file is missing, or a cell of a case file is invalid.
     """
     check_root(root)
     if cases is not None and not cases.is_dir():
@@ -61,13 +62,13 @@ def _case_file(folders: list[Path], kind: str, split: str, abnormality: str) -> 
         return found[0]
     other = {"mass": "calc", "calc": "mass"}[kind]
     remedy = f" or set data.abnormality={other}" if abnormality == "all" else ""
-    raise DataError(f"{folders[0]}: no case file {name}; name its folder by data.cases=DIR{remedy}")
+    raise DataError(f"{folders[0]}: no case file {name}; set data.cases=DIR to its folder{remedy}")
 
 
 def _read_cases(path: Path, kind: str, split: str) -> pd.DataFrame:
-    """The rows of one case file, one per lesion, with the names and values of the tables."""
+    """Read the rows of one case file, one per lesion, with the column names and values of the tables."""
     sheet = CsvTable.read(path)
-    # calcification files write `breast density`, mass files `breast_density`: the sheet makes them one
+    # CsvTable reads `breast density` of calcification files as `breast_density`, the name in mass files
     sheet.require("patient_id", "breast_density", "left_or_right_breast", "image_view", "abnormality_id")
     sheet.require("assessment", "pathology", "subtlety", *_FILE_COLUMNS.values())
     rows = pd.DataFrame(
@@ -94,7 +95,7 @@ def _image_ids(rows: pd.DataFrame) -> "pd.Series[str]":
 
 
 def _images(rows: pd.DataFrame, index: FileIndex) -> pd.DataFrame:
-    """One row per image; a view scanned once for its masses and once for its calcifications has two files."""
+    """Return one row per image; a view scanned separately for masses and calcifications has two files."""
     by_image = rows.assign(malignant=rows["pathology"] == "MALIGNANT").groupby("image_id", sort=True)
     images = by_image[["patient_id", "laterality", "view", "density", "official_split"]].first()
     images["subtlety"] = by_image["subtlety"].min()
@@ -110,7 +111,7 @@ def _images(rows: pd.DataFrame, index: FileIndex) -> pd.DataFrame:
 
 
 def _lesions(rows: pd.DataFrame, index: FileIndex) -> pd.DataFrame:
-    """One row per lesion; crop and mask mostly share a series, so all its files may be the mask."""
+    """Return one row per lesion; crop and mask often share a series, so any of its files may be the mask."""
     candidates: list[Any] = [
         os.pathsep.join(dict.fromkeys([*index.files(mask), *index.files(crop)])) or pd.NA
         for mask, crop in zip(rows["mask"], rows["crop"], strict=True)

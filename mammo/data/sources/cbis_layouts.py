@@ -1,10 +1,9 @@
-"""Where each release and copy of CBIS-DDSM keeps the files of a series.
+"""Finds the files of a series in each release and copy of CBIS-DDSM.
 
-A case file names a series by a path such as `Mass-Test_P_00016_LEFT_CC/<study>/<series>/000000.dcm`, in which
-study and series are UIDs, or texts that end with the last five digits of the UIDs, and the file's own name is
-seldom that on disk. The series is looked for by its UID in the folder names and in NBIA's `metadata.csv`,
-then by the case folder with the last five digits, by the path itself, and last by the SeriesInstanceUID
-in DICOM headers.
+A case file names a series by a path such as `Mass-Test_P_00016_LEFT_CC/<study>/<series>/000000.dcm`. Study
+and series are UIDs, or texts that end with the last five digits of the UIDs; the file name seldom matches the
+name on disk. A series is searched in this order: by its UID in folder names and in NBIA's `metadata.csv`, by
+the case folder with the last five digits, by the path itself, and by the SeriesInstanceUID in DICOM headers.
 """
 
 import hashlib
@@ -28,12 +27,12 @@ log = logging.getLogger(__name__)
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".pgm"}
 _DICOM = {".dcm", ".dicom", ".dic", ".ima", ""}
-# The folder of a case; that of a lesion ends with its abnormality id.
+# The folder of a case; the folder of a lesion ends with the abnormality id.
 _CASE = re.compile(r"(?:Mass|Calc)-(?:Training|Test)_P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO)(?:_\d+)?")
 # A UID at the end of a folder's name: `1.3.6...` or, in copies from the Imaging Data Commons, `MG_1.3.6...`.
 _UID = re.compile(r"(?:^|_)(\d+(?:\.\d+){4,})$")
 _FIVE_DIGITS = re.compile(r"\d{5}$")
-# A network disk answers many questions at once as fast as one.
+# A network disk answers many parallel requests as fast as a single one.
 _THREADS = 16
 
 
@@ -44,7 +43,7 @@ class FileIndex:
     Attributes:
         root: The folder.
         folders: Absolute folder -> its image files, sorted.
-        by_uid: SeriesInstanceUID, as known from folder names and `metadata.csv` -> files.
+        by_uid: SeriesInstanceUID from folder names and `metadata.csv` -> files.
         by_case: Case folder and last five digits of the series -> files.
     """
 
@@ -54,18 +53,18 @@ class FileIndex:
     by_case: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def files(self, named: str) -> list[str]:
-        """Absolute paths of the files of the series that a path of a case file names; empty if not found."""
+        """Return absolute paths of the files of a series that a case file names; empty if not found."""
         parts = named.replace("\\", "/").split("/")
         uid, key = _series(["", *parts[:-1]])
         found = self.by_uid.get(uid or "") or self.by_case.get(key or ("", ""))
-        literal = os.path.join(self.root, *parts)  # of case files rewritten for converted images
+        literal = os.path.join(self.root, *parts)  # for case files rewritten for converted images
         if not found and literal in self.folders.get(os.path.dirname(literal), []):
             found = [literal]
         return found or self._by_header.get(uid or "", [])
 
     @cached_property
     def _by_header(self) -> dict[str, list[str]]:
-        """SeriesInstanceUID -> files, of DICOM files in folders that are none of the known layouts."""
+        """SeriesInstanceUID -> files, for DICOM files in folders of no known layout."""
         unknown = [
             file
             for folder, files in self.folders.items()
@@ -80,7 +79,7 @@ class FileIndex:
 
 
 def index_files(root: Path) -> FileIndex:
-    """Walk a folder once and index its image files by series; headers are read when a series is not found."""
+    """Index the image files below a folder by series; DICOM headers are read if a series is not found."""
     root = root.absolute()
     index = FileIndex(root=root, folders={})
     listings = [root.parent / "metadata.csv"]
@@ -104,7 +103,7 @@ def index_files(root: Path) -> FileIndex:
 
 
 def _series(parts: list[str]) -> tuple[str | None, tuple[str, str] | None]:
-    """UID, and case folder with last five digits, of the series folder at the end of a path."""
+    """Return UID and (case folder, last five digits) of the series folder at the end of a path."""
     uid = _UID.search(parts[-1])
     digits = _FIVE_DIGITS.search(parts[-1])
     case = next((part for part in reversed(parts[:-1]) if _CASE.fullmatch(part)), None)
@@ -112,14 +111,14 @@ def _series(parts: list[str]) -> tuple[str | None, tuple[str, str] | None]:
 
 
 def _is_known_layout(folder: str) -> bool:
-    """Whether the folder is `<case>/<study>/<series>`, so that its headers would add nothing."""
+    """Return whether the folder is `<case>/<study>/<series>`; its headers then need not be read."""
     parts = folder.split(os.sep)
     return len(parts) > 2 and _CASE.fullmatch(parts[-3]) is not None and _series(parts)[1] is not None
 
 
 def _is_image(name: str) -> bool:
     suffix = os.path.splitext(name)[1].lower()
-    # `._1-1.dcm` is what macOS leaves beside a file on a foreign disk
+    # macOS adds files such as `._1-1.dcm` on foreign disks
     return not name.startswith(".") and (suffix in _PICTURES or _is_dicom(name))
 
 
@@ -129,13 +128,13 @@ def _is_dicom(name: str) -> bool:
 
 
 def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
-    """Every folder below root, links followed, with the names of its files; one level after the other."""
+    """Yield root and every folder below it with its file names, level by level; links are followed."""
     seen: set[str] = set()
     level = [root]
     with ThreadPoolExecutor(_THREADS) as pool:
         while level:
             folders, level = level, []
-            # some at once: a small folder takes less time than handing it to a thread
+            # in batches: scanning a small folder takes less time than passing it to a thread
             size = math.ceil(len(folders) / (4 * _THREADS))
             pieces = [folders[first : first + size] for first in range(0, len(folders), size)]
             scans = chain.from_iterable(pool.map(lambda piece: [_scan(folder) for folder in piece], pieces))
@@ -148,7 +147,7 @@ def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
-    """Folders, links to folders, and names of files in a folder; nothing of one that must not be read."""
+    """Return folders, links to folders, and file names of a folder; nothing if it cannot be read."""
     inner: list[str] = []
     links: list[str] = []
     names: list[str] = []
@@ -160,12 +159,12 @@ def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
                 else:
                     names.append(entry.name)
     except OSError as error:
-        log.warning("%s: %s; passed over", folder, error.strerror)
+        log.warning("%s: %s; folder skipped", folder, error.strerror)
     return inner, links, names
 
 
 def _listed(listing: Path) -> Iterator[tuple[str, str]]:
-    """Series UID and absolute folder of each row of an NBIA `metadata.csv`; nothing of any other file."""
+    """Yield series UID and absolute folder of each row of an NBIA `metadata.csv`; nothing for other files."""
     try:
         sheet = CsvTable.read(listing)
     except DataError:
@@ -177,7 +176,7 @@ def _listed(listing: Path) -> Iterator[tuple[str, str]]:
 
 
 def _series_uids(root: Path, files: list[str]) -> dict[str, str]:
-    """SeriesInstanceUID of each DICOM file; a file unchanged since the last look is not opened again."""
+    """Return the SeriesInstanceUID of each DICOM file; values of unchanged files come from a cache."""
     cache = _cache_file(root)
     try:
         known = json.loads(cache.read_text())
@@ -201,7 +200,7 @@ def _cache_file(root: Path) -> Path:
 
 
 def _stamp(file: str) -> list[int]:
-    """Size and time of change; a vanished file has none of another's."""
+    """Return size and modification time of a file; empty if the file no longer exists."""
     try:
         status = os.stat(file)
     except OSError:
@@ -215,12 +214,12 @@ def _read_series_uid(file: str) -> str | None:
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
         return str(header.SeriesInstanceUID)
-    except Exception:  # a file that is no DICOM, or a damaged one, fails in any way; it belongs to no series
+    except Exception:  # a damaged or non-DICOM file raises any type of error; it belongs to no series
         return None
 
 
 def _write(file: Path, text: str) -> None:
-    """Write a whole file or none; a cache that cannot be written is done without."""
+    """Write a cache file atomically; log a warning if it cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, text)

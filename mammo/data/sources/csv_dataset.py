@@ -1,4 +1,4 @@
-"""The user's own tables: a CSV file of images and one of lesions, read into the catalog."""
+"""Reads the user's own CSV tables, one of images and one of lesions, into a catalog."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -24,32 +24,33 @@ _SPLITS = {"TRAIN": "train", "TRAINING": "train", "TEST": "test"}
 
 
 def read_table(*, table: Path, root: Path, lesions: Path | None = None) -> Catalog:
-    """Read a table with one row per image, and optionally one with a row per lesion.
+    """Read a table with one row per image and, optionally, a table with one row per lesion.
 
-    The images need `image_path`, `patient_id` and `pathology` (benign, benign_without_callback, malignant)
-    or, where that column is absent, `label` (0, 1). Optional are `image_id` (by default the path below root
-    without its suffix), `laterality`, `view`, `density` (1-4 or A-D), `subtlety` (1-5), `assessment` (1-6),
-    `abnormality_type` and `official_split` (train, test); a column `split` is taken for the latter unless it
-    has other words too.
-    The lesions need `image_path` or `image_id`, and a box `x_min`, `y_min`, `x_max`, `y_max` in pixels of the
-    image; optional are `pathology`, `abnormality_type`, `subtlety`, `assessment` and `mask_path`.
+    The table of images needs the columns `image_path`, `patient_id` and `pathology` (benign,
+    benign_without_callback, malignant); `label` (0, 1) can replace `pathology`. Optional columns are
+    `image_id` (default: the path below root without its suffix), `laterality`, `view`, `density` (1-4 or
+    A-D), `subtlety` (1-5), `assessment` (1-6), `abnormality_type` and `official_split` (train, test). Without
+    `official_split`, a column `split` is used in its place, if it has no words but these.
+    The table of lesions needs `image_path` or `image_id`, and the box `x_min`, `y_min`, `x_max`, `y_max` in
+    pixels of the image. Optional columns are `pathology`, `abnormality_type`, `subtlety`, `assessment` and
+    `mask_path`.
 
     Args:
         table: CSV file of the images.
-        root: Folder to which paths are relative, and outside which none may lead.
+        root: Folder that paths are relative to; it contains all files.
         lesions: CSV file of the lesions.
 
     Raises:
-        DataError: A column is missing, a cell is wrong (with its row as a spreadsheet shows it), or no image
+        DataError: A column is missing, a cell is invalid (the message names its spreadsheet row), or no image
             file exists.
     """
     check_root(root)
     sheet = CsvTable.read(table)
     images = _read_images(sheet, root)
     if images["path"].isna().all():
-        wanted = images["file"].iloc[0] if len(images) else f"any: {table} has no rows"
+        wanted = images["file"].iloc[0] if len(images) else f"none, as {table} has no rows"
         raise DataError(
-            f"data.root={root}: holds none of the table's images, not {wanted}; correct data.root"
+            f"data.root={root}: contains no image of the table (first: {wanted}); correct data.root"
         )
     found = _read_lesions(CsvTable.read(lesions), root, images) if lesions else pd.DataFrame()
     return validate(Catalog(images=images, lesions=found))
@@ -102,22 +103,22 @@ def _refuse_repeated(sheet: CsvTable, images: pd.DataFrame) -> None:
                 else f"image_id '{column[row]}'"
             )
             remedy = (
-                "keep one row per image" if name == "file" else "add a column 'image_id' without repetitions"
+                "keep one row per image" if name == "file" else "add a column 'image_id' without duplicates"
             )
-            raise sheet.refuse(row, f"{what} is in row {first} already; {remedy}")
+            raise sheet.refuse(row, f"{what} is already in row {first}; {remedy}")
 
 
 def _official_split(sheet: CsvTable) -> "pd.Series[str]":
     if "official_split" in sheet.cells:
         return sheet.words("official_split", _SPLITS)
     split = sheet.text("split")
-    # with validation rows it is a split of the user's own, to be named by data.split_file
+    # a split with validation rows is the user's own; data.split_file reads such splits
     own = not split.dropna().str.upper().isin(list(_SPLITS)).all()
     return sheet.text("official_split") if own else sheet.words("split", _SPLITS)
 
 
 def _paths(sheet: CsvTable, name: str, root: Path, *, required: bool) -> "pd.Series[str]":
-    """A column of paths made absolute, NA where a cell is empty; raises DataError for one outside root."""
+    """Return a column of absolute paths, NA for empty cells; raise DataError for a path outside root."""
     base = os.path.abspath(root)
     paths = sheet.text(name, required=required).str.replace("\\", "/", regex=False)
     paths = paths.map(lambda path: os.path.normpath(os.path.join(base, path)), na_action="ignore").astype(
@@ -126,14 +127,14 @@ def _paths(sheet: CsvTable, name: str, root: Path, *, required: bool) -> "pd.Ser
     outside = paths[paths.notna() & ~paths.str.startswith(os.path.join(base, ""))]
     if len(outside):
         row = outside.index[0]
-        problem = f"{name} '{sheet.cells[name][row]}' leads outside data.root={root}"
+        problem = f"{name} '{sheet.cells[name][row]}' is outside data.root={root}"
         raise sheet.refuse(row, f"{problem}; move the file or set data.root to a folder above it")
     return paths
 
 
 def _existing(paths: "pd.Series[str]") -> "pd.Series[str]":
-    """The paths that are files, NA elsewhere."""
-    with ThreadPoolExecutor(16) as pool:  # a network disk answers many questions at once as fast as one
+    """Return the paths, NA where no such file exists."""
+    with ThreadPoolExecutor(16) as pool:  # a network disk answers many parallel requests as fast as one
         is_file = list(pool.map(lambda path: isinstance(path, str) and os.path.isfile(path), paths))
     return paths.where(pd.Series(is_file, index=paths.index, dtype=bool))
 
@@ -176,5 +177,5 @@ def _boxes(sheet: CsvTable) -> dict[str, "pd.Series[float]"]:
     if wrong.any():
         row = wrong.index[wrong][0]
         box = ", ".join(f"{name} {column[row]:g}" for name, column in boxes.items())
-        raise sheet.refuse(row, f"{box} is no box; 0 <= x_min < x_max and 0 <= y_min < y_max must hold")
+        raise sheet.refuse(row, f"{box} is not a box; 0 <= x_min < x_max and 0 <= y_min < y_max must hold")
     return boxes

@@ -1,4 +1,4 @@
-"""A CSV file with the row numbers of a spreadsheet, so that an error can name the row to correct."""
+"""CSV files with the row numbers of a spreadsheet, which error messages name."""
 
 import csv
 import difflib
@@ -15,12 +15,12 @@ _MISSING = {"", "N/A", "NA", "NAN", "<NA>", "NULL"}
 
 @dataclass(frozen=True)
 class CsvTable:
-    """Stripped cells of a CSV file.
+    """Cells of a CSV file, without surrounding whitespace.
 
     Attributes:
         path: The file.
         cells: String columns with names in lower_snake_case; missing cells are NA; the index is the row
-            number a spreadsheet shows (the header is row 1, a quoted newline starts no new row).
+            number in a spreadsheet (the header is row 1; a quoted newline does not start a new row).
     """
 
     path: Path
@@ -33,13 +33,13 @@ class CsvTable:
         header = ["_".join(name.lower().replace("-", " ").split()) for name in records[0]]
         repeated = sorted({name for name in header if name and header.count(name) > 1})
         if repeated:
-            raise DataError(f"{path}: column '{repeated[0]}' is there twice; rename or delete one")
+            raise DataError(f"{path}: column '{repeated[0]}' occurs twice; rename or delete one")
         rows: dict[int, list[str | None]] = {}
         for number, record in enumerate(records[1:], start=2):
             stripped = [cell.strip() for cell in record]
             if any(stripped[len(header) :]):
                 raise DataError(
-                    f"{path}, row {number}: {len(record)} cells under {len(header)} column names; "
+                    f"{path}, row {number}: {len(record)} cells but {len(header)} column names; "
                     "put quotes around a cell that contains the separator"
                 )
             if any(stripped):
@@ -48,11 +48,11 @@ class CsvTable:
         return cls(path, pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype="string"))
 
     def refuse(self, row: object, problem: str) -> DataError:
-        """The error that names file, row and problem."""
+        """Return an error that names file, row and problem."""
         return DataError(f"{self.path}, row {row}: {problem}")
 
     def require(self, *names: str) -> None:
-        """Raise DataError unless every column is there, with the nearest name where one is near."""
+        """Raise DataError if a column is missing; the message suggests the most similar name, if any."""
         for name in names:
             if name not in self.cells:
                 near = difflib.get_close_matches(name, list(self.cells.columns), n=1)
@@ -62,7 +62,7 @@ class CsvTable:
                 )
 
     def text(self, name: str, *, required: bool = False) -> "pd.Series[str]":
-        """A column as text, all NA if the table has no such column.
+        """Return a column as text, all NA if the table has no such column.
 
         Raises:
             DataError: The column is required and a cell is empty.
@@ -82,13 +82,13 @@ class CsvTable:
         required: bool = False,
         remedy: str = "leave it empty",
     ) -> "pd.Series[str]":
-        """A column of words from a small vocabulary, whatever their case.
+        """Return a column of words from a small vocabulary, in upper or lower case.
 
         Args:
-            name: Column.
-            meanings: From the word, in upper case with underscores, to its meaning in the tables.
+            name: Name of the column.
+            meanings: Word, in upper case with underscores -> its value in the tables.
             required: Whether an empty cell is an error.
-            remedy: What to do about any other word.
+            remedy: Advice of the error message for any other word.
 
         Raises:
             DataError: A cell holds another word.
@@ -98,27 +98,27 @@ class CsvTable:
         unknown = column[column.notna() & ~keys.isin(list(meanings))]
         if len(unknown):
             known = ", ".join(dict.fromkeys(meanings))
-            problem = f"{name} '{unknown.iloc[0]}' is none of {known}; correct it or {remedy}"
+            problem = f"{name} '{unknown.iloc[0]}' is not one of {known}; correct it or {remedy}"
             raise self.refuse(unknown.index[0], problem)
         return keys.map(meanings).astype("string")
 
     def numbers(self, name: str, *, required: bool = False) -> "pd.Series[float]":
-        """A column of finite numbers, Float64; raises DataError for anything else."""
+        """Return a column of finite numbers, Float64; raise DataError for any other value."""
         column = self.text(name, required=required)
         numbers = pd.to_numeric(column, errors="coerce").astype("Float64")
         finite = numbers.notna() & (numbers.abs() < float("inf")).fillna(value=False)
         wrong = column[column.notna() & ~finite]
         if len(wrong):
-            raise self.refuse(wrong.index[0], f"{name} '{wrong.iloc[0]}' is no number; correct it")
+            raise self.refuse(wrong.index[0], f"{name} '{wrong.iloc[0]}' is not a number; correct it")
         return numbers
 
     def grades(self, name: str, *, highest: int, letters: Sequence[str] = ()) -> "pd.Series[int]":
-        """A column of grades 1..highest, Int64, where 0 means missing; raises DataError.
+        """Return a column of grades 1..highest, Int64; 0 becomes NA, any other value raises DataError.
 
         Args:
-            name: Column.
+            name: Name of the column.
             highest: The highest grade.
-            letters: Letters in use for grades 1, 2, ...
+            letters: Letters for grades 1, 2, ...
         """
         column = self.text(name)
         grade_of = {letter: str(grade) for grade, letter in enumerate(letters, start=1)}
@@ -126,14 +126,14 @@ class CsvTable:
         wrong = column[column.notna() & ~grades.isin(range(highest + 1))]
         if len(wrong):
             problem = (
-                f"{name} '{wrong.iloc[0]}' is no grade from 1 to {highest}; correct it or leave it empty"
+                f"{name} '{wrong.iloc[0]}' is not a grade from 1 to {highest}; correct it or leave it empty"
             )
             raise self.refuse(wrong.index[0], problem)
         return grades.astype("Int64").mask(grades == 0)
 
 
 def _records(path: Path) -> list[list[str]]:
-    """All records of a CSV file, the header first."""
+    """Return all records of a CSV file, the header first."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header = file.readline()
@@ -142,7 +142,7 @@ def _records(path: Path) -> list[list[str]]:
     except OSError as error:
         raise DataError(f"{path}: {(error.strerror or 'cannot be read').lower()}; name a CSV file") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: no CSV text ({error}); save it as CSV in UTF-8") from None
+        raise DataError(f"{path}: is not CSV text ({error}); save it as CSV in UTF-8") from None
     if not records:
-        raise DataError(f"{path}: an empty file; name a CSV file with a header row")
+        raise DataError(f"{path}: is empty; name a CSV file with a header row")
     return records

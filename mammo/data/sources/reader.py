@@ -30,7 +30,7 @@ def read_catalog(
 
     Args:
         source: name of the reader.
-        root: folder of the images; for `phantom`, of the phantoms.
+        root: folder of the images; for `phantom`, folder of all phantoms.
         cases: folder of the CBIS-DDSM case files, if it is not below `root`.
         abnormality: lesion type of the CBIS-DDSM case files.
         table: table of images for `csv`.
@@ -38,7 +38,7 @@ def read_catalog(
         patients: number of patients of the phantom.
         height: height of a prepared image, pixels.
         width: width of a prepared image, pixels.
-        film_scale: size of a phantom film over that of a prepared image.
+        film_scale: size of a phantom film, relative to a prepared image.
         difficulty: difficulty of the phantom, 0 to 1.
         seed: seed of the phantom.
         workers: number of processes that make the phantom.

@@ -1,4 +1,4 @@
-"""The prepared store: a `Catalog` goes in; every image, at one size, comes out in one memory-mapped array."""
+"""The prepared store: all images of a `Catalog`, at one size, in one memory-mapped array."""
 
 from mammo.data.store.store import Store, prepare
 

@@ -1,4 +1,4 @@
-"""The prepared store: every image at one size in one memory-mapped array, made once."""
+"""The prepared store: all images at one size in one memory-mapped array, built once."""
 
 import hashlib
 import importlib.metadata
@@ -33,7 +33,7 @@ from mammo.errors import DataError
 if TYPE_CHECKING:
     from mammo.data.catalog import Catalog
 
-# To be raised with every change that alters a prepared pixel or table: older stores are then not used.
+# Increase with every change of prepared pixels or tables; stores of older versions are then not used.
 PREPARATION_VERSION = 3
 _PACKAGES = ("mammo", "numpy", "opencv-python-headless", "pandas", "pydicom", "imagecodecs")
 
@@ -42,11 +42,11 @@ class Store:
     """A prepared store on disk.
 
     Attributes:
-        directory: Its folder.
-        table: The images table without the rejected ones, with `row` (the place in `images` and `masks`),
-            `pixel_spacing_mm` of the file, and the columns `transform_*` back to the file's pixels.
-        lesions: The lesions table with boxes in prepared pixels (not cut to the image), `mask_status`, and
-            `mask_value`, the lesion's value in `masks`.
+        directory: Folder of the store.
+        table: Table of the accepted images, with `row` (index in `images` and `masks`), `pixel_spacing_mm` of
+            the file, and columns `transform_*`, the fields of `Transform`.
+        lesions: Table of the lesions with boxes in prepared pixels (not clipped to the image), `mask_status`,
+            and `mask_value`, the value of the lesion in `masks`.
         manifest: Settings, fingerprint, versions and counts.
     """
 
@@ -56,14 +56,14 @@ class Store:
             self.manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{directory}: holds no prepared store; python -m mammo.prepare makes one"
+                f"{directory}: contains no prepared store; create it by python -m mammo.prepare"
             ) from error
         self.table = pd.read_parquet(directory / "images.parquet")
         self.lesions = pd.read_parquet(directory / "lesions.parquet")
 
     @classmethod
     def open(cls, directory: Path) -> Self:
-        """Open a finished store; raises DataError where there is none."""
+        """Open a finished store; raise DataError if there is none."""
         return cls(directory)
 
     @cached_property
@@ -73,7 +73,7 @@ class Store:
 
     @cached_property
     def masks(self) -> np.memmap[Any, np.dtype[np.uint8]] | None:
-        """N H W, 0 outside lesions, else the lesion's `mask_value`; None where no mask was prepared."""
+        """N H W, 0 outside lesions, else the lesion's `mask_value`; None if no mask was prepared."""
         path = self.directory / "masks.npy"
         return np.load(path, mmap_mode="r") if path.is_file() else None
 
@@ -82,13 +82,13 @@ class Store:
         return (self.directory / "images.npy").open("rb", buffering=0)
 
     def read(self, rows: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Read images, B H W as in `images`; without the interpreter's lock, so that threads may read beside.
+        """Read images, B H W as in `images`; the GIL is released, so that threads can read in parallel.
 
-        What is read so does not count among the process's own memory, as do pages of the memory map.
+        Unlike pages of the memory map, the file pages read do not count as memory of the process.
 
         Args:
-            rows: B, their places in `images`.
-            out: B H W to read into, each image contiguous; None for new memory.
+            rows: Indices in `images`, B.
+            out: Output array, B H W, each image contiguous; None for a new array.
         """
         rows, images = np.asarray(rows), self.images
         if out is None:
@@ -104,7 +104,7 @@ class Store:
         return out
 
     def transform(self, image_id: str) -> Transform:
-        """The way from an image's file pixels to its prepared ones; KeyError where the store lacks it."""
+        """Return the transform from file to prepared pixels; KeyError if the image is not in the store."""
         rows = self.table.loc[self.table["image_id"] == image_id]
         if rows.empty:
             raise KeyError(image_id)
@@ -128,19 +128,19 @@ def prepare(
     max_rejected: float = 0.05,
     masks: bool = True,
 ) -> Store:
-    """Prepare a catalog's images, or open the store that already holds them.
+    """Prepare the images of a catalog, or open the store that already contains them.
 
     Args:
-        catalog: The images and lesions; their files are read once.
+        catalog: Images and lesions; each file is read once.
         store: Folder of all stores; this one becomes `store/<fingerprint>/`.
         height: Rows of a prepared image.
         width: Columns of a prepared image.
-        crop: See `mammo.data.images.breast.plan`, like `aspect`.
-        aspect: Keep the shape and pad, or stretch.
-        workers: Processes that work at once, each within 1 GB of memory; 0 works in this process, which a
-            file that kills its decoder then kills too.
-        max_rejected: Share of images that may be missing or unreadable.
-        masks: Whether to prepare the lesions' masks, and take from them the boxes the catalog lacks.
+        crop: Region to keep, see `mammo.data.images.breast.plan`.
+        aspect: Way to reach the size, see `mammo.data.images.breast.plan`.
+        workers: Number of parallel processes, each of at most 1 GB of memory; with 0, this process prepares
+            the images and crashes if a decoder crashes.
+        max_rejected: Largest share of images that may be missing or unreadable.
+        masks: Whether to prepare the masks of lesions, and use them for boxes missing in the catalog.
 
     Raises:
         DataError: Too many images are missing or unreadable, or the store cannot be written.
@@ -162,7 +162,7 @@ def prepare(
             _make(catalog, jobs, settings, partial=partial, workers=workers, max_rejected=max_rejected)
             _publish(partial, final)
     except OSError as error:
-        if not final.is_dir():  # else another process was faster, and the folder has its final name
+        if not final.is_dir():  # otherwise another process was faster and has renamed the folder
             raise DataError(
                 f"{store}: cannot be written ({error.strerror}); choose another data.store"
             ) from error
@@ -172,12 +172,12 @@ def prepare(
 
 
 def _refuse_finished(made: Store, max_rejected: float) -> None:
-    """A store finished under a looser `max_rejected` is no more welcome than the images it lacks."""
+    """Raise DataError if a store, finished under a larger `max_rejected`, has too many rejected images."""
     rejected, accepted = made.manifest["counts"]["rejected"], made.manifest["counts"]["images"]
     if rejected > max_rejected * (rejected + accepted):
         raise DataError(
             f"{made.directory}: {rejected} of {rejected + accepted} images were rejected, more than "
-            f"data.max_rejected={max_rejected:g} of them, see its rejected.csv; mend the files or raise "
+            f"data.max_rejected={max_rejected:g} of them, see its rejected.csv; repair the files or raise "
             "data.max_rejected"
         )
 
@@ -191,7 +191,7 @@ def _make(
     workers: int,
     max_rejected: float,
 ) -> None:
-    """Fill the folder of an unfinished store; one that another process has begun is gone on with."""
+    """Fill the folder of an unfinished store; continue the work of other processes, if any."""
     (partial / "chunks").mkdir(parents=True, exist_ok=True)
     rejected = {row: "file missing" for row, job in enumerate(jobs) if job.path is None}
     _refuse_too_many(partial, jobs, rejected, max_rejected)
@@ -224,7 +224,7 @@ def _make(
 
 
 def _publish(partial: Path, final: Path) -> None:
-    """Give a finished store its name; if another process was faster, its store stays and this one goes."""
+    """Rename a finished store to its final name; delete it if another process has published one already."""
     try:
         partial.rename(final)
     except OSError:
@@ -232,13 +232,13 @@ def _publish(partial: Path, final: Path) -> None:
             raise
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(final / "chunks", ignore_errors=True)
-    # what another process was about to name when the folder moved away under it
+    # temporary files of another process, left when the folder was renamed
     for draft in final.glob("*.tmp"):
         draft.unlink(missing_ok=True)
 
 
 def image_jobs(catalog: "Catalog") -> list[ImageJob]:
-    """What is to be done for each image of a catalog, in its order."""
+    """Return the job of each image of a catalog, in the same order."""
     lesions: dict[str, list[LesionJob]] = {}
     for lesion in catalog.lesions.to_dict("records"):
         paths = "" if pd.isna(lesion["mask_paths"]) else lesion["mask_paths"]
@@ -256,7 +256,7 @@ def image_jobs(catalog: "Catalog") -> list[ImageJob]:
 
 
 def _fingerprint(catalog: "Catalog", jobs: list[ImageJob], settings: Settings) -> str:
-    """A name for settings, tables and files (their place in the tree, size and time, not their content)."""
+    """Return a hash of settings, tables and files (relative path, size and time, but not content)."""
     files = [job.path for job in jobs]
     if settings.masks:
         files += [path for job in jobs for lesion in job.lesions for path in lesion.mask_paths]
@@ -291,8 +291,8 @@ def _refuse_too_many(
     raise DataError(
         f"{len(rejected)} of {len(jobs)} images cannot be used, {missing} of them without a file, and "
         f"data.max_rejected={max_rejected:g}; the first is {jobs[first].path or jobs[first].image_id}: "
-        f"{rejected[first]}; all are in {partial / 'rejected.csv'}: mend the files, name the part that is "
-        "there (data.abnormality=mass) or raise data.max_rejected"
+        f"{rejected[first]}; all are in {partial / 'rejected.csv'}; repair the files, select the "
+        "available part (data.abnormality=mass) or raise data.max_rejected"
     )
 
 
@@ -303,7 +303,7 @@ def _write_rejected(partial: Path, jobs: list[ImageJob], rejected: dict[int, str
 
 
 def _allocate(partial: Path, settings: Settings, *, total: int) -> None:
-    """Make the arrays at full size, refusing at once where the disk has no room for them."""
+    """Create the arrays at full size; raise DataError at once if the disk has too little space."""
     arrays = [partial / "images.npy", *([partial / "masks.npy"] if settings.masks else [])]
     present = sum(path.stat().st_blocks * 512 for path in arrays if path.is_file())
     needed = total * row_bytes(settings)
@@ -315,7 +315,7 @@ def _allocate(partial: Path, settings: Settings, *, total: int) -> None:
 
 
 def _images_table(images: pd.DataFrame, records: list[Record]) -> pd.DataFrame:
-    """The images that were not rejected, with the facts of their files."""
+    """Return the table of the accepted images, with values from their files."""
     rows = [record["row"] for record in records]
     table = images.iloc[rows].reset_index(drop=True)
     table["row"] = rows
@@ -329,7 +329,7 @@ def _images_table(images: pd.DataFrame, records: list[Record]) -> pd.DataFrame:
 
 
 def _lesions_table(lesions: pd.DataFrame, records: list[Record]) -> pd.DataFrame:
-    """The lesions of those images, with boxes in prepared pixels."""
+    """Return the table of the lesions of accepted images, with boxes in prepared pixels."""
     found = pd.DataFrame(
         [lesion for record in records for lesion in record["lesions"]],
         columns=["lesion_id", *BOX_COLUMNS, "mask_status", "mask_value"],

@@ -1,8 +1,8 @@
-"""Building of a prepared store: images in chunks, by several processes, resumable at any moment.
+"""Builds a prepared store in chunks of images, by several processes; the work can be resumed at any time.
 
-Every row of the arrays has its place before the work begins, and the same chunk always gives the same bytes.
-A chunk counts as done once its marker file exists; any process that finds no marker may do the chunk, so that
-processes share the work without locks, and one killed in the middle loses only the chunks it had in hand.
+The position of each row in the arrays is fixed before the work begins, and a chunk always gives the same
+bytes. A chunk is done once its marker file exists; any process may prepare a chunk without a marker.
+Processes therefore share the work without locks, and a killed process loses only its unfinished chunks.
 """
 
 import errno
@@ -24,17 +24,17 @@ from mammo.atomic_files import write_atomically
 from mammo.data.images.breast import BOX_COLUMNS, Box, bounding_box, plan
 from mammo.data.images.dicom import Pixels, read_mammogram
 from mammo.data.images.masks import find_mask
-from mammo.data.worker_pool import behind, in_own_process, progress, results
+from mammo.data.worker_pool import completed_results, in_own_process, progress, write_in_background
 from mammo.errors import DataError
 
-Record: TypeAlias = dict[str, Any]  # what is known of one image or lesion once it is prepared; JSON
+Record: TypeAlias = dict[str, Any]  # values of one prepared image or lesion, as in JSON
 
-CHUNK = 4  # images; small enough that a handful of files still keeps several processes busy
+CHUNK = 4  # images; small, so that a few files still keep several processes busy
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the bytes of a store, besides its sources."""
+    """Settings that, with the source files, determine the bytes of a store."""
 
     height: int
     width: int
@@ -46,7 +46,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class LesionJob:
-    """A lesion to find: the files that may be its mask, and its box in file pixels where that is known."""
+    """A lesion of an image: the files that may be its mask, and its box in file pixels, if known."""
 
     lesion_id: str
     mask_paths: tuple[Path, ...]
@@ -55,7 +55,7 @@ class LesionJob:
 
 @dataclass(frozen=True)
 class ImageJob:
-    """An image to prepare; its row in the arrays is its place in the list of jobs."""
+    """An image to prepare; its row in the arrays is its index in the list of jobs."""
 
     image_id: str
     path: Path | None
@@ -63,7 +63,7 @@ class ImageJob:
 
 
 def allocate(path: Path, *, shape: tuple[int, ...], dtype: str) -> None:
-    """Give an .npy file its header and full size; harmless while others already write its rows."""
+    """Give an .npy file its header and full size; safe while other processes already write its rows."""
     header = _npy_header(shape, dtype)
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
         file.write(header)
@@ -73,7 +73,7 @@ def allocate(path: Path, *, shape: tuple[int, ...], dtype: str) -> None:
 def run_chunks(
     folder: Path, jobs: Sequence[ImageJob], settings: Settings, *, workers: int
 ) -> Iterator[list[Record]]:
-    """Do every chunk that has no marker yet; yields the records of each chunk, done before or now.
+    """Prepare every chunk without a marker; yield the records of all chunks, earlier ones included.
 
     Raises:
         DataError: The disk is full.
@@ -82,16 +82,18 @@ def run_chunks(
     done = [chunk for chunk in chunks if marker(folder, chunk).is_file()]
     for chunk in done:
         yield json.loads(marker(folder, chunk).read_text())
-    # An order of its own for each process: those that share a store then seldom do the same chunk.
+    # A random order: processes that share a store then seldom prepare the same chunk.
     todo = np.random.default_rng().permutation(sorted(set(chunks) - set(done))).tolist()
     work = functools.partial(prepare_chunk, folder, settings=settings, total=len(jobs))
     calls = (functools.partial(work, chunk, jobs[chunk * CHUNK : (chunk + 1) * CHUNK]) for chunk in todo)
     left = sum(len(jobs[chunk * CHUNK : (chunk + 1) * CHUNK]) for chunk in todo)
     with progress(total=len(jobs), done=len(jobs) - left) as advance:
-        for records in results(calls, workers=min(workers, len(todo)), again=lambda call: call(alone=True)):
+        for records in completed_results(
+            calls, workers=min(workers, len(todo)), retry=lambda call: call(alone=True)
+        ):
             advance(len(records))
             yield records
-    for chunk in todo:  # of a worker that died, or could not write, after its last result
+    for chunk in todo:  # chunks of a worker that died, or failed to write, after its last result
         if not marker(folder, chunk).is_file():
             work(chunk, jobs[chunk * CHUNK : (chunk + 1) * CHUNK])
 
@@ -105,17 +107,17 @@ def prepare_chunk(
     total: int,
     alone: bool = False,
 ) -> list[Record]:
-    """Prepare the images of one chunk, write their rows and then the marker; returns the marker's records.
+    """Prepare the images of one chunk, write their rows and then the marker; return the marker's records.
 
-    In a worker the disk is written to while the next chunk is prepared.
+    A worker writes to the disk while it prepares the next chunk.
 
     Args:
-        folder: Of the unfinished store.
-        chunk: Its number.
-        jobs: Its images.
-        settings: Of the store.
-        total: Images of the whole store.
-        alone: Give each image a process of its own, so that one that kills its decoder is only rejected.
+        folder: Folder of the unfinished store.
+        chunk: Number of the chunk.
+        jobs: Images of the chunk.
+        settings: Settings of the store.
+        total: Number of images of the whole store.
+        alone: Whether each image gets its own process; an image that crashes its decoder is then rejected.
     """
     if marker(folder, chunk).is_file():
         records: list[Record] = json.loads(marker(folder, chunk).read_text())
@@ -136,7 +138,7 @@ def prepare_chunk(
                 write_rows(folder / "masks.npy", masks, total)
             write_atomically(marker(folder, chunk), json.dumps(records), durable=True)
 
-    behind(write)
+    write_in_background(write)
     return records
 
 
@@ -144,8 +146,8 @@ def prepare_image(job: ImageJob, settings: Settings) -> tuple[Pixels, NDArray[np
     """Decode, crop, orient and resize one image and its lesions.
 
     Returns:
-        The image (H W), its mask (H W, 0 or k in the k-th lesion), and what the tables are to say: facts of
-        the header, the transform, and mask and box of each lesion.
+        The image (H W), its mask (H W, k in the k-th lesion, else 0), and its record for the tables: values
+        of the header, the transform, and mask and box of each lesion.
 
     Raises:
         DataError: The image cannot be used.
@@ -185,14 +187,14 @@ def prepare_image(job: ImageJob, settings: Settings) -> tuple[Pixels, NDArray[np
 
 
 def marker(folder: Path, chunk: int) -> Path:
-    """The file that says that a chunk is done."""
+    """Return the marker file of a chunk, which exists once the chunk is done."""
     return folder / "chunks" / f"{chunk:05d}.json"
 
 
 def write_rows(path: Path, rows: Mapping[int, NDArray[Any]], total: int) -> None:
-    """Write images of an .npy file; by write, since a memory map on a full disk would kill the process.
+    """Write images into an .npy file, not by a memory map, which would kill the process on a full disk.
 
-    The zeros above and below the content of an image are in the file already and take no disk space.
+    The zeros above and below the content of an image are already in the file and take no disk space.
     """
     with path.open("r+b") as file:
         for row, pixels in rows.items():
@@ -208,7 +210,7 @@ def write_rows(path: Path, rows: Mapping[int, NDArray[Any]], total: int) -> None
 
 @contextmanager
 def report_full_disk(folder: Path, settings: Settings, total: int) -> Iterator[None]:
-    """Report a full disk in one sentence."""
+    """Turn the OSError of a full disk into a DataError."""
     try:
         yield
     except OSError as error:
@@ -218,15 +220,15 @@ def report_full_disk(folder: Path, settings: Settings, total: int) -> Iterator[N
 
 
 def no_space(folder: Path, needed: int) -> str:
-    """The sentence for a disk without room for `needed` bytes."""
+    """Return the error message for a disk without space for `needed` bytes."""
     return (
         f"{folder.parent}: no space left, the store takes {needed:,} bytes; free some or choose another disk "
-        "with data.store, and start again: what is prepared is kept"
+        "with data.store, and start again; prepared images are kept"
     )
 
 
 def row_bytes(settings: Settings) -> int:
-    """Bytes that one image takes with its mask."""
+    """Return the number of bytes of one image with its mask."""
     return settings.height * settings.width * (np.dtype(settings.dtype).itemsize + settings.masks)
 
 
@@ -238,7 +240,7 @@ def _npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
 
 
 def _as_dtype(pixels: Pixels, dtype: str) -> Pixels:
-    """Full scale to full scale: 255 becomes 65535 and the reverse."""
+    """Convert from full scale to full scale: 255 becomes 65535 and vice versa."""
     if pixels.dtype == dtype:
         return pixels
     if dtype == "uint16":
@@ -247,7 +249,7 @@ def _as_dtype(pixels: Pixels, dtype: str) -> Pixels:
 
 
 def _merged(masks: dict[int, NDArray[np.bool_]], settings: Settings) -> NDArray[np.uint8]:
-    """All lesions in one mask, small ones above large ones."""
+    """Merge all lesions into one mask, small ones on top of large ones."""
     merged = np.zeros((settings.height, settings.width), np.uint8)
     for value, mask in sorted(masks.items(), key=lambda item: -np.count_nonzero(item[1])):
         merged[mask] = value

@@ -1,1 +1,1 @@
-"""Heatmaps: a network and images go in; heatmaps, their agreement with the lesions and pictures come out."""
+"""Heatmaps: turn a network and images into heatmaps, their localisation scores and pictures."""

@@ -1,11 +1,15 @@
 """Heatmaps of a classifier: class activation maps and occlusion.
 
-The maps are four formulas on one layer's features and their gradient, written here on PyTorch alone. The
-package `grad-cam` has them too, and the tests hold these against it; as a dependency it would bring
-scikit-learn, SciPy and ttach along, its Grad-CAM++ adds 1e-6 to squared gradients that are smaller than that
-in our networks, its Eigen-CAM has an arbitrary sign and decomposes a full positions x positions matrix, its
-gradients run down to the first layer and into the parameters, and its scaling turns the rounding noise of a
-constant map into a map. Captum 0.9 has neither Grad-CAM++, Layer-CAM nor Eigen-CAM.
+The four class activation maps are computed from the features of one layer and their gradient, with PyTorch
+alone. The tests compare them with the package `grad-cam`, which is not a dependency for these reasons:
+
+- It requires scikit-learn, SciPy and ttach.
+- Its Grad-CAM++ adds 1e-6 to squared gradients, which are smaller than that in these networks.
+- Its Eigen-CAM has an arbitrary sign and decomposes a full positions x positions matrix.
+- It computes gradients down to the first layer and for the parameters.
+- Its scaling turns the rounding noise of a constant map into a map.
+
+Captum 0.9 has neither Grad-CAM++, Layer-CAM nor Eigen-CAM.
 """
 
 import difflib
@@ -28,15 +32,15 @@ from mammo.models.pooling import POOLS
 
 Method = Literal["gradcam", "gradcam++", "layercam", "eigencam", "occlusion"]
 
-# Least spread of a map that is not constant, in parts of its maximum: float32 rounds to 6e-8.
+# A map is constant if its spread is at most this fraction of its maximum; float32 rounds to 6e-8.
 _FLAT = 1e-5
 _GRADIENT_SCALE = 1024.0
-# Occluded copies that go through the network at once.
+# Number of occluded copies in one forward pass.
 _COPIES = 32
 
 
 class Heatmaps:
-    """Heatmaps of a classifier; calling it leaves the classifier as it was.
+    """Compute heatmaps of a classifier without changing the classifier.
 
     - `gradcam`: Selvaraju et al. 2017, Grad-CAM: visual explanations from deep networks via gradient-based
       localization.
@@ -44,23 +48,24 @@ class Heatmaps:
       deep convolutional networks.
     - `layercam`: Jiang et al. 2021, LayerCAM: exploring hierarchical class activation maps for localization.
     - `eigencam`: Muhammad and Yeasin 2020, Eigen-CAM: class activation map using principal components. It
-      knows no class: the target is ignored.
-    - `occlusion`: Zeiler and Fergus 2014, Visualizing and understanding convolutional networks: how far the
-      target's probability falls when a patch is grey; a pixel's heat is the mean over the patches on it.
+      does not depend on the class: the target is ignored.
+    - `occlusion`: Zeiler and Fergus 2014, Visualizing and understanding convolutional networks: the decrease
+      of the target's probability when a patch is grey. The heat of a pixel is the mean over the patches that
+      cover it.
 
-    The layer is the last feature map before the pool, whichever module gives it: `layer4` of a ResNet,
+    The default layer is the module that outputs the last feature map before the pool: `layer4` of a ResNet,
     `features` of the custom CNN, `norm` of a Swin. In a ViT it is the first normalisation of the last block,
-    for after that only the class token matters.
+    because only the class token is used after it.
 
     Args:
-        classifier: to look into.
-        method: see above.
-        layer: name of a module of the classifier's network instead.
+        classifier: classifier to explain.
+        method: one of the methods above.
+        layer: name of a module of the classifier's network; None for the default layer.
         patch: side of the occluding square, in pixels.
-        stride: from one patch to the next.
+        stride: distance between neighbouring patches, in pixels.
 
     Raises:
-        ConfigError: there is no such method or layer, or the patches leave pixels between them.
+        ConfigError: the method or the layer does not exist, or there are pixels between the patches.
     """
 
     def __init__(
@@ -75,9 +80,9 @@ class Heatmaps:
         if method not in get_args(Method):
             raise ConfigError(f"heatmap method {method}: give one of {', '.join(get_args(Method))}")
         if method == "occlusion" and layer is not None:
-            raise ConfigError(f"heatmap_layer={layer}: occlusion looks into no layer; leave it out")
+            raise ConfigError(f"heatmap_layer={layer}: occlusion uses no layer; remove this setting")
         if not 1 <= stride <= patch:
-            raise ConfigError(f"heatmap stride {stride}: give 1 to the patch's {patch} pixels")
+            raise ConfigError(f"heatmap stride {stride}: give 1 to {patch} pixels, the side of the patch")
         self.classifier = classifier
         self.method = method
         self.layer = layer
@@ -87,31 +92,32 @@ class Heatmaps:
             self._check_name(layer)
 
     def __call__(self, images: Tensor, target: int | Tensor) -> NDArray[np.float32]:
-        """Heat of each image, B H W.
+        """Return the heat of each image, B H W.
 
         Args:
             images: B 1 H W in [0, 1].
-            target: the class to explain, of all images or B of each.
+            target: class to explain, one for all images or B, one for each image.
 
         Returns:
-            Heat in [0, 1], with 0 and 1 in each map, but for maps that are the same everywhere: 0.
+            Heat in [0, 1]. The minimum of each map is 0 and its maximum 1; a constant map is 0 everywhere.
 
         Raises:
-            ConfigError: the layer gives no feature map, or the network has none before its pool.
+            ConfigError: the layer outputs no feature map, or the network has none before its pool.
         """
         with _undisturbed(self.classifier):
-            # a copy, for a tensor made in inference mode takes part in no gradient
+            # a copy, because autograd cannot use a tensor created in inference mode
             targets = torch.as_tensor(target, device=images.device).expand(len(images)).clone()
             if self.method == "occlusion":
                 return _heat(self._occlude(images, targets), images)
             return self._explain(images, lambda: (self.classifier(images), targets))
 
     def of_pass(self, images: Tensor, forward: Callable[[], tuple[Tensor, Tensor]]) -> NDArray[np.float32]:
-        """Heat of each image as calling it gives, from a pass that is made for its logits too.
+        """Return the heat of each image, B H W, from a forward pass that the caller also uses for the logits.
 
         Args:
             images: B 1 H W in [0, 1].
-            forward: runs the classifier on the images, once; gives the logits and the class to explain, B.
+            forward: function that runs the classifier once on the images and returns the logits and the
+                classes to explain, B.
         """
         with _undisturbed(self.classifier):
             if self.method != "occlusion":
@@ -121,7 +127,7 @@ class Heatmaps:
         return self(images, targets)
 
     def _explain(self, images: Tensor, forward: Callable[[], tuple[Tensor, Tensor]]) -> NDArray[np.float32]:
-        features, gradient = self._look(images, forward)
+        features, gradient = self._features_and_gradient(images, forward)
         return _heat(_FORMULAS[self.method](features, gradient), images)
 
     def _check_name(self, layer: str) -> None:
@@ -129,21 +135,23 @@ class Heatmaps:
         if layer in known:
             return
         near = difflib.get_close_matches(layer, known, n=3)
-        # without near names, the parts of the network
+        # without similar names, list the children of the network
         meant = near or [name for name, _ in self.classifier.network.named_children()]
         raise ConfigError(f"heatmap_layer={layer}: no such module; the nearest are {', '.join(meant)}")
 
-    def _look(self, images: Tensor, forward: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """The layer's features and the target logits' gradient by them, both B C h w."""
+    def _features_and_gradient(
+        self, images: Tensor, forward: Callable[[], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the layer's features and the gradient of the target logits by them, both B C h w."""
         if self.layer is None:
             self.layer = _last_map(self.classifier, images[:1])
         seen: list[Tensor] = []
 
         def cut(_: nn.Module, __: Any, output: Any) -> Tensor:
             if not isinstance(output, Tensor):
-                raise ConfigError(f"heatmap_layer={self.layer}: gives no feature map; name another")
+                raise ConfigError(f"heatmap_layer={self.layer}: outputs no feature map; name another")
             seen.append(output.detach().requires_grad_())
-            return seen[-1].clone()  # the network may continue in place
+            return seen[-1].clone()  # the next operation of the network may be in place
 
         handle = self.classifier.network.get_submodule(self.layer).register_forward_hook(cut)
         try:
@@ -154,35 +162,37 @@ class Heatmaps:
             raise ConfigError(
                 f"heatmap_layer={self.layer}: the network uses it {len(seen)} times; name one used once"
             )
-        # before the gradient, which not every layer has
+        # before the gradient, because not every layer has one
         features = self._as_map(seen[0], images)
         if not logits.requires_grad:
             raise ConfigError(f"heatmap_layer={self.layer}: the scores do not depend on it; name another")
         score = logits.gather(1, targets[:, None]).sum()
-        # times a power of two, which rounds nothing: gradients of float16 would vanish
+        # float16 gradients would underflow; multiplying by a power of two does not round
         (gradient,) = torch.autograd.grad(score * _GRADIENT_SCALE, seen)
         return features, self._as_map(gradient, images) / _GRADIENT_SCALE
 
     def _as_map(self, output: Tensor, images: Tensor) -> Tensor:
-        """A layer's output (B C h w, B h w C or B tokens C) as B C h w, float32."""
+        """Return a layer's output (B C h w, B h w C or B tokens C) as B C h w, float32."""
         network: Any = self.classifier.network
         output = output.detach().float()
         if output.dim() == 4:
-            last = getattr(network, "output_fmt", "NCHW") == "NHWC"  # timm's word for the networks with it
+            last = getattr(network, "output_fmt", "NCHW") == "NHWC"  # timm's attribute
             return output.permute(0, 3, 1, 2) if last else output
         if output.dim() == 3:
             patches = output[:, getattr(network, "num_prefix_tokens", 0) :]
             height, width = images.shape[2:]
-            rows = max(1, round(math.sqrt(patches.shape[1] * height / width)))  # of square patches
+            rows = max(1, round(math.sqrt(patches.shape[1] * height / width)))  # if patches are square
             if patches.shape[1] % rows == 0:
                 return patches.transpose(1, 2).reshape(len(images), patches.shape[2], rows, -1)
         shape = " x ".join(map(str, output.shape[1:]))
-        raise ConfigError(f"heatmap_layer={self.layer}: its {shape} numbers are no feature map; name another")
+        raise ConfigError(
+            f"heatmap_layer={self.layer}: its output of shape {shape} is not a feature map; name another"
+        )
 
     def _occlude(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Mean fall of the target's probability over the patches on each pixel, B H W.
+        """Return the mean decrease of the target's probability over the patches on each pixel, B H W.
 
-        Patches that hide nothing but 0, the background, are passed over.
+        Patches that cover only background (0) are skipped.
         """
         height, width = images.shape[2:]
         tall, wide = min(self.patch, height), min(self.patch, width)
@@ -211,20 +221,20 @@ class Heatmaps:
         return fall / covered
 
     def _probability(self, images: Tensor, targets: Tensor) -> Tensor:
-        """B, of the target."""
+        """Return the probability of each target, B."""
         logits: Tensor = self.classifier(images)
         return logits.softmax(dim=1).gather(1, targets[:, None])[:, 0]
 
 
 def to_file_pixels(heat: NDArray[np.float32], transform: Transform) -> NDArray[np.float32]:
-    """Heat of a prepared image (H W) in the pixels of its file, 0 outside the crop.
+    """Map the heat of a prepared image to the pixels of its file, with 0 outside the crop.
 
     Args:
         heat: H W.
-        transform: the image's, from `Store.transform`.
+        transform: transform of the image, from `Store.transform`.
 
     Returns:
-        `file_height` x `file_width`, bilinear.
+        Heat, `file_height` x `file_width`, with bilinear interpolation.
     """
     import cv2
 
@@ -242,9 +252,9 @@ def _gradcam(features: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _gradcam_plus_plus(features: Tensor, gradient: Tensor) -> Tensor:
-    """Equation 19 of the paper, both sides of the fraction divided by the squared gradient."""
+    """Compute equation 19 of the paper, with numerator and denominator divided by the squared gradient."""
     divisor = 2 + features.sum(dim=(2, 3), keepdim=True) * gradient
-    # after an activation below nought the divisor may vanish; as in the paper's own code it is then 1
+    # negative activations may make the divisor 0; it is then 1, as in the code of the paper
     alpha = 1 / torch.where(divisor.abs() < _FLAT, 1.0, divisor)
     weights = (alpha * gradient.relu()).sum(dim=(2, 3), keepdim=True)
     return (weights * features).sum(dim=1)
@@ -255,9 +265,9 @@ def _layercam(features: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _eigencam(features: Tensor, _: Tensor) -> Tensor:
-    """First principal component, turned so that its longer tail is positive.
+    """Return the first principal component, with the sign that makes its longer tail positive.
 
-    The sign of a component is arbitrary; the rule is equation 13 of Chung and Ying 2025, Seg-Eigen-CAM,
+    The sign of a component is arbitrary; this rule is equation 13 of Chung and Ying 2025, Seg-Eigen-CAM,
     Applied Sciences 15:7562.
     """
     positions = features.flatten(2).transpose(1, 2)  # B P C
@@ -278,14 +288,14 @@ _FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _heat(maps: Tensor, images: Tensor) -> NDArray[np.float32]:
-    """Maps (B h w) at the images' size, what is below 0 left out, each from 0 to 1."""
+    """Set negative values of the maps (B h w) to 0, resize to the images and scale each to [0, 1]."""
     size = (images.shape[2], images.shape[3])
     heat = F.interpolate(maps[:, None].relu(), size, mode="bilinear", align_corners=False)[:, 0]
     return np.asarray(_scaled(heat).cpu().numpy(), np.float32)
 
 
 def _scaled(heat: Tensor) -> Tensor:
-    """Each map of B H W from 0 to 1; 0 where it is the same everywhere, or no number."""
+    """Scale each map of B H W to [0, 1]; a map that is constant or contains NaN becomes 0."""
     low, high = heat.amin(dim=(1, 2), keepdim=True), heat.amax(dim=(1, 2), keepdim=True)
     spread = high - low
     scaled = ((heat - low) / spread).clamp(0, 1)
@@ -293,12 +303,12 @@ def _scaled(heat: Tensor) -> Tensor:
 
 
 def _starts(length: int, patch: int, stride: int) -> list[int]:
-    """First pixels of the patches along a side; the last one ends with the image."""
+    """Return the first pixels of the patches along a side; the last patch ends with the image."""
     return [*range(0, length - patch, stride), length - patch]
 
 
 def _last_map(classifier: Classifier, image: Tensor) -> str:
-    """Name of the module that gives what the pool takes, found by one pass of an image (1 1 H W)."""
+    """Return the name of the module whose output is the pool's input, by a pass of an image (1 1 H W)."""
     network = classifier.network
     latest: dict[str, torch.Size] = {}
     found: list[str] = []
@@ -341,7 +351,7 @@ def _last_map(classifier: Classifier, image: Tensor) -> str:
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and fixed parameters within, as it was after; gradients can be taken in any case."""
+    """Set evaluation mode, freeze the parameters and enable gradients; restore the model at the end."""
     modes = [(module, module.training) for module in model.modules()]
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:

@@ -1,7 +1,8 @@
-"""Whether a heatmap finds the lesions: pointing game, overlap, heat inside and FROC, against two baselines.
+"""Compare a heatmap with the lesions: pointing game, overlap, heat inside, FROC and two baselines.
 
-Pixels are those of the prepared image. A lesion is the part of its box that the mask marks, or the whole box
-where the mask marks nothing in it or there is none; a box takes in every pixel that it touches.
+Coordinates are in pixels of the prepared image. The region of a lesion is the part of its box that the mask
+marks, or the whole box if there is no mask or it marks nothing in the box. A box contains every pixel that it
+touches.
 """
 
 import math
@@ -16,7 +17,7 @@ from mammo.data.images.dicom import Pixels
 
 Floats = NDArray[np.float64]
 
-# Of the map's maximum, above which a pixel belongs to a predicted box.
+# Fraction of the map's maximum from which a pixel belongs to a predicted box.
 SHARE = 0.5
 BASELINES = ("brightest", "random")
 
@@ -26,11 +27,12 @@ class Marks:
     """Result of one method on one image, compared with the lesions of the image.
 
     Attributes:
-        hit: 1 where its point lies in a lesion, else 0; NaN in an image without lesions, like the next two.
-        iou: overlap of its best box with the lesion nearest to it; NaN also where it has no boxes.
-        heat_inside: share of its heat within lesions.
-        scores: M, of its candidates.
-        found: M K, whether a candidate's centre lies in a lesion's box.
+        hit: 1 if the method's point lies in a lesion, else 0; NaN if the image has no lesions.
+        iou: overlap of the best box with the lesion that it overlaps most; NaN for the baselines, and if the
+            image has no lesions.
+        heat_inside: share of the heat within lesions; NaN if the image has no lesions.
+        scores: scores of the candidates, M.
+        found: M K, whether the centre of a candidate lies in the box of a lesion.
     """
 
     hit: float
@@ -41,7 +43,7 @@ class Marks:
 
     @property
     def lesions(self) -> int:
-        """K, of the image."""
+        """Number of lesions of the image, K."""
         return int(self.found.shape[1])
 
 
@@ -53,9 +55,9 @@ def mark_heat(
     share: float = SHARE,
     tolerance: float = 0.0,
 ) -> Marks:
-    """Hold a heatmap against the lesions of its image.
+    """Compare a heatmap with the lesions of its image.
 
-    A map that is 0 everywhere points nowhere: it hits nothing, has no box and no heat inside.
+    A map that is 0 everywhere has no point and no box: its hit, overlap and heat inside are 0.
 
     Args:
         heat: H W, 0 or more.
@@ -89,12 +91,12 @@ def mark_box(
 ) -> Marks:
     """Compare the box predicted by a network with the lesions of its image.
 
-    It is the one candidate of the image, and its centre the point. As heat it is the same on every pixel that
-    it touches, whence the share inside is of its area, and that of the baseline `random` what a box around
-    the whole breast would have.
+    The box is the only candidate of the image, and its centre is the point. Its heat is constant on every
+    pixel that it touches, so `heat_inside` is a share of its area. The `heat_inside` of the baseline `random`
+    is that of a box around the whole breast.
 
     Args:
-        box: 4, in pixels.
+        box: predicted box, 4, in pixels.
         boxes: K 4 in pixels, rows of NaN for no lesion.
         shape: H and W.
         mask: H W, 0 outside lesions.
@@ -106,7 +108,7 @@ def mark_box(
     if not len(lesions):
         return Marks(math.nan, math.nan, math.nan, np.ones(1), np.zeros((1, 0), bool))
     regions = lesion_regions(lesions, shape, mask)
-    # a centre on the far edge belongs to the last pixel
+    # a centre on the right or bottom edge of the image belongs to the last pixel
     column, row = np.minimum(centre[0], [shape[1] - 1, shape[0] - 1]).astype(int).tolist()
     return Marks(
         hit=float(hits((row, column), regions, tolerance=tolerance)),
@@ -126,28 +128,29 @@ def mark_baselines(
     breast: NDArray[np.bool_] | None = None,
     tolerance: float = 0.0,
 ) -> dict[str, Marks]:
-    """What a method is worth that does not look for lesions: the brightest point, and one at random.
+    """Score two baselines that do not search for lesions: the brightest point and a random point.
 
-    Both lie within the breast and are the one candidate of their image. The heat is the grey values for
-    `brightest` and the same everywhere for `random`, whose share inside is that of the lesions in the breast.
+    Both points lie within the breast, and each is the only candidate of its image. The heat of `brightest` is
+    the grey values. The heat of `random` is constant in the breast, so its `heat_inside` is the share of the
+    breast that lesions cover.
 
     Args:
-        pixels: H W, of the prepared image.
+        pixels: prepared image, H W.
         boxes: K 4 in pixels, rows of NaN for no lesion.
         mask: H W, 0 outside lesions.
-        rng: draws the random point.
-        breast: H W; None for `breast_in`.
+        rng: random number generator of the random point.
+        breast: mask of the breast, H W; None for `breast_in`.
         tolerance: see `hits`.
 
     Returns:
-        `brightest` and `random`.
+        Marks of `brightest` and `random`.
     """
     inside = breast_in(pixels) if breast is None else breast
     if not inside.any():
         inside = np.ones_like(inside)
     grey = pixels * inside
     random = _place(inside, int(rng.integers(np.count_nonzero(inside))))
-    # where all is 0, any point of the breast is the brightest
+    # if all values are 0, the brightest point is the first pixel of the breast
     points = {"brightest": peak(grey) or _place(inside, 0), "random": random}
     heats = {"brightest": grey, "random": inside}
     lesions = boxes_there(boxes)
@@ -167,19 +170,19 @@ def mark_baselines(
 
 
 def breast_in(pixels: Pixels) -> NDArray[np.bool_]:
-    """H W, the breast without pixels of 0."""
+    """Return the mask of the breast without pixels of 0, H W."""
     return breast_mask(pixels) & (pixels > 0)
 
 
 def boxes_there(boxes: NDArray[np.floating[Any]]) -> Floats:
-    """K 4, without the rows of NaN."""
+    """Return the boxes without the rows of NaN, K 4."""
     return np.asarray(boxes[~np.isnan(boxes).any(axis=1)], np.float64)
 
 
 def lesion_regions(
     boxes: Floats, shape: tuple[int, ...], mask: NDArray[np.uint8] | None = None
 ) -> NDArray[np.bool_]:
-    """K H W, the pixels of each lesion.
+    """Return the pixels of each lesion, K H W.
 
     Args:
         boxes: K 4, without NaN.
@@ -198,18 +201,18 @@ def lesion_regions(
 
 
 def peak(heat: NDArray[Any]) -> tuple[int, int] | None:
-    """Row and column of the maximum; of several equal ones, of that nearest to their centre.
+    """Return row and column of the maximum; of equal maxima, the one nearest to their centre.
 
     Args:
         heat: H W.
 
     Returns:
-        None where nothing is above 0.
+        Row and column; None if no value is above 0.
     """
     highest = heat.max()
     if not highest > 0:
         return None
-    # several times as fast as np.argwhere where few are
+    # several times faster than np.argwhere if the maximum has few pixels
     places = np.stack(np.divmod(np.flatnonzero(heat == highest), heat.shape[1]), axis=1)
     distances = np.square(places - places.mean(axis=0)).sum(axis=1)
     row, column = places[distances.argmin()]
@@ -217,7 +220,7 @@ def peak(heat: NDArray[Any]) -> tuple[int, int] | None:
 
 
 def hits(point: tuple[int, int], regions: NDArray[np.bool_], *, tolerance: float = 0.0) -> bool:
-    """The pointing game: whether a point lies in a lesion.
+    """Return whether a point lies in a lesion, as in the pointing game.
 
     Zhang et al. 2018, Top-down neural attention by excitation backprop, IJCV 126:1084 (with a tolerance of 15
     pixels on photographs).
@@ -234,18 +237,18 @@ def hits(point: tuple[int, int], regions: NDArray[np.bool_], *, tolerance: float
 
 
 def predicted_boxes(heat: NDArray[np.float32], *, share: float = SHARE) -> tuple[Floats, Floats]:
-    """Boxes around the hot regions, and their scores, highest first.
+    """Return boxes around the hot regions and their scores, in descending order of the score.
 
-    A region is a connected part, corners included, of what reaches a share of the map's maximum: Zhou et al.
-    2016, Learning deep features for discriminative localization, who take a share of 0.2 and the largest
-    region alone.
+    A region is an 8-connected component of the pixels whose heat is at least a share of the map's maximum.
+    Zhou et al. 2016, Learning deep features for discriminative localization, use a share of 0.2 and only the
+    largest region.
 
     Args:
         heat: H W, 0 or more.
-        share: above 0, up to 1.
+        share: fraction of the map's maximum, above 0 and at most 1.
 
     Returns:
-        M 4 in pixels, and M: the maximum of each region. None of either where nothing is above 0.
+        Boxes, M 4, in pixels, and the maximum of each region, M. M is 0 if no value is above 0.
     """
     import cv2
 
@@ -253,11 +256,11 @@ def predicted_boxes(heat: NDArray[np.float32], *, share: float = SHARE) -> tuple
     if not highest > 0:
         return np.zeros((0, 4)), np.zeros(0)
     hot = ((heat >= share * highest) & (heat > 0)).view(np.uint8)
-    # within the rectangle around what is hot, for the counting by region costs most
+    # labelling the regions is the slowest step: crop to the rectangle around the hot pixels
     x, y, wide, tall = cv2.boundingRect(hot)
     hot, heat = hot[y : y + tall, x : x + wide], heat[y : y + tall, x : x + wide]
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(hot, connectivity=8)
-    left, top, width, height, area = statistics[1:].T  # without what is not hot
+    left, top, width, height, area = statistics[1:].T  # without the background
     boxes = np.stack([left, top, left + width, top + height], axis=1)
     scores = np.zeros(len(boxes))
     for index, (x_min, y_min, x_max, y_max) in enumerate(boxes):
@@ -268,15 +271,15 @@ def predicted_boxes(heat: NDArray[np.float32], *, share: float = SHARE) -> tuple
 
 
 def best_iou(boxes: Floats, scores: Floats, lesions: Floats) -> float:
-    """Intersection over union of the best-scoring box with the lesion that it overlaps most.
+    """Return the intersection over union of the best-scoring box with the lesion that it overlaps most.
 
     Args:
         boxes: M 4.
         scores: M.
-        lesions: K 4, one at least.
+        lesions: K 4, with K at least 1.
 
     Returns:
-        0 where there is no box.
+        Intersection over union; 0 if there is no box.
     """
     if not len(boxes):
         return 0.0
@@ -288,10 +291,10 @@ def best_iou(boxes: Floats, scores: Floats, lesions: Floats) -> float:
 
 
 def heat_inside(heat: NDArray[Any], regions: NDArray[np.bool_]) -> float:
-    """Share of the heat within lesions, 0 of no heat.
+    """Return the share of the heat within lesions; 0 if there is no heat.
 
-    Wang et al. 2020, Score-CAM: score-weighted visual explanations for convolutional neural networks, the
-    energy-based pointing game.
+    This is the energy-based pointing game of Wang et al. 2020, Score-CAM: score-weighted visual explanations
+    for convolutional neural networks.
 
     Args:
         heat: H W, 0 or more.
@@ -302,23 +305,23 @@ def heat_inside(heat: NDArray[Any], regions: NDArray[np.bool_]) -> float:
 
 
 def _place(inside: NDArray[np.bool_], number: int) -> tuple[int, int]:
-    """Row and column of the so-manieth pixel inside, from 0, row by row."""
+    """Return row and column of the pixel with this number, counted from 0 row by row inside the mask."""
     before = np.count_nonzero(inside, axis=1).cumsum()
     row = int(np.searchsorted(before, number, side="right"))
     return row, int(np.flatnonzero(inside[row])[number - before[row]])
 
 
 def _centres_within(centres: Floats, lesions: Floats) -> NDArray[np.bool_]:
-    """M K: whether a centre (M 2, x and y) lies in a lesion's box (K 4).
+    """Return whether each centre (M 2, x and y) lies in the box of each lesion (K 4), M K.
 
-    The criterion of Ribli et al. 2018, Detecting and classifying lesions in mammograms with deep learning,
-    Scientific Reports 8:4165. It is milder to large boxes than a least IoU.
+    This is the criterion of Ribli et al. 2018, Detecting and classifying lesions in mammograms with deep
+    learning, Scientific Reports 8:4165. It penalises large boxes less than a minimum IoU does.
     """
     at = centres[:, None]
     return np.asarray(((lesions[:, :2] <= at) & (at <= lesions[:, 2:])).all(axis=2))
 
 
 def _cut(boxes: Floats, shape: tuple[int, ...]) -> Floats:
-    """Boxes within the image: those of a store are not cut to it."""
+    """Clip boxes to the image, because the boxes of a store may exceed it."""
     height, width = shape
     return boxes.clip(0, [width, height, width, height])

@@ -1,4 +1,4 @@
-"""Localisation scores of a split with intervals by patient: pointing game, IoU, heat inside and FROC."""
+"""Localisation scores of a split, with intervals by patient: pointing game, IoU, heat inside and FROC."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammo.evaluation.explain.localisation import Floats, Marks
+from mammo.evaluation.number_format import aligned, as_json, number_and_interval
 from mammo.evaluation.statistics.intervals import bootstrap, draw_patients
 from mammo.metrics import Estimate
 
@@ -24,85 +25,80 @@ def localise(
     rng: np.random.Generator,
     resamples: int = 2000,
 ) -> dict[str, Any]:
-    """How well the methods find the lesions, with intervals by resampling patients.
+    """Compute the localisation scores of each method, with intervals by resampling patients.
 
-    `malignant` looks for the lesions of malignant images, and a candidate anywhere else, in benign images
-    too, is a false positive; `all` looks for all lesions. Candidates are ranked over the images by their
-    score times the image's score.
+    `malignant` counts the lesions of malignant images; any other candidate, also in a benign image, is a
+    false positive. `all` counts all lesions. Candidates of all images are ranked by their score times the
+    score of the image.
 
     Args:
-        marks: by method, N each, of the same images.
+        marks: marks of each method, N each, of the same images.
         malignant: N, 1 for a malignant image and 0 for a benign one.
-        scores: N, of malignancy.
-        patients: N, of each image.
-        rng: draws the patients.
+        scores: scores of malignancy of the images, N.
+        patients: patient of each image, N.
+        rng: random number generator of the resamples.
         resamples: number of resamples of the patients.
 
     Returns:
-        `malignant` and `all`, each by method `pointing`, `iou`, `heat_inside` and, by the false positives
-        per image as text, `froc`: `value`, `low` and `high` of each, None where undefined. `counts` has for
-        both the `images`, those of them `with_lesions`, and the `lesions`.
+        `malignant` and `all`, which hold for each method `pointing`, `iou`, `heat_inside` and `froc`. `froc`
+        holds a score for each number of false positives per image, as text. Each score has `value`, `low` and
+        `high`, None where undefined. `counts` holds for both groups the number of `images`, of images
+        `with_lesions` and of `lesions`.
     """
     draws = draw_patients(patients, malignant, resamples=resamples, rng=rng)
     groups = {"malignant": malignant == 1, "all": np.ones(len(malignant), bool)}
     result: dict[str, Any] = {group: {} for group in groups}
     counts = np.array([mark.lesions for mark in next(iter(marks.values()))], np.int64)
-    for group, wanted in groups.items():
+    for group, included in groups.items():
         for method, found in marks.items():
-            measures = _Measures(found, wanted=wanted, scores=scores)
+            measures = _Measures(found, included=included, scores=scores)
             result[group][method] = _nested(bootstrap(measures, draws, patients))
     result["counts"] = {
         group: {
-            "images": int(wanted.sum()),
-            "with_lesions": int((counts[wanted] > 0).sum()),
-            "lesions": int(counts[wanted].sum()),
+            "images": int(included.sum()),
+            "with_lesions": int((counts[included] > 0).sum()),
+            "lesions": int(counts[included].sum()),
         }
-        for group, wanted in groups.items()
+        for group, included in groups.items()
     }
     return result
 
 
 def localisation_table(found: Mapping[str, Any]) -> str:
-    """What `localise` found as a table to print, `-` for what is undefined."""
-
-    def cell(estimate: Mapping[str, float | None]) -> str:
-        value, low, high = (estimate[name] for name in ("value", "low", "high"))
-        if value is None:
-            return "-"
-        return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    """Return the result of `localise` as a table to print, with `-` for undefined values."""
 
     rows = [["lesions", "method", "pointing game", "IoU", "heat inside", "found at 1 false mark"]]
     for group in ("malignant", "all"):
         for method, given in found[group].items():
-            cells = [cell(given[name]) for name in ("pointing", "iou", "heat_inside")]
-            rows.append([group, method, *cells, cell(given["froc"]["1"])])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+            cells = [number_and_interval(given[name]) for name in ("pointing", "iou", "heat_inside")]
+            rows.append([group, method, *cells, number_and_interval(given["froc"]["1"])])
+    return "\n".join(aligned(rows))
 
 
 class _Measures:
-    """The measures of one method by name, for many weightings of the images at once.
+    """Compute the measures of one method by name, for many weightings of the images at once.
 
     Args:
-        marks: N.
-        wanted: N, whether the image's lesions are looked for; of the others every candidate is false.
-        scores: N, of the images.
+        marks: marks of the images, N.
+        included: N, whether the lesions of an image count; every candidate in the other images is a false
+            positive.
+        scores: scores of the images, N.
     """
 
-    def __init__(self, marks: Sequence[Marks], *, wanted: NDArray[np.bool_], scores: Floats) -> None:
-        self._lesions = np.array([mark.lesions for mark in marks], np.float64) * wanted
+    def __init__(self, marks: Sequence[Marks], *, included: NDArray[np.bool_], scores: Floats) -> None:
+        self._lesions = np.array([mark.lesions for mark in marks], np.float64) * included
         self._single = {
             "pointing": np.array([mark.hit for mark in marks]),
             "iou": np.array([mark.iou for mark in marks]),
             "heat_inside": np.array([mark.heat_inside for mark in marks]),
         }
         for values in self._single.values():
-            values[~wanted] = math.nan
+            values[~included] = math.nan
         images, ranks, true, false = [], [], [], []
         for index, mark in enumerate(marks):
-            found = mark.found if wanted[index] else mark.found[:, :0]
+            found = mark.found if included[index] else mark.found[:, :0]
             best = np.argsort(-mark.scores, kind="stable")
-            # a lesion is found once, by the best of its candidates
+            # only the best candidate of a lesion is a true positive
             fresh = found[best] & (np.cumsum(found[best], axis=0) == 1)
             images.append(np.full(len(best), index))
             ranks.append(mark.scores[best] * scores[index])
@@ -116,10 +112,10 @@ class _Measures:
         self._ends = np.flatnonzero(np.append(np.diff(rank[order]) != 0, True)[: len(order)])
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:
-        """R values of each measure, NaN where undefined.
+        """Return R values of each measure, NaN where undefined.
 
         Args:
-            weights: R N.
+            weights: weights of the images, R N.
         """
         values = {}
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -130,10 +126,10 @@ class _Measures:
             return values | self._froc(weights)
 
     def _froc(self, weights: Floats) -> dict[str, Floats]:
-        """The highest sensitivities at the given numbers of false positives per image.
+        """Return the highest sensitivity at each number of false positives per image.
 
-        Bunch et al. 1977, A free response approach to the measurement and characterization of
-        radiographic observer performance, Proceedings of SPIE 127:124.
+        The FROC curve is that of Bunch et al. 1977, A free response approach to the measurement and
+        characterization of radiographic observer performance, Proceedings of SPIE 127:124.
         """
         held = weights[:, self._image]
         start = np.zeros((len(weights), 1))
@@ -151,13 +147,7 @@ class _Measures:
 
 
 def _nested(estimates: dict[str, Estimate]) -> dict[str, Any]:
-    """By measure, those of the FROC by false positives; None for NaN."""
-    plain = {
-        name: {
-            key: None if math.isnan(number) else number
-            for key, number in (("value", found.value), ("low", found.low), ("high", found.high))
-        }
-        for name, found in estimates.items()
-    }
+    """Return the estimates as dictionaries, those of the FROC under `froc`, with None for NaN."""
+    plain = {name: as_json(found) for name, found in estimates.items()}
     froc = {name.removeprefix("froc "): plain.pop(name) for name in list(plain) if name.startswith("froc ")}
     return {**plain, "froc": froc}

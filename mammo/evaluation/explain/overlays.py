@@ -1,4 +1,4 @@
-"""Pictures of a mammogram with its heat and boxes, and which images to show."""
+"""Draw a mammogram with its heatmap and boxes, and choose the images to show."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ RGB = NDArray[np.uint8]  # H W 3
 TRUE_COLOUR = (255, 40, 40)
 PREDICTED_COLOUR = (90, 220, 255)
 BOX_HEAD_COLOUR = (255, 110, 255)
-# Of the hottest pixel; what lies below still shows through.
+# Opacity of the hottest pixel; the image below stays visible.
 _OPACITY = 0.55
 _FONT_HEIGHT = 0.045  # of the picture's width
 _MOST_BYTES = 60_000
@@ -32,23 +32,23 @@ def draw_overlay(
     width: int | None = None,
     box_head: NDArray[np.floating[Any]] | None = None,
 ) -> RGB:
-    """A mammogram in grey under its heat, with boxes and a caption below.
+    """Draw a mammogram in grey with its heatmap on it, boxes and a caption below.
 
-    The heat is in viridis, which is perceptually uniform and readable with colour blindness, and the more
-    opaque the hotter; true boxes are red lines, predicted ones dashed and pale blue,
-    that of the box head dashed and magenta.
+    The colour map is viridis, which is perceptually uniform and readable with colour blindness; hotter pixels
+    are more opaque. True boxes are solid red lines, predicted boxes are dashed and pale blue, and the box of
+    the box head is dashed and magenta.
 
     Args:
         image: H W, uint8 or uint16 of full scale.
         heat: H W in [0, 1].
         true_boxes: K 4 in pixels, rows of NaN for no lesion.
         predicted_boxes: M 4 in pixels.
-        caption: wrapped to the width; what is not ASCII becomes a question mark.
+        caption: text, wrapped to the width; characters that are not ASCII become question marks.
         width: width of the picture, pixels; None for W.
-        box_head: 4 in pixels, box predicted by the network; None if it has no box head.
+        box_head: box predicted by the network, 4, in pixels; None if it has no box head.
 
     Returns:
-        The picture: `width` columns, and below the image rows for the caption.
+        The picture, `width` columns wide, with the rows of the caption below the image.
     """
     import cv2
 
@@ -74,13 +74,13 @@ def draw_overlay(
 
 
 def save_picture(path: Path, rgb: RGB, width: int | None = None, *, most_bytes: int = _MOST_BYTES) -> None:
-    """Write a picture of at most `most_bytes`, with lower quality or smaller if needed.
+    """Write a picture of at most `most_bytes`; reduce its quality or size if needed.
 
     Args:
-        path: `.jpg`, `.jpeg` or `.png`.
+        path: file that ends with `.jpg`, `.jpeg` or `.png`.
         rgb: H W 3.
-        width: greatest width; a narrower picture stays as it is.
-        most_bytes: largest size of the file, bytes.
+        width: maximum width; a narrower picture keeps its width.
+        most_bytes: maximum size of the file, bytes.
     """
     import cv2
 
@@ -103,17 +103,17 @@ def save_picture(path: Path, rgb: RGB, width: int | None = None, *, most_bytes: 
 def choose_gallery(
     labels: NDArray[np.int64], scores: NDArray[np.float64], threshold: float, count: int
 ) -> list[tuple[int, str]]:
-    """The most informative images, none twice, in equal parts if there are enough.
+    """Choose the most informative images, in equal numbers for each reason if there are enough.
 
     Args:
         labels: N, 1 for malignant and 0 for benign.
-        scores: N, of malignancy.
-        threshold: at or above which an image is called malignant.
-        count: largest number of images.
+        scores: scores of malignancy, N.
+        threshold: lowest score that is classified as malignant.
+        count: maximum number of images.
 
     Returns:
-        Index and reason, kind by kind: the surest right of both classes, the surest wrong, and the nearest
-        to the threshold.
+        Index and reason of each image, sorted by reason: the surest true positives, true negatives, false
+        positives and false negatives, then the images nearest to the threshold. No image is chosen twice.
     """
     called = scores >= threshold
     kinds = {
@@ -139,7 +139,10 @@ def choose_gallery(
 
 
 def _stretched(image: Pixels) -> NDArray[np.uint8]:
-    """Grey values from 0 to 255 of the breast's, but for its brightest part: labels and film edges glare."""
+    """Scale the grey values of the breast to 0-255; its brightest 0.2 % are clipped.
+
+    The values outside the breast are not used for the scale, because labels and film edges are very bright.
+    """
     brightest = max(1.0, float(np.quantile(image[breast_mask(image)], 0.998)))
     return np.rint(np.clip(image / brightest, 0, 1) * 255).astype(np.uint8)
 
@@ -147,7 +150,7 @@ def _stretched(image: Pixels) -> NDArray[np.uint8]:
 def _draw_box(
     picture: RGB, box: NDArray[np.float64], colour: tuple[int, int, int], thickness: int, *, dashed: bool
 ) -> None:
-    """Draws the outline of a box (4, in pixels of the picture) into the picture."""
+    """Draw the outline of a box (4, in pixels of the picture) into the picture."""
     import cv2
 
     left, top, right, bottom = np.rint(box).astype(int).tolist()
@@ -160,7 +163,7 @@ def _draw_box(
 def _dashes(
     start: tuple[int, int], end: tuple[int, int], length: int
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Every other piece of a line."""
+    """Return the start and end of each dash of a line."""
     (x, y), (x_end, y_end) = start, end
     whole = max(abs(x_end - x), abs(y_end - y), 1)
 
@@ -172,7 +175,7 @@ def _dashes(
 
 
 def _caption(text: str, width: int) -> RGB:
-    """White rows with the text."""
+    """Return the text on white rows."""
     import cv2
 
     plain = text.encode("ascii", "replace").decode()

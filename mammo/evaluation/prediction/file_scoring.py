@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mammo.data.images.dicom import Pixels
 from mammo.data.store.store_building import Settings
 from mammo.data.tasks import malignant_classes
-from mammo.data.worker_pool import progress, results
+from mammo.data.worker_pool import completed_results, progress
 from mammo.errors import ConfigError
 from mammo.evaluation.prediction.input_files import Files, Row, prepare_files
 from mammo.evaluation.prediction.prediction_log import PredictionLog
@@ -99,7 +99,7 @@ def score_files(
         partial(prepare_files, files.root, paths[start : start + batch_size], settings=settings)
         for start in starts
     )
-    batches = results(calls, workers=min(workers, len(starts)), again=lambda call: call(alone=True))
+    batches = completed_results(calls, workers=min(workers, len(starts)), retry=lambda call: call(alone=True))
     total = len(files.paths)
     network = functools.cache(network)
     with progress(total=total, done=total - len(paths), what="scoring") as advance:

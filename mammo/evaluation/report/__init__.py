@@ -1,1 +1,1 @@
-"""Reports: metrics and pictures go in; figures and self-contained HTML pages come out."""
+"""Reports: turn metrics and pictures into figures and self-contained HTML pages."""

@@ -1,4 +1,4 @@
-"""What `compare` found as a figure, as JSON and as one HTML page."""
+"""The result of `compare` as a figure, as JSON and as an HTML page."""
 
 import json
 from collections.abc import Mapping
@@ -10,8 +10,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mammo.errors import ConfigError
+from mammo.evaluation.number_format import number, parts
 from mammo.evaluation.report.figure_style import BLUE, GREY, draw_figures
-from mammo.evaluation.report.html_page import TEMPLATES, estimate, number
+from mammo.evaluation.report.html_page import TEMPLATES
 from mammo.evaluation.report.report_content import inline_svg
 
 
@@ -19,8 +20,8 @@ def write_comparison(found: Mapping[str, Any], *, folder: Path, split: str) -> P
     """Write `comparison.json`, `forest.png`, `forest.svg` and `compare.html`.
 
     Args:
-        found: by `compare`.
-        folder: made where it is not there.
+        found: result of `compare`.
+        folder: output folder, created if it does not exist.
         split: split of the images.
 
     Raises:
@@ -38,7 +39,7 @@ def write_comparison(found: Mapping[str, Any], *, folder: Path, split: str) -> P
 
 
 def forest_figure(found: Mapping[str, Any]) -> Figure:
-    """The AUC of each model, and below it the difference of each pair, with their intervals."""
+    """Draw the AUC of each model and, below, the difference of each pair, with intervals."""
     models, pairs = found["models"], found["pairs"]
     figure = Figure(figsize=(6.4, 1.6 + 0.32 * (len(models) + len(pairs))), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=[len(models) + 0.5, len(pairs) + 0.5])
@@ -48,7 +49,7 @@ def forest_figure(found: Mapping[str, Any]) -> Figure:
     )
     for axes, entries, label, line in rows:
         for place, (_, given) in enumerate(entries):
-            value, low, high = estimate(given)
+            value, low, high = parts(given)
             if value is None:
                 continue
             if low is not None and high is not None:

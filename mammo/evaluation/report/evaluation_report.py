@@ -1,4 +1,4 @@
-"""The report of an evaluation: one file that opens anywhere and asks nothing of a network."""
+"""The report of an evaluation: one HTML file that opens in any browser and loads nothing from a network."""
 
 import datetime
 import json
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mammo.atomic_files import write_atomically
 from mammo.errors import DataError
+from mammo.evaluation.number_format import parts
 from mammo.evaluation.predictions import UNITS, Predictions, by_unit, read_predictions
 from mammo.evaluation.report.figure_style import draw_figures, readable, svg_text
-from mammo.evaluation.report.html_page import estimate
 from mammo.evaluation.report.plots import (
     confusion_figure,
     froc_figure,
@@ -39,12 +39,12 @@ from mammo.metrics import clustered_auc
 from mammo.runs import RunFolder
 
 _SPLITS = {"val": "validation", "train": "training", "clean_test": "clean test"}
-# What each score is called, and what it is; in the order of the page.
+# Title and meaning of each score, in the order of the page.
 _SCORES = {
-    "auc": ("AUC", "probability that a malignant one scores higher than a benign one; 0.5 is chance"),
+    "auc": ("AUC", "probability that a malignant case scores higher than a benign one; 0.5 is chance"),
     "auc_delong": ("AUC, DeLong by patient", "the same value, its interval by formula instead of resampling"),
-    "auc_delong_images": ("AUC, DeLong by image", "assumes independent images of a woman: too narrow"),
-    "partial_auc": ("Partial AUC", "of the part with specificity of at least 80 %; 0.5 is chance"),
+    "auc_delong_images": ("AUC, DeLong by image", "treats images of one patient as independent: too narrow"),
+    "partial_auc": ("Partial AUC", "AUC of the part with a specificity of at least 80 %; 0.5 is chance"),
     "average_precision": ("Average precision", "area under the precision-recall curve"),
     "pr_auc": ("PR-AUC", "area under the precision-recall curve"),
     "sensitivity_at_80_specificity": ("Sensitivity at 80 % specificity", "found on these images"),
@@ -57,10 +57,10 @@ _SCORES = {
     "accuracy": ("Accuracy", "at the operating threshold"),
     "balanced_accuracy": ("Balanced accuracy", "at the operating threshold"),
     "f1": ("F1", "at the operating threshold"),
-    "brier": ("Brier score", "mean squared distance of score and truth; 0 is best"),
+    "brier": ("Brier score", "mean squared difference of score and truth; 0 is best"),
     "ece": (
         "Calibration error (ECE)",
-        "mean difference between score and share of malignant ones; 0 is best",
+        "mean difference between score and share of malignant cases; 0 is best",
     ),
     "calibration_slope": ("Calibration slope", "1 is best, below 1 the scores are too extreme"),
     "calibration_intercept": ("Calibration intercept", "0 is best, below 0 the scores are too high"),
@@ -68,18 +68,18 @@ _SCORES = {
 
 
 def write_report(run: RunFolder, *, folder: Path, split: str | None = None) -> Path:
-    """Writes `report.html` and `figures/` of an evaluation, and the figures of the run's curves.
+    """Write `report.html` and `figures/` of an evaluation, and the figures of the run's curves.
 
-    `predictions.csv` must be there. `metrics.json`, `heatmaps/gallery.json`, the run's `metrics.csv` and the
-    lists of its split are shown where they are, in whole or in part.
+    Only `predictions.csv` is required. The report also shows the content of `metrics.json`,
+    `heatmaps/gallery.json`, the run's `metrics.csv` and the lists of its split, as far as they exist.
 
     Args:
-        run: finished.
+        run: finished run.
         folder: folder of the evaluation, with `predictions.csv`.
-        split: `val`, `test`, ...; None takes the folder's name, with what it adds to one (`val-flips`).
+        split: `val`, `test`, ..., with an optional variant (`val-flips`); None for the name of the folder.
 
     Raises:
-        DataError: a file there is not what it should be.
+        DataError: a file in the folder is invalid.
     """
     predictions = read_predictions(folder / "predictions.csv")
     metrics = _json(folder / "metrics.json", dict)
@@ -123,7 +123,7 @@ _TEXTS = {
     "precision_recall": "Precision-recall curve of the {split} images.",
     "reliability": "Share of malignant {split} images by score, and how many images have that score.",
     "histogram": "Histograms of the scores of benign and of malignant {split} images.",
-    "confusion": "Numbers of {split} images by truth and by what they are called at the threshold.",
+    "confusion": "Numbers of {split} images by truth and by the class at the threshold.",
     "confusion_classes": "Numbers of {split} images by class and by the class of the highest score.",
     "subgroups": "AUC with interval for each subgroup of the {split} images; the table has the numbers.",
     "froc": "Share of malignant lesions marked by false marks per image, for each heatmap method.",
@@ -131,20 +131,20 @@ _TEXTS = {
 
 
 def _json(file: Path, kind: type[dict[Any, Any]] | type[list[Any]]) -> Any:
-    """The content of a JSON file; empty where there is none."""
+    """Return the content of a JSON file, or an empty container if the file does not exist."""
     if not file.exists():
         return kind()
     try:
         found = json.loads(file.read_text())
     except ValueError as error:
-        raise DataError(f"{file}: no JSON ({error}); evaluate the run again") from None
+        raise DataError(f"{file}: is not valid JSON ({error}); evaluate the run again") from None
     if not isinstance(found, kind):
-        raise DataError(f"{file}: holds no {kind.__name__}; evaluate the run again")
+        raise DataError(f"{file}: does not contain a {kind.__name__}; evaluate the run again")
     return found
 
 
 def _run_facts(run: RunFolder) -> dict[str, Any]:
-    """What was trained, on what and how: of `config.yaml`, `run.json` and the lists of the split."""
+    """Return facts about network, data and training, from `config.yaml`, `run.json` and the split lists."""
     config, facts = run.config(), run.facts()
     sides = {side: run.path / "split" / f"{side}.txt" for side in ("train", "val", "test")}
     lists = {side: set(file.read_text().splitlines()) for side, file in sides.items() if file.exists()}
@@ -169,18 +169,18 @@ def _counts(predictions: Predictions) -> dict[str, int]:
 
 
 def _area(predictions: Predictions, metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """AUC by image with its interval, computed from the scores if `metrics.json` lacks it."""
+    """Return the AUC by image with its interval; compute it from the scores if `metrics.json` lacks it."""
     given = (metrics.get("image") or {}).get("auc")
-    if estimate(given)[0] is None:
+    if parts(given)[0] is None:
         units = by_unit(predictions)
         given = vars(clustered_auc(units.score, units.label, units.cluster))
-    return dict(zip(("value", "low", "high"), estimate(given), strict=True))
+    return dict(zip(("value", "low", "high"), parts(given), strict=True))
 
 
 def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, str, list[Any]]]:
-    """Name, meaning and the values by unit, of every score that `metrics.json` holds."""
+    """Return title, meaning and the values by unit of every score in `metrics.json`."""
     units = [metrics[unit] for unit in UNITS if metrics.get(unit)]
-    held = {name: None for unit in units for name, value in unit.items() if estimate(value)[0] is not None}
+    held = {name: None for unit in units for name, value in unit.items() if parts(value)[0] is not None}
     rows = []
     for name in [
         *(name for name in _SCORES if name in held),
@@ -189,22 +189,22 @@ def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, str, list[Any]]]:
         label, meaning = _SCORES.get(name, (readable(name).capitalize(), ""))
         plain = name.removesuffix("_calibrated")
         if name != plain and plain in _SCORES:
-            label, meaning = f"{_SCORES[plain][0]}, calibrated", "after the calibration on validation images"
+            label, meaning = f"{_SCORES[plain][0]}, calibrated", "after calibration on validation images"
         rows.append((label, meaning, [unit.get(name) for unit in units]))
     return rows
 
 
 def operating_threshold(metrics: Mapping[str, Any]) -> float | None:
-    """The threshold by image that `metrics.json` holds; None without one."""
+    """Return the threshold for images in `metrics.json`, or None if it has none."""
     for holder in (metrics.get("image") or {}, metrics):
-        value, _, _ = estimate(holder.get("threshold"))
+        value, _, _ = parts(holder.get("threshold"))
         if value is not None:
             return value
     return None
 
 
 def _calibrated(predictions: Predictions, metrics: Mapping[str, Any]) -> NDArray[np.float64] | None:
-    """N scores of malignancy after the calibration that `metrics.json` holds; None without one."""
+    """Return N scores of malignancy, calibrated as `metrics.json` records; None if it has no calibration."""
     method = metrics.get("method")
     held = metrics.get("calibration") or (method.get("calibration") if isinstance(method, dict) else None)
     try:
@@ -214,7 +214,7 @@ def _calibrated(predictions: Predictions, metrics: Mapping[str, Any]) -> NDArray
 
 
 def figures_of(predictions: Predictions, metrics: Mapping[str, Any], *, split: str) -> dict[str, Figure]:
-    """All figures that the predictions and the scores allow, by name."""
+    """Draw all figures for which the predictions and scores suffice; return them by name."""
     units = by_unit(predictions)
     threshold = operating_threshold(metrics)
     title = f"{split.capitalize()} images"
@@ -231,7 +231,7 @@ def figures_of(predictions: Predictions, metrics: Mapping[str, Any], *, split: s
         figures["confusion"] = confusion_figure(
             _confusion(units.label, called, 2),
             classes=("BENIGN", "MALIGNANT"),
-            called=f"Called at threshold {threshold:.3g}",
+            called=f"Class at threshold {threshold:.3g}",
             title=title,
         )
     if len(predictions.classes) > 2:
@@ -257,11 +257,11 @@ def _confusion(labels: NDArray[np.int64], called: NDArray[np.int64], classes: in
 
 
 def _gallery(folder: Path, predictions: Predictions) -> list[dict[str, Any]]:
-    """The pictures of `heatmaps/gallery.json` with what is to be said of each."""
+    """Return the pictures of `heatmaps/gallery.json`, each with the content of its caption."""
     rows = {name: number for number, name in enumerate(predictions.images.tolist(), start=1)}
     listed = [entry for entry in _json(folder / "heatmaps" / "gallery.json", list) if entry.get("picture")]
     files = [(folder / str(entry["picture"])).resolve() for entry in listed]
-    # a picture outside the evaluation's folder is none of its
+    # pictures outside the folder of the evaluation are not shown
     inside = [file if file.is_relative_to(folder.resolve()) else Path("/nowhere") for file in files]
     pictures = data_pictures(inside)
     return [
@@ -279,7 +279,7 @@ def _gallery(folder: Path, predictions: Predictions) -> list[dict[str, Any]]:
 
 
 def _by_reason(gallery: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The pictures of each reason, in the order in which the reasons come."""
+    """Group the pictures by reason, in the order in which the reasons first occur."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for entry in gallery:
         groups.setdefault(entry["reason"], []).append(entry)

@@ -9,16 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-# Okabe and Ito (2008, Color universal design); each colour has its line style, marker or hatch beside it.
+# Colours of Okabe and Ito (2008, Color universal design), each with its own line style, marker or hatch.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GREY = "#808080"
 SERIES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"), (PURPLE, ":", "D"))
-# up to their sky blue, on which dark text is read
+# at most as dark as their sky blue, on which dark text is readable
 SHADES = LinearSegmentedColormap.from_list("shades", ["#f7fafc", "#56B4E9"])
 
 
 def draw_figures(figures: Mapping[str, Figure], *, folder: Path) -> dict[str, str]:
-    """Writes each figure as PNG and as SVG with its text as text, and gives the SVG's content by name."""
+    """Write each figure as PNG and as SVG with selectable text; return the SVG texts by name."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
     for name, figure in figures.items():
@@ -29,7 +29,7 @@ def draw_figures(figures: Mapping[str, Figure], *, folder: Path) -> dict[str, st
 
 
 def svg_text(figure: Figure) -> str:
-    """A figure as SVG on no background, the same for the same figure."""
+    """Return a figure as SVG with a transparent background; the output is reproducible."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mammo"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -37,13 +37,13 @@ def svg_text(figure: Figure) -> str:
 
 
 def save_png(figure: Figure, file: Path, *, dpi: int) -> None:
-    """Saves a figure; its layout, which takes as long as drawing it, then stays for the next format."""
+    """Save a figure as PNG and keep its layout for the next format, because the layout is slow to compute."""
     figure.savefig(file, dpi=dpi)
     figure.set_layout_engine(None)
 
 
 def readable(name: str, *, lines: bool = False) -> str:
-    """`MALIGNANT_MASS` as `malignant mass`, in two lines where asked; `MLO` and mixed case stay."""
+    """Return `MALIGNANT_MASS` as `malignant mass`, or as two lines; `MLO` and mixed case are not changed."""
     if len(name) <= 3 or not (name.isupper() or name.islower()):
         return name
     return name.lower().replace("_", "\n" if lines else " ")

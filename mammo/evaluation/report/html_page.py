@@ -1,17 +1,18 @@
-"""Self-contained HTML pages: stylesheet, content security policy of the script, formats of numbers.
+"""Self-contained HTML pages: stylesheet and content security policy of the script.
 
-Nothing here needs PyTorch.
+This module does not import PyTorch.
 """
 
 import base64
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
+
+from mammo.evaluation.number_format import count, duration, interval, number
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -25,15 +26,15 @@ def render_page(
     finalize: Callable[[Any], Any] | None = None,
     **filters: Callable[..., Any],
 ) -> str:
-    """The page as HTML, every text of the context escaped.
+    """Render the page as HTML; every text of the context is escaped.
 
     Args:
-        template: sets `style` and `script` in, and `script_hash` into its content security policy.
-        context: what else the template names.
+        template: template that uses `style`, `script` and, in its content security policy, `script_hash`.
+        context: other variables of the template.
         script: script of the page.
-        style: stylesheet of this page, added to the common one.
+        style: additional stylesheet of the page, after the common one.
         finalize: `finalize` of the Jinja environment.
-        filters: besides `number`, `interval`, `count` and `duration`.
+        filters: additional filters, besides `number`, `interval`, `count` and `duration`.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
@@ -50,46 +51,6 @@ def render_page(
         **context,
         style=Markup("".join(styles)),
         script=Markup(code),
-        # the page's own script runs and no other, even if one came in with the data
+        # only the page's own script may run, even if the data contain another one
         script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
     )
-
-
-def estimate(value: Any) -> tuple[float | None, float | None, float | None]:
-    """Value, low and high of `{"value", "low", "high"}` or of a number; None for what is not there."""
-    parts = value if isinstance(value, Mapping) else {"value": value}
-    found = [
-        float(part) if isinstance(part, int | float) and math.isfinite(part) else None
-        for part in (parts.get(name) for name in ("value", "low", "high"))
-    ]
-    return found[0], found[1], found[2]
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """A number with the given digits after the point, an en dash for none."""
-    found, _, _ = estimate(value)
-    return "–" if found is None else f"{found:.{digits}f}"
-
-
-def interval(value: Any) -> str:
-    """`0.574 to 0.729` of an estimate; empty without an interval."""
-    _, low, high = estimate(value)
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-
-
-def count(value: Any) -> str:
-    """A whole number with a blank between thousands, an en dash for none."""
-    found, _, _ = estimate(value)
-    return "–" if found is None else f"{found:,.0f}".replace(",", " ")
-
-
-def duration(seconds: Any) -> str:
-    """`14 min 56 s`, or `2 h 5 min`."""
-    found, _, _ = estimate(seconds)
-    if found is None:
-        return "–"
-    minutes, rest = divmod(math.ceil(found), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,4 +1,4 @@
-"""Pictures of a run and of its evaluation, in one style that does without telling red from green."""
+"""Figures of an evaluation, in one style that is readable with colour blindness."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mammo.evaluation.number_format import parts
 from mammo.evaluation.predictions import Units
 from mammo.evaluation.report.figure_style import (
     BLUE,
@@ -22,7 +23,6 @@ from mammo.evaluation.report.figure_style import (
     readable,
     style_axes,
 )
-from mammo.evaluation.report.html_page import estimate
 from mammo.evaluation.statistics.intervals import draw_patients
 from mammo.evaluation.statistics.weighted_metrics import ECE_BINS, Floats, Ranking, auc, average_precision
 
@@ -38,7 +38,7 @@ def roc_figure(
     seed: int = 0,
     title: str = "",
 ) -> Figure:
-    """The ROC curve with the band that holds 95 % of the resampled patients' curves at each point.
+    """Draw the ROC curve with a band that contains 95 % of the resampled curves at each point.
 
     Args:
         units: images, breasts or patients of both classes.
@@ -65,7 +65,7 @@ def roc_figure(
 
 
 def roc_band(units: Units, *, resamples: int = 500, seed: int = 0) -> tuple[Floats, Floats] | None:
-    """Lowest and highest sensitivity of the ROC band at 201 specificities; None where there is no band."""
+    """Return the limits of the sensitivity in the ROC band at 201 specificities, or None without a band."""
     draws = draw_patients(units.cluster, units.label, resamples=resamples, rng=np.random.default_rng(seed))
     if not resamples or not draws.enough:
         return None
@@ -82,7 +82,7 @@ def roc_band(units: Units, *, resamples: int = 500, seed: int = 0) -> tuple[Floa
 
 
 def precision_recall_figure(units: Units, *, title: str = "") -> Figure:
-    """Precision by sensitivity, with the precision of calling everything malignant."""
+    """Draw the precision-recall curve and the precision if all are classified as malignant."""
     figure, axes = new_axes(title)
     true, false = _points(units)
     area = float(average_precision(true[None], false[None])[0])
@@ -106,19 +106,19 @@ def precision_recall_figure(units: Units, *, title: str = "") -> Figure:
 def reliability_figure(
     units: Units, *, calibrated: NDArray[np.float64] | None = None, title: str = ""
 ) -> Figure:
-    """The share of malignant ones by score, in the bins of the calibration error, above the bins' counts.
+    """Draw the share of malignant units by score, in the bins of the calibration error, and the bins' counts.
 
-    The bars are Wilson intervals that count a bin's patients, not her images.
+    The bars are Wilson intervals whose sample size is the number of patients in a bin, not of images.
 
     Args:
         units: images, breasts or patients.
-        calibrated: their scores after calibration.
+        calibrated: scores of the units after calibration.
         title: title of the figure.
     """
     figure = new_figure(title, height=4.6)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="share equals score")
-    sides = {"score" if calibrated is None else "score as it is": units.score}
+    sides = {"score" if calibrated is None else "uncalibrated score": units.score}
     if calibrated is not None:
         sides["after calibration"] = calibrated
     edges = np.linspace(0, 1, ECE_BINS + 1)
@@ -139,7 +139,7 @@ def reliability_figure(
 
 
 def histogram_figure(units: Units, *, threshold: float | None = None, title: str = "") -> Figure:
-    """The scores of the benign and of the malignant ones, and the threshold."""
+    """Draw histograms of the scores of benign and malignant units, and the threshold."""
     figure, axes = new_axes(title)
     edges = [float(edge) for edge in np.linspace(0, 1, 26)]
     for label, (name, colour, hatch) in enumerate((("benign", BLUE, ""), ("malignant", ORANGE, "////"))):
@@ -147,7 +147,7 @@ def histogram_figure(units: Units, *, threshold: float | None = None, title: str
         name = f"{name} ({len(scores)})"
         look: dict[str, Any] = {"bins": edges, "histtype": "stepfilled", "edgecolor": colour}
         axes.hist(scores, facecolor=(colour, 0.25), label="" if hatch else name, **look)
-        if hatch:  # apart from the face, for in SVG a hatch over one is lost
+        if hatch:  # a separate patch, because SVG loses a hatch on a filled face
             axes.hist(scores, facecolor="none", hatch=hatch, label=name, **look)
     if threshold is not None:
         axes.axvline(threshold, color=GREY, linestyle="--", label=f"threshold {threshold:.3g}")
@@ -157,14 +157,14 @@ def histogram_figure(units: Units, *, threshold: float | None = None, title: str
 
 
 def confusion_figure(
-    counts: NDArray[np.int64], *, classes: Sequence[str], called: str = "Called", title: str = ""
+    counts: NDArray[np.int64], *, classes: Sequence[str], called: str = "Predicted", title: str = ""
 ) -> Figure:
-    """Counts and shares of each row, shaded by share.
+    """Draw a confusion matrix with the counts and the share of each row, shaded by share.
 
     Args:
-        counts: C C, a row for each class and a column for each that was called.
-        classes: C names.
-        called: what decided, for the label of the columns.
+        counts: C C, a row for each true class and a column for each predicted class.
+        classes: names of the classes, C.
+        called: label of the columns.
         title: title of the figure.
     """
     figure, axes = new_axes(title, height=3.9 if len(classes) == 2 else 4.6)
@@ -194,10 +194,10 @@ def confusion_figure(
 def subgroups_figure(
     groups: Sequence[Mapping[str, Any]], *, overall: float | None = None, title: str = ""
 ) -> Figure:
-    """The AUC of each subgroup with its interval, and its number of images, malignant ones in brackets.
+    """Draw the AUC of each subgroup with its interval, and its number of images, malignant ones in brackets.
 
     Args:
-        groups: those of `metrics.json`: `column`, `value`, `n`, `malignant`, `auc`, `note`.
+        groups: subgroups of `metrics.json`, with `column`, `value`, `n`, `malignant`, `auc` and `note`.
         overall: AUC of all images.
         title: title of the figure.
     """
@@ -221,7 +221,7 @@ def subgroups_figure(
             f"{group.get('n', '?')} ({group.get('malignant', '?')})", (1.02, place), fontsize=8.5,
             xycoords=("axes fraction", "data"), va="center", annotation_clip=False,
         )  # fmt: skip
-        area, low, high = estimate(group.get("auc"))
+        area, low, high = parts(group.get("auc"))
         if area is None:
             axes.annotate(
                 "too few", (0.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8,
@@ -249,16 +249,16 @@ def _rows_high(groups: Sequence[Mapping[str, Any]]) -> float:
 
 
 def froc_figure(froc: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Figure:
-    """The share of lesions marked by the number of false marks an image, one curve for each method.
+    """Draw the share of lesions marked by the number of false marks per image, one curve for each method.
 
     Args:
-        froc: by method, and in it by the false marks an image as text (`"0.25"`), a share or its estimate.
+        froc: for each method, the share or its estimate by the false marks per image as text (`"0.25"`).
         title: title of the figure.
     """
     figure, axes = new_axes(title)
     for (method, points), (colour, line, marker) in zip(froc.items(), SERIES, strict=False):
         found = [
-            (float(marks), *estimate(share))
+            (float(marks), *parts(share))
             for marks, share in sorted(points.items(), key=lambda pair: float(pair[0]))
         ]
         there = [(marks, value, low, high) for marks, value, low, high in found if value is not None]
@@ -289,7 +289,7 @@ def _points(units: Units) -> tuple[Floats, Floats]:
 
 
 def _bins(scores: Floats, units: Units, edges: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Mean score, share of malignant ones and its interval, of each bin that holds any."""
+    """Return mean score, share of malignant units and its interval of each bin that is not empty."""
     index = np.minimum(np.searchsorted(edges, scores, "right"), len(edges) - 1) - 1
     rows = []
     for number in np.unique(index):
@@ -302,7 +302,7 @@ def _bins(scores: Floats, units: Units, edges: Floats) -> tuple[Floats, Floats, 
 
 
 def _wilson(share: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share, given its sample size (Wilson 1927, Probable inference, JASA 22:209)."""
+    """Return the 95 % interval of a share of a sample (Wilson 1927, Probable inference, JASA 22:209)."""
     z2 = _UNIT_INTERVAL_Z**2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2))) / (1 + z2 / count)

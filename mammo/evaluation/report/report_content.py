@@ -1,4 +1,4 @@
-"""Content of a report: which settings and names it may show, figures, pictures, and the table of images."""
+"""Content of a report: settings and names without private parts, figures, pictures, table of images."""
 
 import base64
 import hashlib
@@ -20,12 +20,12 @@ from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.report.figure_style import readable
 from mammo.evaluation.report.html_page import TEMPLATES, render_page
 
-# Bytes of all pictures, as they are before base64 makes four of three.
+# Maximum size of all pictures in bytes, before base64, which adds a third.
 _PICTURES_BYTES = 5_500_000
-# Longest side in pixels and JPEG quality, tried one after the other until the pictures fit.
+# Longest side in pixels and JPEG quality, tried in this order until the pictures fit.
 _PICTURE_SIZES = ((640, 85), (480, 80), (360, 75), (256, 70), (192, 60))
 _LEFT_OUT = "(path left out)"
-# After a bracket, a quote, an equals sign or a blank; `</script>` is none.
+# A path follows a bracket, quote, equals sign or space, so `</script>` does not match.
 _PATH = re.compile(r"(?<![^\s=\[,'\"(:])(?:~?/(?=[^\s/])|[A-Za-z]:[\\/]|\\\\)[^\s,;:\]'\")]*")
 _UID = re.compile(r"\b[0-2](?:\.\d+){5,}\b")
 _COLUMNS = {
@@ -42,7 +42,7 @@ _PATH_KEYS = {"root", "store", "table", "lesions", "cases", "split_file", "run_d
 
 
 def render(context: Mapping[str, Any]) -> str:
-    """The page as HTML; every text of the context goes through `public` and is escaped."""
+    """Render the page as HTML; every text of the context is passed through `public` and escaped."""
     return render_page(
         TEMPLATES / "report.html.j2",
         context,
@@ -54,7 +54,7 @@ def render(context: Mapping[str, Any]) -> str:
 
 
 def public(text: str) -> str:
-    """A text without the machine's paths, and with DICOM UIDs replaced by a short mark of each.
+    """Return a text without the paths of the computer and with a short hash for each DICOM UID.
 
     Example:
         >>> public("data.root=/home/eve/exams, 3 images")
@@ -66,17 +66,17 @@ def public(text: str) -> str:
 
 
 def image_name(image_id: str) -> str:
-    """The last part of an image's id, for an id made of a path holds folders of the hospital."""
+    """Return the last part of an image's id, because an id that is a path contains names of folders."""
     return re.split(r"[/\\]", image_id)[-1] or image_id
 
 
 def settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Every key of the config with its value, without paths; of weights the file's name."""
+    """Return every key of the config with its value, without paths; of weights only the file name."""
     return [(name, _setting(name, value)) for name, value in flatten(config).items()]
 
 
 def override(text: str) -> str:
-    """One `key=value` of the command line, without paths."""
+    """Return one `key=value` of the command line, without paths."""
     name, sign, value = text.partition("=")
     return f"{name}{sign}{_setting(name, value)}"
 
@@ -92,7 +92,7 @@ def _setting(name: str, value: Any) -> str:
 
 
 def at(config: Mapping[str, Any], name: str) -> Any:
-    """The value of a key with dots; None where it is missing."""
+    """Return the value of a dotted key, or None if it is missing."""
     found: Any = config
     for part in name.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
@@ -100,12 +100,12 @@ def at(config: Mapping[str, Any], name: str) -> Any:
 
 
 def inline_svg(svg: str, *, name: str, text: str) -> Markup:
-    """A figure for the page: names of its own, the page's ink for black, and a text for those who hear it.
+    """Return a figure for the page, with unique ids, the page's text colour and a text for screen readers.
 
     Args:
-        svg: as `svg_text` gives it.
-        name: name of the figure, prefix of every name in it.
-        text: what it shows.
+        svg: result of `svg_text`.
+        name: name of the figure, prefix of every id in it.
+        text: description of the figure.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
@@ -119,9 +119,10 @@ def inline_svg(svg: str, *, name: str, text: str) -> Markup:
 
 
 def data_pictures(files: list[Path]) -> list[Markup | None]:
-    """Pictures as data URIs, of the largest size at which all fit the page; None for one that cannot be read.
+    """Return pictures as data URIs, at the largest size at which all of them fit the page.
 
-    They are encoded anew, so that nothing written into the file beside its pixels comes along.
+    A picture is None if it cannot be read or does not fit at the smallest size. The pictures are encoded
+    again, which removes the metadata of the files.
     """
     images = [_pixels(file) for file in files]
     encoded: list[bytes | None] = []
@@ -156,12 +157,12 @@ def _jpeg(image: NDArray[Any], longest: int, quality: int) -> bytes:
 def images_table(
     predictions: Predictions, threshold: float | None, gallery: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Columns and rows of the table of images; a column that knows nothing is left out.
+    """Return columns and rows of the table of images, without the columns that have no values.
 
     Args:
         predictions: predictions of the images.
-        threshold: at or above which an image is called malignant; None calls none.
-        gallery: the pictures, each with the `row` of its image, its `id` and its `data`.
+        threshold: lowest score that is classified as malignant; None if there is none.
+        gallery: pictures, each with the `row` of its image, its `id` and its `data`.
     """
     shown: dict[str, tuple[str, Sequence[Any]]] = {
         "number": ("No.", range(1, 1 + len(predictions.images))),
@@ -194,7 +195,7 @@ def images_table(
 
 
 def _tidy(value: Any) -> Any:
-    """A grade as a whole number, a word in the page's way."""
+    """Return a text as `readable` does, and an integral number as an integer."""
     if isinstance(value, str):
         return readable(value)
     return int(value) if float(value).is_integer() else float(value)

@@ -11,10 +11,10 @@ _CURVES = {"loss": "Loss", "auc": "AUC", "accuracy": "Accuracy"}
 
 
 def curve_figure(epochs: pd.DataFrame, *, name: str, title: str = "") -> Figure:
-    """A score of training and validation by epoch, the epoch of the best validation AUC marked.
+    """Draw a score of training and validation by epoch, and mark the epoch of the best validation AUC.
 
     Args:
-        epochs: the content of `metrics.csv`.
+        epochs: content of `metrics.csv`.
         name: name of the score, such as `loss`, `auc` or `accuracy`.
         title: title of the figure.
     """
@@ -42,13 +42,13 @@ def curve_figure(epochs: pd.DataFrame, *, name: str, title: str = "") -> Figure:
 
 
 def curve_figures(run: RunFolder) -> dict[str, Figure]:
-    """The figures of loss, AUC and accuracy by epoch, from `metrics.csv`."""
+    """Draw the figures of loss, AUC and accuracy by epoch from `metrics.csv`."""
     epochs = pd.read_csv(run.metrics)
     return {name: curve_figure(epochs, name=name) for name in _CURVES if f"val/{name}" in epochs}
 
 
 def draw_curves(run: RunFolder) -> dict[str, Figure]:
-    """Writes `figures/{loss,auc,accuracy}.png`, and gives these figures: see `curve_figures`."""
+    """Write `figures/{loss,auc,accuracy}.png` and return the figures of `curve_figures`."""
     run.figures.mkdir(exist_ok=True)
     figures = curve_figures(run)
     for name, figure in figures.items():

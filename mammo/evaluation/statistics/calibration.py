@@ -1,4 +1,4 @@
-"""What is fixed on validation images before the test set is opened: operating thresholds and calibration."""
+"""Operating thresholds and calibration, fixed on validation images before the test set is used."""
 
 import dataclasses
 import json
@@ -22,26 +22,26 @@ _WIDEST_LOG_TEMPERATURE = math.log(20)
 
 @dataclass(frozen=True)
 class Calibration:
-    """A map from scores to probabilities, and thresholds on the scores as they are before it.
+    """A map from scores to probabilities, and thresholds on the uncalibrated scores.
 
-    Two classes are calibrated by Platt's (1999, Probabilistic outputs for support vector machines) logistic
-    regression on the logit of the score. A temperature, which has one parameter, could not undo the shift
-    that balanced sampling or class weights give the scores; the two parameters take hundreds of images, as
-    there are. More classes are calibrated by one temperature on the log probabilities (Guo et al. 2017, On
-    calibration of modern neural networks, ICML), which keeps their order in each image.
+    Two classes are calibrated by logistic regression on the logit of the score (Platt 1999, Probabilistic
+    outputs for support vector machines). A temperature has one parameter and cannot correct the shift of the
+    scores that balanced sampling or class weights cause; the two parameters need hundreds of images, which
+    validation sets have. More classes are calibrated by one temperature on the log probabilities (Guo et al.
+    2017, On calibration of modern neural networks, ICML), which keeps the order of the classes in each image.
 
     Attributes:
         classes: names of the classes of the task.
         method: `platt` or `temperature`.
-        slope: by which the logits are multiplied, not negative; the inverse of the temperature.
-        intercept: added to them; 0 for a temperature.
-        rule: by which the thresholds were chosen.
+        slope: non-negative factor of the logits; the inverse of the temperature.
+        intercept: constant added to the scaled logits; 0 for a temperature.
+        rule: rule that chose the thresholds.
         target: target value of the rule; None for Youden's.
-        thresholds: at or above which a score of malignancy is called malignant, by unit and, but for
-            images, by how the unit's score is made: `image`, `breast_mean`, `breast_max`, `patient_mean`,
+        thresholds: scores of malignancy at or above which a unit is called malignant, by unit and, except
+            for images, by the reduction of the scores: `image`, `breast_mean`, `breast_max`, `patient_mean`,
             `patient_max`.
-        images: on how many it was fixed.
-        source: the predictions it was fixed on.
+        images: number of images used to fit the calibration.
+        source: predictions used to fit the calibration.
     """
 
     classes: tuple[str, ...]
@@ -55,15 +55,15 @@ class Calibration:
     source: str
 
     def apply(self, predictions: Predictions) -> Predictions:
-        """The predictions with calibrated scores.
+        """Return the predictions with calibrated scores.
 
         Raises:
-            DataError: they are of other classes.
+            DataError: the predictions have other classes.
         """
         if predictions.classes != self.classes:
             raise DataError(
-                f"{predictions.source} has the classes {', '.join(predictions.classes)} and {self.source}, "
-                f"which fixed the calibration, {', '.join(self.classes)}; use those of one run"
+                f"{predictions.source} has the classes {', '.join(predictions.classes)}, but the calibration "
+                f"of {self.source} has {', '.join(self.classes)}; use predictions and calibration of one run"
             )
         if self.method == "platt":
             positive = expit(self.slope * logit(predictions.scores[:, 1]) + self.intercept)
@@ -71,30 +71,30 @@ class Calibration:
         return predictions.with_scores(_softmax(self.slope * _log(predictions.scores)))
 
     def threshold(self, unit: Unit, reduce: Reduce) -> float:
-        """The operating threshold, NaN where the validation images did not give one."""
+        """Return the operating threshold; NaN if the validation images gave none."""
         return self.thresholds.get(_key(unit, reduce), math.nan)
 
     def to_dict(self) -> dict[str, Any]:
-        """Itself as plain values for JSON."""
+        """Return the calibration as plain values for JSON."""
         return {**dataclasses.asdict(self), "classes": list(self.classes)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """From what `to_dict` gave.
+        """Create a calibration from the values returned by `to_dict`.
 
         Raises:
-            DataError: these are no such values.
+            DataError: the values are not those of a calibration.
         """
         try:
             return cls(**{**values, "classes": tuple(values["classes"])})
         except (KeyError, TypeError):
             raise DataError(
-                f"no calibration: {', '.join(values) or 'nothing'}; fix it on the validation images again"
+                f"not a calibration: {', '.join(values) or 'empty'}; fit it on the validation images again"
             ) from None
 
 
 def read_calibration(folder: Path) -> Calibration | None:
-    """The content of a folder's `calibration.json`; None without one.
+    """Read `calibration.json` in a folder; None if there is no such file.
 
     Raises:
         DataError: the file is damaged.
@@ -109,7 +109,7 @@ def read_calibration(folder: Path) -> Calibration | None:
     try:
         return Calibration.from_dict(values)
     except DataError as error:
-        raise DataError(f"{file}: damaged; remove it, and python -m mammo.evaluate fixes it again") from error
+        raise DataError(f"{file}: damaged; remove it and run python -m mammo.evaluate again") from error
 
 
 def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: float = 0.9) -> Calibration:
@@ -118,8 +118,8 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
     Args:
         predictions: predictions of images that are neither training nor test images.
         rule: `youden` chooses the threshold with the highest sum of sensitivity and specificity (Youden
-            1950, Index for rating diagnostic tests, Cancer 3:32), `sensitivity` and `specificity` the one
-            that reaches the target at the least cost to the other.
+            1950, Index for rating diagnostic tests, Cancer 3:32); `sensitivity` chooses the one with the
+            highest specificity among those that reach the target sensitivity, `specificity` the reverse.
         target: target value of `sensitivity` or `specificity`, 0 to 1.
 
     Raises:
@@ -161,12 +161,12 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
 def operating_threshold(
     scores: Floats, labels: NDArray[np.int64], *, rule: Rule = "youden", target: float = 0.9
 ) -> float:
-    """The threshold that a rule chooses, see `fit_calibration`, midway between two neighbouring scores.
+    """Return the threshold that a rule chooses, midway between two neighbouring scores.
 
     Args:
-        scores: N, of both classes.
+        scores: N, including scores of both classes.
         labels: N, 1 for positive and 0 for negative.
-        rule: which; among equals the highest threshold.
+        rule: see `fit_calibration`; of several equally good thresholds it chooses the highest.
         target: target value of `sensitivity` or `specificity`.
 
     Example:
@@ -176,7 +176,7 @@ def operating_threshold(
     true, false = (side[0] for side in Ranking(scores, labels).points(np.ones((1, len(scores)))))
     positives, negatives = true[-1], false[-1]
     if rule == "youden":
-        called = int(np.argmax(true * negatives - false * positives))  # whole numbers: equals are equal
+        called = int(np.argmax(true * negatives - false * positives))  # whole numbers, so ties are exact
     elif rule == "sensitivity":
         called = int(np.argmax(true >= target * positives - 1e-9))
     else:
@@ -192,11 +192,11 @@ def operating_threshold(
 
 
 def fit_platt(scores: Floats, labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Slope and intercept of the logits that make scores probabilities.
+    """Fit the slope and intercept of the logits that turn scores into probabilities.
 
-    Platt's targets, which draw the labels a little towards each other, keep the solution finite where the
-    scores separate the classes. Where the scores rank the wrong way round the slope is 0: the probability is
-    then the share of positives, for a map that turns the ranking over would be another model.
+    Platt's targets shift the labels slightly towards each other, which keeps the solution finite if the
+    scores separate the classes. If the scores rank the classes in the wrong order, the slope is 0 and the
+    probability is the share of positives, because a map that reverses the ranking would be another model.
 
     Args:
         scores: N.
@@ -212,7 +212,7 @@ def fit_platt(scores: Floats, labels: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def fit_temperature(scores: Floats, labels: NDArray[np.int64]) -> float:
-    """The temperature, from 0.05 to 20, of the highest likelihood: log probabilities are divided by it.
+    """Return the temperature, from 0.05 to 20, that divides the log probabilities for the highest likelihood.
 
     Args:
         scores: N C probabilities.
@@ -220,10 +220,10 @@ def fit_temperature(scores: Floats, labels: NDArray[np.int64]) -> float:
     """
     logs = _log(scores)
     own = logs[np.arange(len(labels)), labels].mean()
-    low, high = -_WIDEST_LOG_TEMPERATURE, _WIDEST_LOG_TEMPERATURE  # of the inverse temperature
+    low, high = -_WIDEST_LOG_TEMPERATURE, _WIDEST_LOG_TEMPERATURE  # logarithm of the inverse temperature
     for _ in range(60):
         middle = (low + high) / 2
-        # the loss is convex in the inverse temperature, this its derivative
+        # the loss is convex in the inverse temperature, with the derivative expected - own
         expected = (_softmax(math.exp(middle) * logs) * logs).sum(axis=1).mean()
         low, high = (low, middle) if expected > own else (middle, high)
     return math.exp(-(low + high) / 2)

@@ -1,4 +1,4 @@
-"""Whether one model ranks better than another on the same images, or chance may have done it."""
+"""Tests of whether one model ranks the same images better than another."""
 
 import itertools
 import math
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mammo.evaluation.number_format import as_json, finite, number, number_and_interval
 from mammo.evaluation.predictions import Predictions, Reduce, Unit, aligned, by_unit
 from mammo.evaluation.statistics.intervals import draw_patients, evaluate, interval
 from mammo.evaluation.statistics.weighted_metrics import AucOnly
@@ -25,25 +26,25 @@ def compare(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Paired differences of the AUC of malignancy between all pairs of models, as plain values for JSON.
+    """Return the paired differences in AUC of malignancy for all pairs of models, as plain values for JSON.
 
-    The bootstrap draws patients, and judges all models on the same draws; its p-value is the share of
-    resamples on the wrong side of no difference, twice. DeLong's test (1988) is taken in Obuchowski's (1997)
-    form for clusters, which is DeLong's own where each patient has one unit. Holm (1979, A simple
-    sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6:65) holds the chance
-    of any false finding among all pairs.
+    The bootstrap draws patients and evaluates all models on the same draws; its p-value is twice the smaller
+    share of resampled differences on one side of zero. DeLong's test (1988) is used in Obuchowski's (1997)
+    form for clusters, which is equal to DeLong's own if each patient has one unit. Holm's method (1979, A
+    simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6:65) controls
+    the probability of any false positive among all pairs.
 
     Args:
-        runs: predictions of the same images by the models' names; models of four classes may be beside
-            those of two.
-        unit: that is ranked.
-        reduce: how a unit's score is made of its images' scores.
+        runs: predictions of the same images, by name of the model; models of two and of four classes can be
+            compared with each other.
+        unit: unit that is ranked.
+        reduce: how the scores of a unit's images become one score.
         resamples: number of resamples of the patients.
         seed: seed of the resamples.
 
     Returns:
         `n`; `models` with `name` and `auc`; `pairs` with `a`, `b`, `difference` (a minus b: value, low,
-        high), `p_bootstrap`, `p_delong`, and both as `..._holm`; `method`. None means
+        high), `p_bootstrap`, `p_delong`, and both with Holm's adjustment as `..._holm`; `method`. None means
         undefined.
 
     Raises:
@@ -73,8 +74,8 @@ def compare(
     for test in ("p_bootstrap", "p_delong"):
         adjusted = holm(np.array([pair[test] for pair in pairs]))
         for pair, p in zip(pairs, adjusted.tolist(), strict=True):
-            pair[f"{test}_holm"] = _finite(p)
-            pair[test] = _finite(pair[test])
+            pair[f"{test}_holm"] = finite(p)
+            pair[test] = finite(pair[test])
     return {
         "n": {"units": len(labels), "patients": len(draws.patients), "malignant_units": int(labels.sum())},
         "models": [
@@ -96,7 +97,7 @@ def compare(
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm's adjusted p-values; NaN, a test that could not be made, is passed over and stays.
+    """Return Holm's adjusted p-values; NaN (the test is undefined) is not counted and stays NaN.
 
     Example:
         >>> holm(np.array([0.01, 0.04, 0.03])).round(6).tolist()
@@ -113,7 +114,7 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def bootstrap_p(differences: NDArray[np.float64]) -> float:
-    """Two-sided p-value of no difference from R resampled ones, never below 2 / (R + 1); NaN of none."""
+    """Return the two-sided p-value of R resampled differences, at least 2 / (R + 1); NaN if all are NaN."""
     there = differences[~np.isnan(differences)]
     if not there.size:
         return math.nan
@@ -122,49 +123,35 @@ def bootstrap_p(differences: NDArray[np.float64]) -> float:
 
 
 def normal_p(difference: float, variance: float) -> float:
-    """Two-sided p-value of no difference; 1 for equal models, NaN where the variance is undefined."""
+    """Return the two-sided p-value of a difference; 1 for equal models, NaN if the variance is undefined."""
     if math.isnan(variance) or math.isnan(difference):
         return math.nan
     if difference == 0:
         return 1.0
-    if variance <= 1e-15:  # nil but for rounding
+    if variance <= 1e-15:  # zero except for rounding
         return math.nan
     return 2 * _NORMAL.cdf(-abs(difference) / math.sqrt(variance))
 
 
-def comparison_table(found: Mapping[str, Any]) -> str:
-    """What `compare` found as a table to print, `-` for what is undefined."""
-    width = max(len(model["name"]) for model in found["models"])
-    unit = found["method"]["unit"]
-    lines = [f"AUC by {unit}, {found['n']['units']} of {found['n']['patients']} patients"]
-    lines += [f"{model['name']:<{width}}  {_cell(model['auc'])}" for model in found["models"]]
+def comparison_table(comparison: Mapping[str, Any]) -> str:
+    """Format the result of `compare` as a table to print, with `-` for undefined values."""
+    width = max(len(model["name"]) for model in comparison["models"])
+    unit = comparison["method"]["unit"]
+    lines = [f"AUC by {unit}, {comparison['n']['units']} of {comparison['n']['patients']} patients"]
+    lines += [
+        f"{model['name']:<{width}}  {number_and_interval(model['auc'])}" for model in comparison["models"]
+    ]
     lines += ["", f"{'a minus b':<{2 * width + 3}}  {'difference':<24}  p bootstrap (Holm)  p DeLong (Holm)"]
-    for pair in found["pairs"]:
+    for pair in comparison["pairs"]:
         bootstrapped, delong = (
-            f"{_number(pair[test])} ({_number(pair[f'{test}_holm'])})" for test in ("p_bootstrap", "p_delong")
+            f"{number(pair[test], missing='-')} ({number(pair[f'{test}_holm'], missing='-')})"
+            for test in ("p_bootstrap", "p_delong")
         )
         names = f"{pair['a']:<{width}} - {pair['b']:<{width}}"
-        lines.append(f"{names}  {_cell(pair['difference']):<24}  {bootstrapped:<18}  {delong}")
+        lines.append(f"{names}  {number_and_interval(pair['difference']):<24}  {bootstrapped:<18}  {delong}")
     return "\n".join(lines)
 
 
 def _interval(value: float, resampled: NDArray[np.float64], *, enough: bool) -> dict[str, float | None]:
     estimate = interval(value, resampled)
-    return {
-        "value": _finite(value),
-        "low": _finite(estimate.low) if enough else None,
-        "high": _finite(estimate.high) if enough else None,
-    }
-
-
-def _finite(number: float) -> float | None:
-    return float(number) if math.isfinite(number) else None
-
-
-def _cell(estimate: Mapping[str, float | None]) -> str:
-    bounds = f"[{_number(estimate['low'])}, {_number(estimate['high'])}]"
-    return f"{_number(estimate['value'])} {bounds}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return as_json(estimate) | ({} if enough else {"low": None, "high": None})

@@ -1,4 +1,4 @@
-"""Intervals by resampling patients: one woman's images are alike, so they are drawn together."""
+"""Intervals by resampling patients: images of one patient are correlated, so they are drawn together."""
 
 import math
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from mammo.metrics import Estimate
 
-# R values of each score by name, of R M weights.
+# Function of R M weights that returns R values of each metric, by name.
 Metrics = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
 
-# A score that fewer of the resamples define has no interval.
+# Share of the resamples in which a metric must be defined to have an interval.
 _DEFINED = 0.95
-# Weights worked on at once, which stay in the processor's cache.
+# Number of weights processed at once; they fit in the processor's cache.
 _CHUNK = 2**17
 
 
@@ -26,8 +26,8 @@ class Draws:
         patients: P, sorted.
         counts: R P, how often each patient was drawn.
         stratum: P, 1 for a patient with a positive image, else 0.
-        enough: whether each present class is in two patients or more, without which there is no
-            interval.
+        enough: whether each class that occurs is in at least two patients; otherwise there are no
+            intervals.
     """
 
     patients: NDArray[np.str_]
@@ -36,10 +36,10 @@ class Draws:
     enough: bool
 
     def weights(self, clusters: NDArray[np.str_]) -> NDArray[np.float64]:
-        """R M, how often each image (or other unit) counts: as often as its patient, all or none.
+        """Return R M, how often each unit (such as an image) counts: as often as its patient was drawn.
 
         Args:
-            clusters: M, the patient of each.
+            clusters: M, patient of each unit.
         """
         return self.counts[:, np.searchsorted(self.patients, clusters)].astype(np.float64)
 
@@ -47,13 +47,13 @@ class Draws:
 def draw_patients(
     patients: NDArray[np.str_], labels: NDArray[np.int64], *, resamples: int, rng: np.random.Generator
 ) -> Draws:
-    """Draw patients with replacement; the numbers with and without a positive image stay.
+    """Draw patients with replacement, separately from those with and without a positive image.
 
     Args:
-        patients: N, the patient of each image.
+        patients: N, patient of each image.
         labels: N, 1 for positive and 0 for negative.
-        resamples: R.
-        rng: draws them.
+        resamples: R, number of resamples.
+        rng: random number generator.
     """
     names, index = np.unique(patients, return_inverse=True)
     stratum = np.zeros(len(names), np.int64)
@@ -71,7 +71,7 @@ def draw_patients(
 
 
 def evaluate(metrics: Metrics, weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """R values of each score, a part of the resamples at a time.
+    """Return R values of each metric, computed for a part of the resamples at a time.
 
     Args:
         metrics: function of weights that returns the metrics.
@@ -85,25 +85,26 @@ def evaluate(metrics: Metrics, weights: NDArray[np.float64]) -> dict[str, NDArra
 def bootstrap(
     metrics: Metrics, draws: Draws, clusters: NDArray[np.str_], *, level: float = 0.95
 ) -> dict[str, Estimate]:
-    """Each score with its interval by patient: percentiles of the resamples.
+    """Return each metric with its interval by patient: percentiles of the resamples.
 
-    Their coverage is as good as that of BCa intervals on simulated test sets of 120 and 351 patients, 93 to
-    97 %, at less cost. The share of patients with a malignant image counts as given, as it is in a test set
-    that was put together by pathology: what depends on it (accuracy, precision, F1, calibration intercept) is
-    for that share. The expected calibration error has no interval: it is biased upwards in a sample and more
-    so in a resample, and no bootstrap was found that covers it (percentiles 0 to 38 %, reflected ones 88 to
-    90 %, and 37 % where the truth is 0); the calibration slope and intercept have sound ones.
+    On simulated test sets of 120 and 351 patients their coverage is 93 to 97 %, as good as that of BCa
+    intervals, at less cost. The share of patients with a malignant image is fixed, as in a test set selected
+    by pathology; metrics that depend on it (accuracy, precision, F1, calibration intercept) are valid for
+    that share. The expected calibration error has no interval: it is biased upwards in a sample and more so
+    in a resample, and no bootstrap interval had sufficient coverage (percentile intervals 0 to 38 %,
+    reflected ones 88 to 90 %, and 37 % if the true value is 0). The calibration slope and intercept have
+    valid intervals.
 
     Args:
         metrics: function of the weights of the units; names that begin with `ece` are expected calibration
             errors.
         draws: resamples of the patients.
-        clusters: M, the patient of each unit.
+        clusters: M, patient of each unit.
         level: confidence level.
 
     Returns:
-        NaN for the interval where a score is undefined in more than 5 % of the resamples, all resamples
-        agree (as with a perfect ranking), or a class is in one patient only.
+        Estimates by name. The interval is NaN if the metric is undefined in more than 5 % of the resamples,
+        if all resamples have the same value (as for a perfect ranking), or if a class is in one patient only.
     """
     values = metrics(np.ones((1, len(clusters))))
     resampled = evaluate(metrics, draws.weights(clusters))
@@ -116,11 +117,11 @@ def bootstrap(
 
 
 def interval(value: float, resampled: NDArray[np.float64], *, level: float = 0.95) -> Estimate:
-    """The interval of a value from its resamples, see `bootstrap`.
+    """Return a value with its interval from resamples; see `bootstrap`.
 
     Args:
         value: value on the whole set.
-        resampled: R, NaN where undefined.
+        resampled: R values, NaN where undefined.
         level: confidence level.
     """
     there = resampled[~np.isnan(resampled)]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammo.errors import DataError
+from mammo.evaluation.number_format import aligned, as_json, finite, number, number_and_interval
 from mammo.evaluation.predictions import UNITS, Predictions, Reduce, Unit, Units, by_unit
 from mammo.evaluation.statistics.calibration import Calibration
 from mammo.evaluation.statistics.intervals import Draws, bootstrap, draw_patients
@@ -15,7 +16,7 @@ from mammo.evaluation.statistics.weighted_metrics import AucOnly, BinaryMetrics,
 from mammo.metrics import Estimate, clustered_auc
 
 SUBGROUPS = ("density", "abnormality_type", "view", "subtlety", "assessment", "laterality")
-# Patients of each class that a subgroup needs for an AUC.
+# Number of patients of each class that a subgroup needs for an AUC.
 SMALLEST_GROUP = 5
 _NO_RULE = 0.5
 _SHOWN = {
@@ -52,23 +53,24 @@ def measure_performance(
     seed: int = 0,
     reduce: Reduce = "mean",
 ) -> dict[str, Any]:
-    """All scores of malignancy with 95 % intervals by patient, as plain values for JSON.
+    """Return all metrics of malignancy with 95 % intervals by patient, as plain values for JSON.
 
-    Of the four classes of lesion type and pathology the score of malignancy is the sum of the two malignant
-    ones; `multiclass` has the metrics of the four classes.
+    For the four classes of lesion type and pathology, the score of malignancy is the sum of the scores of
+    the two malignant classes, and `multiclass` has the metrics of the four classes.
 
     Args:
         predictions: predictions of the images to evaluate.
-        calibration: fixed on validation images; without one the threshold is 0.5 and no score is calibrated.
+        calibration: calibration fixed on validation images; without it, the threshold is 0.5 and no score is
+            calibrated.
         resamples: number of resamples of the patients.
         seed: seed of the resamples.
-        reduce: how a breast's or a patient's score is made of those of her images.
+        reduce: how the scores of the images of a breast or patient become one score.
 
     Returns:
-        `n`; for each of `image`, `breast` and `patient` the scores as `{"value", "low", "high"}` with
-        `threshold` and `confusion` (rows: benign, malignant; columns: called benign, called malignant), None
-        for a unit left out; `multiclass` or None; `subgroups`; `notes`, a sentence for each thing left out;
-        `method`. None means undefined.
+        `n`; for each of `image`, `breast` and `patient` the metrics as `{"value", "low", "high"}` with
+        `threshold` and `confusion` (rows: benign, malignant; columns: called benign, called malignant), or
+        None if the unit is left out; `multiclass` or None; `subgroups`; `notes`, one sentence for each result
+        that is left out; `method`. Other values of None mean undefined.
     """
     calibrated = calibration.apply(predictions) if calibration else None
     draws = draw_patients(
@@ -103,14 +105,14 @@ def measure_performance(
     result["multiclass"] = _multiclass(predictions, draws) if len(predictions.classes) > 2 else None
     result["subgroups"] = _subgroups(predictions, resamples=resamples, seed=seed)
     result["method"] = {
-        "interval": "percentile bootstrap of patients, stratified by whether she has a malignant image",
+        "interval": "percentile bootstrap of patients, stratified by whether a patient has a malignant image",
         "level": 0.95,
         "resamples": resamples,
         "seed": seed,
         "reduce": reduce,
-        "threshold": calibration.rule if calibration else f"{_NO_RULE}, for want of validation images",
+        "threshold": calibration.rule if calibration else f"{_NO_RULE}, no validation images",
         "partial_auc": "area at specificity >= 0.8, McClish-standardised: 0.5 is chance, 1 perfect",
-        "ece": "15 bins of equal width; no interval, for the bootstrap has none that covers",
+        "ece": "15 bins of equal width; no interval, because no bootstrap interval has sufficient coverage",
         "auc_delong": "DeLong 1988 in Obuchowski's form for clusters, interval on the logit scale",
         "calibration": calibration.to_dict() if calibration else None,
     }
@@ -122,7 +124,7 @@ def _notes(predictions: Predictions) -> list[str]:
     if len(there) == 2:
         return []
     only = "malignant" if there[0] else "benign"
-    return [f"all {len(predictions.images)} images are {only}: scores that compare classes are undefined"]
+    return [f"all {len(predictions.images)} images are {only}: metrics that compare classes are undefined"]
 
 
 def _of_unit(
@@ -134,12 +136,12 @@ def _of_unit(
 ) -> dict[str, Any]:
     metrics = BinaryMetrics(units.score, units.label, threshold=threshold, calibrated=calibrated)
     found = _plain(bootstrap(metrics, draws, units.cluster))
-    found["auc_delong"] = _values(clustered_auc(units.score, units.label, units.cluster))
+    found["auc_delong"] = as_json(clustered_auc(units.score, units.label, units.cluster))
     if unit == "image":
-        found["auc_delong_images"] = _values(
+        found["auc_delong_images"] = as_json(
             clustered_auc(units.score, units.label, np.arange(len(units.label)))
         )
-    found["threshold"] = _finite(threshold)
+    found["threshold"] = finite(threshold)
     found["confusion"] = None
     if not math.isnan(threshold):
         found["confusion"] = _confusion(units.label, (units.score >= threshold).astype(np.int64), 2)
@@ -157,7 +159,7 @@ def _multiclass(predictions: Predictions, draws: Draws) -> dict[str, Any]:
 
 
 def _subgroups(predictions: Predictions, *, resamples: int, seed: int) -> list[dict[str, Any]]:
-    """The AUC of the images of each value of the columns that have any; missing is a value too, None."""
+    """Return the AUC for each value of each non-empty subgroup column; missing values are the group None."""
     groups = []
     for column in SUBGROUPS:
         values = predictions.table[column]
@@ -193,69 +195,50 @@ def _subgroup_auc(
         group.patients, group.malignant, resamples=resamples, rng=np.random.default_rng(seed)
     )
     metrics = AucOnly({"auc": group.malignancy}, group.malignant)
-    return _values(bootstrap(metrics, draws, group.patients)["auc"]), None
+    return as_json(bootstrap(metrics, draws, group.patients)["auc"]), None
 
 
 def _confusion(labels: NDArray[np.int64], called: NDArray[np.int64], classes: int) -> list[list[int]]:
-    """C C counts, a row for each class and a column for each that was called."""
+    """Return C C counts, with one row per true class and one column per predicted class."""
     counts = np.bincount(labels * classes + called, minlength=classes**2)
     return [[int(count) for count in row] for row in counts.reshape(classes, classes)]
 
 
 def _plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    return {name: _values(estimate) for name, estimate in estimates.items()}
+    return {name: as_json(estimate) for name, estimate in estimates.items()}
 
 
-def _values(estimate: Estimate) -> dict[str, float | None]:
-    return {name: _finite(getattr(estimate, name)) for name in ("value", "low", "high")}
-
-
-def _finite(number: float) -> float | None:
-    return float(number) if math.isfinite(number) else None
-
-
-def performance_table(found: Mapping[str, Any]) -> str:
-    """The metrics of `measure_performance` as a table to print, intervals in brackets, `-` if undefined."""
-    n = found["n"]
+def performance_table(performance: Mapping[str, Any]) -> str:
+    """Format the result of `measure_performance` as a table, with intervals in brackets, `-` if undefined."""
+    n = performance["n"]
     lines = [f"{n['images']} images of {n['patients']} patients, {n['malignant_images']} malignant"]
-    units = [unit for unit in UNITS if found[unit] is not None]
+    units = [unit for unit in UNITS if performance[unit] is not None]
     rows = [["", *units]]
     for name, shown in _SHOWN.items():
-        if name in found["image"]:
-            rows.append([shown, *(_cell(found[unit].get(name)) for unit in units)])
-    rows.append(["operating threshold", *(_number(found[unit]["threshold"]) for unit in units)])
-    lines += ["", *_columns(rows)]
-    if found["multiclass"]:
+        if name in performance["image"]:
+            rows.append([shown, *(number_and_interval(performance[unit].get(name)) for unit in units)])
+    rows.append(
+        ["operating threshold", *(number(performance[unit]["threshold"], missing="-") for unit in units)]
+    )
+    lines += ["", *aligned(rows)]
+    if performance["multiclass"]:
         rows = [
-            [name, _cell(value)] for name, value in found["multiclass"].items() if isinstance(value, dict)
+            [name, number_and_interval(value)]
+            for name, value in performance["multiclass"].items()
+            if isinstance(value, dict)
         ]
-        lines += ["", *_columns([["four classes", "image"], *rows])]
-    if found["subgroups"]:
+        lines += ["", *aligned([["four classes", "image"], *rows])]
+    if performance["subgroups"]:
         rows = [["subgroup", "images", "malignant", "AUC"]]
-        for group in found["subgroups"]:
+        for group in performance["subgroups"]:
             value = "unknown" if group["value"] is None else group["value"]
-            area = _cell(group["auc"]) if group["auc"] else f"- ({group['note']})"
+            area = number_and_interval(group["auc"]) if group["auc"] else f"- ({group['note']})"
             rows.append([f"{group['column']} {value}", str(group["n"]), str(group["malignant"]), area])
-        lines += ["", *_columns(rows)]
-    method = found["method"]
-    lines += ["", *found["notes"], f"95 % intervals: {method['interval']}, {method['resamples']} resamples"]
-    return "\n".join(lines)
-
-
-def _columns(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        lines += ["", *aligned(rows)]
+    method = performance["method"]
+    lines += [
+        "",
+        *performance["notes"],
+        f"95 % intervals: {method['interval']}, {method['resamples']} resamples",
     ]
-
-
-def _cell(estimate: Mapping[str, float | None] | None) -> str:
-    if estimate is None or estimate["value"] is None:
-        return "-"
-    if estimate["low"] is None:
-        return f"{_number(estimate['value'])} [-]"
-    return f"{_number(estimate['value'])} [{_number(estimate['low'])}, {_number(estimate['high'])}]"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "\n".join(lines)

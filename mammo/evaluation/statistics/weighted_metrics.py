@@ -1,6 +1,6 @@
-"""Scores of a classifier for many weightings of the same images at once, as resampling asks for.
+"""Metrics of a classifier for many weightings of the same images at once, as needed for resampling.
 
-A weighting is a row of integers, how often each image counts; the images are sorted once for all rows.
+A weighting is a row of integers: how often each image counts. The images are sorted once for all rows.
 """
 
 import math
@@ -14,24 +14,24 @@ Floats = NDArray[np.float64]
 PARTIAL_SPECIFICITY = 0.8
 OPERATING_TARGETS = (0.8, 0.9)
 ECE_BINS = 15
-# A float32 probability is not known any nearer to 0 or 1.
+# Smallest distance of a probability from 0 and 1, limited by float32.
 _SMALLEST = 1e-7
 _NEWTON_STEPS = 50
 
 
 def logit(probability: Floats) -> Floats:
-    """Log odds of probabilities, which are held within 1e-7 and 1 - 1e-7."""
+    """Return the log odds of probabilities, which are clipped to [1e-7, 1 - 1e-7]."""
     held = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
     return np.asarray(np.log(held) - np.log1p(-held))
 
 
 def expit(log_odds: Floats) -> Floats:
-    """The probability of log odds."""
+    """Return the probability of log odds."""
     return np.asarray(0.5 * (1 + np.tanh(log_odds / 2)))
 
 
 class Ranking:
-    """Points of the ROC curve, one for each distinct score and the origin, for each weighting.
+    """Points of the ROC curve for each weighting: the origin and one point for each distinct score.
 
     Args:
         scores: N.
@@ -45,7 +45,7 @@ class Ranking:
         self._ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
 
     def points(self, weights: Floats) -> tuple[Floats, Floats]:
-        """True and false positives at or above each score, R (1 + distinct), both growing to the right.
+        """Return the true and false positives at or above each score, R (1 + distinct), in ascending order.
 
         Args:
             weights: R N.
@@ -62,16 +62,16 @@ class Ranking:
 
 
 def auc(true: Floats, false: Floats) -> Floats:
-    """R areas under the ROC curve, ties counted half; NaN where a class has no weight."""
+    """Return R areas under the ROC curve, with ties counted half; NaN where a class has no weight."""
     doubled = np.einsum("rk,rk->r", np.diff(false), true[:, 1:] + true[:, :-1])
     return np.asarray(doubled / (2 * true[:, -1] * false[:, -1]))
 
 
 def partial_auc(true: Floats, false: Floats, *, specificity: float = PARTIAL_SPECIFICITY) -> Floats:
-    """R areas under the ROC curve at no less than a specificity, on the scale of the AUC.
+    """Return R areas under the ROC curve at or above a specificity, on the scale of the AUC.
 
     McClish's standardisation (1989, Analyzing a portion of the ROC curve, Medical Decision Making 9:190):
-    0.5 for chance and 1 for a perfect ranking, as `max_fpr` of scikit-learn and torchmetrics has it.
+    0.5 for chance and 1 for a perfect ranking, as with `max_fpr` of scikit-learn and torchmetrics.
     """
     reach = 1 - specificity
     widths = np.diff(false) / false[:, -1:]
@@ -85,20 +85,20 @@ def partial_auc(true: Floats, false: Floats, *, specificity: float = PARTIAL_SPE
 
 
 def average_precision(true: Floats, false: Floats) -> Floats:
-    """R areas under the precision-recall curve, as the sum of precision times gain in recall."""
+    """Return R areas under the precision-recall curve: the sum of precision times increase of recall."""
     called = true[:, 1:] + false[:, 1:]
     precision = np.divide(true[:, 1:], called, out=np.zeros_like(called), where=called > 0)
     return np.asarray(np.einsum("rk,rk->r", np.diff(true), precision) / true[:, -1])
 
 
 def sensitivity_at(true: Floats, false: Floats, *, specificity: float) -> Floats:
-    """R highest sensitivities of an observed threshold with at least that specificity."""
+    """Return R sensitivities, each the highest of all observed thresholds with at least this specificity."""
     allowed = false <= (1 - specificity) * false[:, -1:] + 1e-9
     return np.asarray(_at(true, allowed.sum(axis=1) - 1) / true[:, -1])
 
 
 def specificity_at(true: Floats, false: Floats, *, sensitivity: float) -> Floats:
-    """R highest specificities of an observed threshold with at least that sensitivity."""
+    """Return R specificities, each the highest of all observed thresholds with at least this sensitivity."""
     missing = true < sensitivity * true[:, -1:] - 1e-9
     return np.asarray(1 - _at(false, missing.sum(axis=1)) / false[:, -1])
 
@@ -108,7 +108,7 @@ def _at(values: Floats, column: NDArray[np.int64]) -> Floats:
 
 
 def at_threshold(called: NDArray[np.bool_], labels: NDArray[np.int64], weights: Floats) -> dict[str, Floats]:
-    """R accuracies, balanced accuracies, sensitivities, specificities and F1 scores of a decision.
+    """Return R accuracies, balanced accuracies, sensitivities, specificities and F1 scores of a decision.
 
     Args:
         called: N, whether the image is called positive.
@@ -128,15 +128,15 @@ def at_threshold(called: NDArray[np.bool_], labels: NDArray[np.int64], weights: 
 
 
 def brier(probability: Floats, labels: NDArray[np.int64], weights: Floats) -> Floats:
-    """R mean squared distances of probability and label."""
+    """Return R mean squared differences between probability and label."""
     return np.asarray(weights @ (probability - labels) ** 2 / weights.sum(axis=1))
 
 
 def expected_calibration_error(probability: Floats, labels: NDArray[np.int64], weights: Floats) -> Floats:
-    """R distances of a bin's share of positives from its mean probability, by the bins' weight.
+    """Return R weighted means over bins of |share of positives - mean probability|.
 
-    Naeini et al. (2015, Obtaining well calibrated probabilities using Bayesian binning, AAAI), in 15 bins of
-    equal width; a bin holds its lower edge, the last one 1 too.
+    The definition is that of Naeini et al. (2015, Obtaining well calibrated probabilities using Bayesian
+    binning, AAAI), with 15 bins of equal width. A bin includes its lower edge, the last one also 1.
     """
     bins = np.minimum(np.searchsorted(np.linspace(0, 1, ECE_BINS + 1), probability, "right"), ECE_BINS) - 1
     gap = np.zeros((len(probability), ECE_BINS))
@@ -147,19 +147,21 @@ def expected_calibration_error(probability: Floats, labels: NDArray[np.int64], w
 def logistic_fit(
     predictor: Floats, target: Floats, weights: Floats, *, start: tuple[float, float] | None = None
 ) -> tuple[Floats, Floats]:
-    """R slopes and intercepts of a logistic regression on one predictor, by Newton's method.
+    """Return R slopes and intercepts of a logistic regression on one predictor, by Newton's method.
 
-    Of the logit of a score they are the calibration slope and intercept, 1 and 0 where the score is a
-    probability (Cox 1958, Two further applications of a model for binary regression, Biometrika 45:562).
+    If the predictor is the logit of a score, they are the calibration slope and intercept, which are 1 and 0
+    for a calibrated score (Cox 1958, Two further applications of a model for binary regression, Biometrika
+    45:562).
 
     Args:
         predictor: N.
         target: N, from 0 to 1.
         weights: R N.
-        start: slope and intercept near the solutions, which saves steps.
+        start: slope and intercept near the solutions, to save steps.
 
     Returns:
-        NaN where there is no finite solution, for a predictor is constant or separates the classes.
+        Slopes and intercepts. They are NaN where there is no finite solution, because the predictor is
+        constant or separates the classes.
     """
     found = np.full((len(weights), 2), np.nan)
     centre, scale = float(predictor.mean()), float(predictor.std())
@@ -176,7 +178,7 @@ def logistic_fit(
         gradient = (held * (target - fitted)) @ powers[:, :2]
         flat, mixed, curved = ((held * fitted * (1 - fitted)) @ powers).T
         determinant = flat * curved - mixed**2
-        # a class without weight, or without weight between the two: no finite solution
+        # there is no finite solution if a class has no weight or the classes are separated
         solvable = determinant > 1e-12 * (1 + flat * curved)
         step = np.stack(
             [
@@ -188,7 +190,7 @@ def logistic_fit(
         step = step[solvable] / determinant[solvable, None]
         active = active[solvable]
         at[active] += np.clip(step, -1, 1)
-        done = (np.abs(step) < 1e-7).all(axis=1)  # the error is its square
+        done = (np.abs(step) < 1e-7).all(axis=1)  # the error that remains is of the order of its square
         found[active[done]] = at[active[done]]
         active = active[~done]
         if not active.size:
@@ -198,17 +200,17 @@ def logistic_fit(
 
 
 class BinaryMetrics:
-    """All scores of a classifier of two classes, by name, for each weighting.
+    """All metrics of a classifier of two classes, by name, for each weighting.
 
-    What ranks (`RANKS`) and what decides at the threshold use the scores as they are; `brier`, `ece`,
-    `calibration_slope` and `calibration_intercept` take them for probabilities, and again under the names
-    with `_calibrated` where calibrated ones are given.
+    The metrics of `rank_metrics` and those at the threshold use the uncalibrated scores. `brier`, `ece`,
+    `calibration_slope` and `calibration_intercept` treat these scores as probabilities; with calibrated
+    scores, they are also computed for those, under names that end with `_calibrated`.
 
     Args:
         scores: N, from 0 to 1.
         labels: N, 1 for positive and 0 for negative.
-        threshold: at or above which an image is called positive; NaN for none, which leaves the decisions
-            undefined.
+        threshold: score at or above which an image is called positive; with NaN, the metrics at the
+            threshold are undefined.
         calibrated: N, the scores after calibration.
     """
 
@@ -233,7 +235,7 @@ class BinaryMetrics:
         }
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:
-        """R values of each score, NaN where undefined.
+        """Return R values of each metric, NaN where undefined.
 
         Args:
             weights: R N.
@@ -270,7 +272,7 @@ class BinaryMetrics:
 
 
 def rank_metrics(true: Floats, false: Floats) -> dict[str, Floats]:
-    """R values of each score that the order of the images alone decides, from the points of a `Ranking`."""
+    """Return R values of each metric that depends only on the ranking, from the points of a `Ranking`."""
     values = {
         "auc": auc(true, false),
         "partial_auc": partial_auc(true, false),
@@ -290,7 +292,7 @@ class AucOnly:
     """The AUC alone, of one or of several models on the same images.
 
     Args:
-        scores: by name, N each.
+        scores: N scores of each model, by name.
         labels: N, 1 for positive and 0 for negative.
     """
 
@@ -298,7 +300,7 @@ class AucOnly:
         self._rankings = {name: Ranking(given, labels) for name, given in scores.items()}
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:
-        """R values for each name, NaN where undefined."""
+        """Return R values for each name, NaN where undefined."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return {name: auc(*ranking.points(weights)) for name, ranking in self._rankings.items()}
 
@@ -306,7 +308,7 @@ class AucOnly:
 class MulticlassMetrics:
     """`auc_micro`, `auc_macro`, `accuracy` and `auc_<CLASS>` of each class against the rest.
 
-    Micro pools all pairs of image and class, macro is the mean over the classes that are there.
+    Micro pools all pairs of image and class; macro is the mean over the classes that occur.
 
     Args:
         scores: N C.
@@ -321,7 +323,7 @@ class MulticlassMetrics:
         self._right = (scores.argmax(axis=1) == labels).astype(np.float64)
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:
-        """R values of each score, NaN where undefined."""
+        """Return R values of each metric, NaN where undefined."""
         with np.errstate(divide="ignore", invalid="ignore"):
             single = {f"auc_{name}": auc(*ranking.points(weights)) for name, ranking in self._single.items()}
             areas = np.stack(list(single.values()), axis=1)  # R C

@@ -10,6 +10,7 @@ from mammo.config.resume import is_finished, reopen
 from mammo.errors import MammoError
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder
+from mammo.runs.run_lock import RunTakenError
 from mammo.sweeping.jobs.device_slots import bind_cores
 from mammo.sweeping.jobs.multirun import TRACEBACK, Multirun
 from mammo.sweeping.jobs.slurm import RequeuedJob
@@ -44,13 +45,20 @@ class TrainingJob(RequeuedJob):
         (run_dir / TRACEBACK).unlink(missing_ok=True)
         try:
             train_or_resume(job.overrides, run_dir=run_dir, part_of=self.folder)
+        except RunTakenError:
+            raise  # the folder is another process's
         except Exception:
             write_traceback(run_dir)
             raise
 
 
 def train_or_resume(
-    overrides: list[str], *, run_dir: Path, part_of: Path, callbacks: "tuple[Callback, ...]" = ()
+    overrides: list[str],
+    *,
+    run_dir: Path,
+    part_of: Path,
+    callbacks: "tuple[Callback, ...]" = (),
+    take_over: bool = False,
 ) -> RunFolder | None:
     """Train, or resume the run in the folder; a finished run stays as it is.
 
@@ -59,6 +67,7 @@ def train_or_resume(
         run_dir: folder of the run.
         part_of: folder of the multirun or search.
         callbacks: callbacks in addition to those of every training.
+        take_over: whether this process is known to replace the one that trained the run before.
 
     Returns:
         The finished run; None in all processes of a distributed training except the first.
@@ -73,7 +82,14 @@ def train_or_resume(
     with quick_imports():
         from mammo.evaluation.training_run import train
 
-    return train(cfg, run_dir=run_dir, overrides=overrides, callbacks=callbacks, part_of=part_of)
+    return train(
+        cfg,
+        run_dir=run_dir,
+        overrides=overrides,
+        callbacks=callbacks,
+        part_of=part_of,
+        take_over=take_over,
+    )
 
 
 def write_traceback(run_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Axes of settings and scores: places and ticks."""
+"""Axes of settings and scores: positions and ticks."""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -9,19 +9,19 @@ from mammo.sweeping.leaderboard.trial_table import override_text, setting_names
 from mammo.sweeping.search.trials import Trial, Value
 
 ABSENT = "absent"  # where a setting does not apply
-_MIN_NUMBERS = 3  # different ones, on an axis of numbers; fewer are points as names are
+_MIN_NUMBERS = 3  # distinct numbers for a numeric axis; fewer are drawn as points, as names are
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The numbers from `low` to `high`, which may be equal."""
+    """Represent the numbers from `low` to `high`, which may be equal."""
 
     low: float
     high: float
     logarithmic: bool = False
 
     def place(self, value: float) -> float:
-        """From 0 at the lowest to 1 at the highest; in the middle where there is but one."""
+        """Return the position of a value, from 0 at `low` to 1 at `high`; 0.5 if both are equal."""
         if self.high <= self.low:
             return 0.5
         if self.logarithmic:
@@ -30,7 +30,7 @@ class Scale:
         return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)  # halves: no overflow
 
     def ticks(self, most: int = 5) -> list[float]:
-        """Round numbers within the scale: at least one, at most `most`.
+        """Return round numbers within the scale, between 1 and `most` of them.
 
         Example:
             >>> Scale(0.61, 0.93).ticks()
@@ -73,14 +73,14 @@ class Scale:
 
 @dataclass(frozen=True)
 class Axis:
-    """Of a setting: its numbers above, a point for each of its other values below.
+    """Represent the axis of a setting: its numbers above, and below a point for each other value.
 
     Attributes:
         key: key of the setting.
         label: shortest unique end of the key.
-        scale: scale of the numbers; None if there are none, or so few that they are points as well.
-        points: other values as text, from above.
-        whole: whether all its numbers are whole ones.
+        scale: scale of the numbers; None if they are too few, so that they are points too.
+        points: other values as text, from top to bottom.
+        whole: whether all numbers of the setting are integers.
     """
 
     key: str
@@ -91,12 +91,12 @@ class Axis:
 
     @property
     def varies(self) -> bool:
-        """Whether trials to which the setting applies differ in it."""
+        """Whether the trials to which the setting applies have different values."""
         named = [point for point in self.points if point != ABSENT]
         return len(named) + (2 if self.scale else 0) > 1
 
     def place(self, trial: Trial) -> float:
-        """From 0 below to 1 above."""
+        """Return the position of a trial, from 0 at the bottom to 1 at the top."""
         value = trial.settings.get(self.key, ABSENT)
         if self.scale and is_number(value):
             floor = self._floor
@@ -104,8 +104,8 @@ class Axis:
         return self._point(self.points.index(setting_text(value)))
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Places with what is written there, from below."""
-        every = math.ceil(len(self.points) / 14)  # more are not read
+        """Return the positions and labels of the ticks, from bottom to top."""
+        every = math.ceil(len(self.points) / 14)  # more labels would overlap
         found = [(self._point(index), name) for index, name in enumerate(self.points) if index % every == 0]
         if self.scale:
             floor, scale = self._floor, self.scale
@@ -125,11 +125,11 @@ class Axis:
 
 
 def axes_of(trials: Sequence[Trial], *, logarithmic: Collection[str] | None = None) -> dict[str, Axis]:
-    """An axis for each setting of the trials.
+    """Return an axis for each setting of the trials.
 
     Args:
         trials: trials whose values the axes show.
-        logarithmic: settings whose axes are; None for those whose values look so.
+        logarithmic: settings with a logarithmic axis; None to infer them from the values.
     """
     keys = setting_names(trials)
     labels = short_names(keys)
@@ -137,7 +137,7 @@ def axes_of(trials: Sequence[Trial], *, logarithmic: Collection[str] | None = No
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The shortest unique end of each dotted key.
+    """Return the shortest unique end of each dotted key.
 
     Example:
         >>> short_names(["optim.lr", "model.head.width", "model.stem.width"])
@@ -159,17 +159,17 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def is_number(value: Value) -> TypeGuard[int | float]:
-    """Whether a setting's value has a place among numbers."""
+    """Return whether the value of a setting is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def setting_text(value: Value) -> str:
-    """A setting for the page: a number to four digits."""
+    """Format a setting for the page, a float with four digits."""
     return short_number(value) if isinstance(value, float) else override_text(value)
 
 
 def short_number(number: float) -> str:
-    """A number as short as four digits allow.
+    """Format a number with at most four digits.
 
     Example:
         >>> [short_number(number) for number in (0.000031416, 0.25, 128, 1e9)]
@@ -194,12 +194,12 @@ def _axis(key: str, label: str, trials: Sequence[Trial], logarithmic: Collection
 
 
 def _order(value: Value) -> tuple[bool, float, str]:
-    """Numbers from the largest, then the rest by name."""
+    """Return a sort key: numbers in descending order, then the other values by name."""
     return (not is_number(value), -value if is_number(value) else 0.0, override_text(value))
 
 
 def _looks_logarithmic(numbers: Sequence[float]) -> bool:
-    """Whether the different numbers are spread more evenly over a logarithmic scale than a linear one."""
+    """Return whether the numbers are spread more evenly on a logarithmic scale than on a linear one."""
     low, high = min(numbers), max(numbers)
     if low <= 0 or high < 5 * low:
         return False

@@ -1,4 +1,4 @@
-"""What a search found: every trial in `leaderboard.csv`, and `leaderboard.html` to look at."""
+"""Results of a search: a table of all trials, `leaderboard.csv`, and a page, `leaderboard.html`."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -17,22 +17,22 @@ def write_leaderboard(
     objective: str,
     logarithmic: Collection[str] | None = None,
 ) -> Path:
-    """Writes `leaderboard.csv` and `leaderboard.html`, each whole at any moment, whoever else writes it.
+    """Write `leaderboard.csv` and `leaderboard.html`; both are complete at any time, also with other writers.
 
     Args:
         folder: folder of the search.
-        trials: in any order, ended or not.
+        trials: trials in any order and any state.
         name: name of the search.
-        objective: what a trial's value is, such as `validation AUC`; more is better.
-        logarithmic: settings whose axes are logarithmic; None for those whose values look so.
+        objective: name of the value of a trial, such as `validation AUC`; higher is better.
+        logarithmic: settings with a logarithmic axis; None to infer them from the values.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
         ConfigError: the folder cannot be written.
     """
-    # Jinja is slow to import, and the command imports this module before it can report a mistake
+    # Jinja is slow to import, and errors in the configuration are reported before
     from mammo.sweeping.leaderboard.leaderboard_page import render_leaderboard
 
     ranked = rank_trials(trials)

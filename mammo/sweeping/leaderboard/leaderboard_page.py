@@ -1,4 +1,4 @@
-"""The page of a leaderboard: its content and the lines of its figures."""
+"""The page of a leaderboard: its content and the coordinates of its figures."""
 
 import datetime
 import shlex
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mammo.evaluation.report.html_page import interval, number, render_page
+from mammo.evaluation.number_format import interval, number
+from mammo.evaluation.report.html_page import render_page
 from mammo.sweeping.leaderboard.axes import Axis, Scale, axes_of, setting_text, short_number
 from mammo.sweeping.leaderboard.importance import MIN_TRIALS, importances
 from mammo.sweeping.leaderboard.trial_table import is_ranked
@@ -15,16 +16,16 @@ from mammo.sweeping.search.trials import Trial
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _TOP = 20  # trials in the table
-_FAILED = 100  # in theirs
-_LABEL = 15  # letters at an axis
+_FAILED = 100  # failed trials in their table
+_LABEL = 15  # characters of a label at an axis
 _AXIS_PIXELS = 112
-_CROWD = 200  # lines; more are fainter
+_CROWD = 200  # with more lines than this, the lines are fainter
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The part of a figure that its axes enclose, in the figure's pixels; y runs down."""
+    """Represent the area inside the axes of a figure, in pixels of the figure; y increases downwards."""
 
     left: float
     right: float
@@ -40,10 +41,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Line:
-    """Of one trial in a figure; a single point is a mark."""
+    """Represent one trial in a figure as a line, or as a marker if it has a single point."""
 
     number: int
-    css_class: str  # its classes of the stylesheet
+    css_class: str  # CSS classes, separated by spaces
     points: Sequence[Point]
     text: str = ""
 
@@ -64,14 +65,14 @@ def render_leaderboard(
     objective: str,
     logarithmic: Collection[str] | None = None,
 ) -> str:
-    """The page as HTML.
+    """Render the page as HTML.
 
     Args:
         folder: folder of the search.
         ranked: trials of the search, the finished ones from the best to the worst.
         name: name of the search.
-        objective: what a trial's value is; more is better.
-        logarithmic: settings whose axes are; None for those whose values css_class so.
+        objective: name of the value of a trial; higher is better.
+        logarithmic: settings with a logarithmic axis; None to infer them from the values.
     """
     axes = axes_of(ranked, logarithmic=logarithmic)
     shares = importances(ranked, axes)
@@ -124,7 +125,7 @@ def _estimate(trial: Trial) -> dict[str, float | None]:
 
 
 def _cost(trials: Sequence[Trial]) -> dict[str, float | None]:
-    """Epochs that were trained, and number of epochs without pruning."""
+    """Return the number of trained epochs, and the estimated number without pruning."""
     whole = [len(trial.curve) for trial in trials if is_ranked(trial) and trial.curve]
     trained = sum(len(trial.curve) for trial in trials)
     if not whole:
@@ -135,7 +136,7 @@ def _cost(trials: Sequence[Trial]) -> dict[str, float | None]:
 
 
 def _count_overlaps(finished: Sequence[Trial]) -> tuple[int, int] | None:
-    """Of the trials after the best, how many have an interval that holds its value, and how many have one."""
+    """Return how many intervals of the other trials contain the best value, and how many there are."""
     intervals = [(trial.low, trial.high) for trial in finished[1:] if trial.low is not None]
     if not intervals:
         return None
@@ -144,7 +145,7 @@ def _count_overlaps(finished: Sequence[Trial]) -> tuple[int, int] | None:
 
 
 def _with_css_class(ranked: Sequence[Trial]) -> list[tuple[Trial, str]]:
-    """The trials with the classes of their lines, the best last: it lies above the others."""
+    """Return the trials with the CSS classes of their lines; the best is last, so it is drawn on top."""
     finished = sum(map(is_ranked, ranked))
     found = []
     for place, trial in enumerate(ranked):
@@ -154,7 +155,7 @@ def _with_css_class(ranked: Sequence[Trial]) -> list[tuple[Trial, str]]:
 
 
 def _description(trial: Trial, rank: int | None) -> str:
-    """The trial in a line."""
+    """Describe a trial in one line."""
     place = f"rank {rank}" if rank else trial.state
     limits = f" ({interval(_estimate(trial))})" if trial.low is not None else ""
     settings = "; ".join(f"{key} {setting_text(value)}" for key, value in trial.settings.items())
@@ -162,7 +163,7 @@ def _description(trial: Trial, rank: int | None) -> str:
 
 
 def _range(values: Iterable[float]) -> Scale | None:
-    """A little more than the range of the values."""
+    """Return the range of the values plus a margin."""
     found = sorted(values)
     if not found:
         return None
@@ -175,7 +176,7 @@ def _ticks(scale: Scale, most: int = 5) -> list[tuple[float, str]]:
 
 
 def _forest(top: Sequence[Trial]) -> dict[str, Any] | None:
-    """Of each trial's value and interval the places on one common scale."""
+    """Return the positions of each trial's value and interval on a common scale."""
     numbers = [value for trial in top for value in (trial.low, trial.value, trial.high) if value is not None]
     scale = _range(numbers)
     if scale is None:
@@ -192,7 +193,7 @@ def _forest(top: Sequence[Trial]) -> dict[str, Any] | None:
 
 
 def _parallel(ranked: Sequence[Trial], axes: Sequence[Axis], objective: str) -> dict[str, Any] | None:
-    """A line for each trial with a value, through its settings to the value."""
+    """Return a line for each trial with a value, from its settings to the value."""
     scored = [trial for trial in ranked if trial.value is not None]
     scale = _range(trial.value for trial in scored if trial.value is not None)
     if scale is None or not axes:
@@ -221,7 +222,7 @@ def _parallel(ranked: Sequence[Trial], axes: Sequence[Axis], objective: str) -> 
 
 
 def _history(ranked: Sequence[Trial]) -> dict[str, Any] | None:
-    """The value of each trial that has ended by its number, and the best up to there."""
+    """Return the value of each ended trial by its number, and the best value so far."""
     ended = [
         (t, css_class)
         for t, css_class in _with_css_class(ranked)
@@ -249,7 +250,7 @@ def _history(ranked: Sequence[Trial]) -> dict[str, Any] | None:
 
 
 def _curves(ranked: Sequence[Trial]) -> dict[str, Any] | None:
-    """The reported score of each trial by epoch."""
+    """Return the reported score of each trial by epoch."""
     values = [value for trial in ranked for value in _finite(trial.curve).values()]
     scale = _range(values)
     if scale is None:
@@ -269,7 +270,7 @@ def _finite(curve: Mapping[int, float]) -> dict[int, float]:
 
 
 def _without_flats(points: Sequence[Point]) -> list[Point]:
-    """The points without those between two of their own height: the same line."""
+    """Remove points between two points of the same height, which does not change the line."""
     inner = [
         here
         for before, here, after in zip(points, points[1:], points[2:], strict=False)
@@ -279,7 +280,7 @@ def _without_flats(points: Sequence[Point]) -> list[Point]:
 
 
 def _plot(across: Scale, up: Scale) -> dict[str, Any]:
-    """Frame and ticks of a figure whose x counts."""
+    """Return frame and ticks of a figure whose x values are integers."""
     whole = [tick for tick in across.ticks() if float(tick).is_integer()]
     return {
         "frame": _PLOT,

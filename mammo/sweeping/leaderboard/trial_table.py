@@ -14,23 +14,23 @@ _AFTER = ("error", "folder")
 
 
 def rank_trials(trials: Iterable[Trial]) -> list[Trial]:
-    """The finished trials from the best to the worst, then the others by number.
+    """Return the finished trials from the best to the worst, then the others by number.
 
-    A value that is no finite number is none, and so is an interval that lacks an end.
+    A value that is not finite becomes None, and so does an interval without one of its limits.
     """
     cleaned = [_finite(trial) for trial in trials]
     return sorted(cleaned, key=lambda trial: (not is_ranked(trial), _descending(trial), trial.number))
 
 
 def is_ranked(trial: Trial) -> bool:
-    """Whether the trial has a place: it was trained to its end and has a score."""
+    """Return whether the trial has a rank, that is, it is finished and has a score."""
     return trial.state == "finished" and trial.value is not None
 
 
 def leaderboard_csv(ranked: Sequence[Trial]) -> str:
-    """A row for each trial, in this order, and a column for each setting that any of them has.
+    """Return the CSV text, with a row for each trial in this order and a column for each setting.
 
-    A setting that does not apply to a trial is empty, one that is null says so.
+    A setting that does not apply to a trial is empty; a setting that is null is `null`.
     """
     settings = setting_names(ranked)
     table = io.StringIO()
@@ -46,12 +46,12 @@ def leaderboard_csv(ranked: Sequence[Trial]) -> str:
 
 
 def setting_names(trials: Iterable[Trial]) -> list[str]:
-    """The keys of all settings, in the order in which they first come."""
+    """Return the keys of all settings in the order of their first occurrence."""
     return list(dict.fromkeys(key for trial in sorted(trials, key=_trial_number) for key in trial.settings))
 
 
 def override_text(value: Value) -> str:
-    """A setting as an override of the command line gives it."""
+    """Format a setting as an override of the command line."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -7,7 +7,6 @@ import platform
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from optuna.storages.journal import JournalFileOpenLock
 
 from mammo.atomic_files import write_atomically
+from mammo.runs.heartbeat import heartbeat, process_exists, seconds_silent
 from mammo.sweeping.search.optuna_journal import acquired
 
 _BEATS = 6  # heartbeats in the time after which a silent worker counts as dead
@@ -50,38 +50,24 @@ class Workers:
         """Record this process as the worker, and touch its file from a thread until the context ends."""
         facts = {"host": platform.node(), "pid": os.getpid(), "slot": slot, "slurm": slot is None}
         self._write(name, facts | {"state": "running"})
-        ended = threading.Event()
-
-        def beat() -> None:
-            while not ended.wait(self.stale_seconds / _BEATS):
-                with contextlib.suppress(OSError):  # the disk may be back at the next beat
-                    os.utime(self._file(name))
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
         try:
-            yield
+            with heartbeat(self._file(name), seconds=self.stale_seconds / _BEATS):
+                yield
         finally:
-            ended.set()
-            thread.join()
             self._write(name, facts | {"state": "ended"})
 
     def is_alive(self, name: str) -> bool:
-        """Return whether the worker's process is alive, by its heartbeat and, on this machine, its id.
-
-        The age of its file is measured against a file written now, because the clocks of nodes differ.
-        """
+        """Return whether the worker's process is alive, by its heartbeat and, on this machine, its id."""
         file = self._file(name)
         try:
-            with file.open() as content:  # opening makes a network file system refresh the file's age
-                facts, touched = json.load(content), os.fstat(content.fileno()).st_mtime
+            facts, silent = json.loads(file.read_text()), seconds_silent(file)
         except (OSError, ValueError):
             return False
         if facts["state"] != "running":
             return False
-        if facts["host"] == platform.node() and not _is_process(facts["pid"]):
+        if facts["host"] == platform.node() and not process_exists(facts["pid"]):
             return False
-        return self._now() - touched < self.stale_seconds
+        return silent < self.stale_seconds
 
     def claim_waiting(self, name: str) -> bool:
         """Make this worker, which has no trial, the one that waits, unless another one does."""
@@ -135,7 +121,7 @@ class Workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         until = time.monotonic() + _STOP_SECONDS
-        while any(_is_process(pid) for pid in local) and time.monotonic() < until:
+        while any(process_exists(pid) for pid in local) and time.monotonic() < until:
             time.sleep(0.1)
         return len(queued) + len(local)
 
@@ -146,13 +132,6 @@ class Workers:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._file(name), json.dumps(facts))
 
-    def _now(self) -> float:
-        clock = self.folder / f"clock.{os.getpid()}"
-        clock.write_text("")
-        now = clock.stat().st_mtime
-        clock.unlink()
-        return now
-
 
 def worker_name() -> str:
     """Return this process's name as a worker: in Slurm the id of its job, which a requeued job keeps."""
@@ -160,23 +139,6 @@ def worker_name() -> str:
         return f"{platform.node()}-{os.getpid()}"
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
-
-
-def _is_process(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return False
 
 
 def _queue() -> set[str]:

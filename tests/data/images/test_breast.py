@@ -1,4 +1,4 @@
-"""The breast is found whatever lies around it, and boxes come back to where they were."""
+"""The breast is found whatever surrounds it, and boxes are mapped back to their original place."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ HEIGHT, WIDTH = 600, 400
 def mammogram(
     *, right: bool = False, dtype: type = np.uint16
 ) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
-    """A half ellipse at the left edge on a noisy dark film, and where it is."""
+    """A noisy dark film with a half ellipse at its left edge, and the mask of the ellipse."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     inside = ((y - 320) / 180) ** 2 + (x / 210) ** 2 < 1
@@ -158,7 +158,7 @@ def test_a_prepared_mask_is_true_where_any_part_was(transform: Transform, seed: 
     content = content[transform.top : transform.bottom, transform.left : transform.right]
     expected = np.zeros((transform.height, transform.width), bool)
     for y, x in zip(*np.nonzero(content), strict=True):
-        # the cells that a pixel reaches into, but for a rounding
+        # the output cells that a pixel overlaps, up to rounding
         rows = range(int(y * transform.scale_y + 1e-6), math.ceil((y + 1) * transform.scale_y - 1e-6))
         columns = range(int(x * transform.scale_x + 1e-6), math.ceil((x + 1) * transform.scale_x - 1e-6))
         expected[rows.start : rows.stop, columns.start : columns.stop] = True
@@ -185,7 +185,7 @@ def lesions(cbis_ddsm_files: Path) -> pd.DataFrame:
 
 
 def test_no_lesion_of_real_mammograms_is_cut(lesions: pd.DataFrame) -> None:
-    """Of all 1,318 lesions none is; here every tenth image."""
+    """None of all 1,318 lesions is cut; this test takes every tenth image."""
     areas = []
     for path, boxes in list(lesions.groupby("path"))[::10]:
         pixels = read_mammogram(Path(str(path))).pixels

@@ -1,4 +1,4 @@
-"""Files of every format, made from one array, and files that must be refused in one sentence."""
+"""Files of every format, made from one array, and files that must be refused with one sentence."""
 
 import itertools
 from collections.abc import Callable
@@ -106,7 +106,7 @@ def test_lossless_syntaxes_give_the_stored_values(tmp_path: Path, syntax: str, b
 @pytest.mark.parametrize("syntax", ["rle", "jpeg_ls", "jpeg_2000", "jpeg_lossless"])
 @pytest.mark.parametrize("bits", [16, 12])
 def test_decoders_agree_with_pydicom_s(tmp_path: Path, syntax: str, bits: int) -> None:
-    """Of unsigned and signed pixels; pydicom asks gdcm, OpenJPEG, CharLS or itself."""
+    """Unsigned and signed pixels are those of pydicom, which uses gdcm, OpenJPEG, CharLS or itself."""
     for stored in (WIDE >> (16 - bits), (WIDE.astype(np.int32) - 32768 >> (16 - bits)).astype(np.int16)):
         path = LOSSLESS[syntax](dataset(stored, bits=bits), tmp_path / "a.dcm")
         np.testing.assert_array_equal(read_stored(path), pydicom.dcmread(path).pixel_array)
@@ -254,9 +254,9 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "not there": (lambda p: p, "cannot be opened"),
     "a folder": (lambda p: p.mkdir() or p, "cannot be opened"),  # type: ignore[func-returns-value]
     "empty": (lambda p: raw(p, b""), "empty"),
-    "text": (lambda p: raw(p, b"patient_id,label\n" * 100), "no image"),
-    "random": (lambda p: raw(p, np.random.default_rng(1).bytes(5000)), "no image"),
-    "three bytes": (lambda p: raw(p, b"abc"), "no image"),
+    "text": (lambda p: raw(p, b"patient_id,label\n" * 100), "not an image"),
+    "random": (lambda p: raw(p, np.random.default_rng(1).bytes(5000)), "not an image"),
+    "three bytes": (lambda p: raw(p, b"abc"), "not an image"),
     "no pixel data": (no_pixels, "no pixel data"),
     "report": (lambda p: save_report(p), "without an image"),
     "three channels": (lambda p: save(colour(), p), "3 channels"),

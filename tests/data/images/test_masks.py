@@ -1,4 +1,4 @@
-"""Masks told from crops by their pixels, whatever their names, order, depth and size."""
+"""Masks are distinguished from crops by their pixels, whatever their names, order, depth and size."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def test_other_size_of_same_aspect_is_rescaled(tmp_path: Path, crop: Path, shape
     assert mask.status == "rescaled"
     assert mask.pixels is not None
     assert mask.pixels.shape == SHAPE
-    assert np.logical_xor(mask.pixels, LESION).sum() <= 2 * 40  # about a row or column at the outline
+    assert np.logical_xor(mask.pixels, LESION).sum() <= 2 * 40  # about one row or column at the outline
 
 
 def test_other_aspect_goes_without_mask(tmp_path: Path, crop: Path) -> None:

@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 96, 64
 
 
 def scene(count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """Black images with one white box in each, and a second box that is missing."""
+    """Black images with one white box each; the second box of each is missing."""
     images = torch.zeros(count, 1, HEIGHT, WIDTH)
     images[:, :, 40:60, 20:36] = 1
     boxes = torch.full((count, 2, 4), math.nan)
@@ -107,7 +107,7 @@ def test_mixup_mixes_image_and_label_of_one_partner(seed: int, count: int, alpha
 
 
 def test_mixup_draws_its_share_from_beta() -> None:
-    """For alpha 1 the share is uniform, here on its upper half; a small alpha mixes next to nothing."""
+    """With alpha 1 the share is uniform on its upper half; a small alpha hardly mixes."""
     images, labels = torch.zeros(2, 1, 1, 1), torch.arange(2)
 
     def shares(alpha: float) -> list[float]:
@@ -116,7 +116,7 @@ def test_mixup_draws_its_share_from_beta() -> None:
     quartiles = np.quantile(shares(1.0), [0.25, 0.5, 0.75])
     assert quartiles == pytest.approx([0.625, 0.75, 0.875], abs=0.02)
     assert np.median(shares(1e-3)) > 0.99
-    assert np.mean(shares(0.2)) == pytest.approx(0.8988, abs=0.01)  # of max(l, 1 - l), by integration
+    assert np.mean(shares(0.2)) == pytest.approx(0.8988, abs=0.01)  # mean of max(l, 1 - l), integrated
 
 
 @pytest.mark.parametrize(("count", "alpha"), [(1, 1.0), (3, 0.0)])

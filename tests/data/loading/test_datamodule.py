@@ -41,11 +41,11 @@ def make(grey_store: Store) -> Make:
 def test_batches_hold_the_split_with_its_labels(make: Make) -> None:
     batches = list(make().train_dataloader())
     rows = torch.cat([batch["row"] for batch in batches]).tolist()
-    assert len(set(rows)) == len(rows) == 6  # the seventh would be a batch of one
+    assert len(set(rows)) == len(rows) == 6  # the seventh image would be a batch of one
     for batch in batches:
         assert batch["image"].dtype == torch.uint16
         assert batch["image"].shape[1:] == (1, 40, 32)
-        # grey value and label both name the image
+        # grey value and label both identify the image
         assert (batch["image"][:, 0, 20, 16].int() == 1000 * (batch["row"] + 1)).all()
         assert batch["label"].tolist() == [int(row < 4) for row in batch["row"]]
 
@@ -159,7 +159,7 @@ print(len(loader), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @pytest.mark.slow
 def test_a_hundred_thousand_images_need_the_memory_of_a_few_batches(tmp_path: Path) -> None:
-    """A sparse store of 206 GB, of which 6 GB are read; a batch has 33 MB, six are in hand."""
+    """The sparse store has 206 GB, of which 6 GB are read; six batches of 33 MB are in memory."""
     allocate(tmp_path / "images.npy", shape=(MANY, 1152, 896), dtype="uint16")
     ids = pd.Series([f"i{i}" for i in range(MANY)], dtype="string")
     pathology = pd.Series(["BENIGN", "MALIGNANT"] * (MANY // 2), dtype="string")

@@ -186,7 +186,7 @@ def test_malignant_masses_are_less_compact() -> None:
 
     benign, malignant = ([roundness(label, seed) for seed in range(20)] for label in (False, True))
     assert max(benign) < min(malignant)
-    assert min(benign) >= 4 * np.pi * 0.99  # a circle's
+    assert min(benign) >= 4 * np.pi * 0.99  # a circle has 4 pi
 
 
 def test_malignant_calcifications_are_many_and_fine() -> None:
@@ -254,7 +254,7 @@ def test_same_seed_same_bytes_whatever_the_workers(release: Path, tmp_path: Path
     again = generate(root=tmp_path, workers=2, **SMALL)
     assert again.name == release.name
     assert digests(again) == digests(release)
-    assert [path.name for path in tmp_path.iterdir()] == [release.name]  # nothing half-made is left
+    assert [path.name for path in tmp_path.iterdir()] == [release.name]  # no partial files are left
 
 
 @pytest.mark.slow

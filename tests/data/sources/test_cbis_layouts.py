@@ -44,7 +44,7 @@ def no_header_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _named(path: str) -> str:
-    """The case file's name of a file that `write_tree` or `_write_dicoms` has written."""
+    """The name in the case file of a file that `write_tree` or `_write_dicoms` has written."""
     data = Path(path).read_bytes()
     if data[128:132] != b"DICM":
         return data.decode()
@@ -52,7 +52,7 @@ def _named(path: str) -> str:
 
 
 def _check_all_found(catalog: Catalog) -> None:
-    """Every image and lesion has its own file, the merged view its mass file."""
+    """Checks that every image and lesion has its own file, and the merged view its mass file."""
     images = catalog.images.set_index("image_id")["path"]
     assert images.notna().all()
     by_case = {row.case: row.image.named for row in LESIONS}
@@ -139,7 +139,7 @@ def test_a_broken_metadata_file_is_passed_over(tmp_path: Path) -> None:
 
 
 def _write_dicoms(folder: Path) -> None:
-    """All files in two folders, with names that tell nothing."""
+    """Writes all files to two folders, with names that do not describe them."""
     for number, file in enumerate(files(LESIONS)):
         header = pydicom.Dataset()
         header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", f"1.2.3.{number}"

@@ -1,4 +1,4 @@
-"""Tables of one's own: what is accepted, and how a mistake is told."""
+"""Tables of the user's own images: what is accepted, and how mistakes are reported."""
 
 from pathlib import Path
 
@@ -76,33 +76,33 @@ def test_a_missing_file_is_kept_without_path(root: Path) -> None:
             r"no column 'patient_id'.*rename 'patientid' to 'patient_id'",
         ),
         (SMALL.replace("pathology", "outcome"), r"no column 'pathology' among image_path.*add a column"),
-        (SMALL.replace("pathology", "image path"), r"column 'image_path' is there twice"),
+        (SMALL.replace("pathology", "image path"), r"column 'image_path' occurs twice"),
         (
             SMALL.replace("MALIGNANT", "cancer"),
-            r"row 3: pathology 'cancer' is none of BENIGN.*delete the row",
+            r"row 3: pathology 'cancer' is not one of BENIGN.*delete the row",
         ),
-        (SMALL.replace("pathology", "label"), r"row 2: label 'benign' is none of 0, 1"),
+        (SMALL.replace("pathology", "label"), r"row 2: label 'benign' is not one of 0, 1"),
         (SMALL.replace("MALIGNANT", ""), r"row 3: no pathology"),
         (SMALL.replace("p1,benign", ",benign"), r"row 2: no patient_id"),
         (
             SMALL + "\na/1.png,p1,benign\n",
-            r"row 5: image_path 'a/1.png' is in row 2 already; keep one row",
+            r"row 5: image_path 'a/1.png' is already in row 2; keep one row",
         ),
-        (SMALL + "a/./1.png,p1,benign\n", r"row 4: image_path 'a/./1.png' is in row 2"),
+        (SMALL + "a/./1.png,p1,benign\n", r"row 4: image_path 'a/./1.png' is already in row 2"),
         (
             SMALL + "a/1.dcm,p1,benign\n",
-            r"row 4: image_id 'a/1' is in row 2 already; add a column 'image_id'",
+            r"row 4: image_id 'a/1' is already in row 2; add a column 'image_id'",
         ),
-        (SMALL.replace("a/2", "../a/2"), r"row 3: image_path '../a/2.png' leads outside data.root"),
-        (SMALL.replace("a/2", "../root2/a"), r"row 3: image_path '../root2/a.png' leads outside data.root"),
-        (SMALL.replace("a/2", "/etc/a"), r"row 3: image_path '/etc/a.png' leads outside data.root"),
-        (SMALL.replace("a/", "c/"), r"holds none of the table's images, not .*c/1.png; correct data.root"),
-        (SMALL.splitlines()[0], r"holds none of the table's images, not any: .* has no rows"),
-        ("", r"table.csv: an empty file"),
-        (SMALL + "b/1.png,p1,benign,3\n", r"row 4: 4 cells under 3 column names"),
+        (SMALL.replace("a/2", "../a/2"), r"row 3: image_path '../a/2.png' is outside data.root"),
+        (SMALL.replace("a/2", "../root2/a"), r"row 3: image_path '../root2/a.png' is outside data.root"),
+        (SMALL.replace("a/2", "/etc/a"), r"row 3: image_path '/etc/a.png' is outside data.root"),
+        (SMALL.replace("a/", "c/"), r"contains no image of the table \(first: .*c/1.png\); correct data"),
+        (SMALL.splitlines()[0], r"contains no image of the table \(first: none, as .* has no rows"),
+        ("", r"table.csv: is empty"),
+        (SMALL + "b/1.png,p1,benign,3\n", r"row 4: 4 cells but 3 column names"),
         (
             SMALL.replace(",patient_id", ",view,patient_id").replace(",p1", ",ML,p1"),
-            r"row 2: view 'ML' is none of",
+            r"row 2: view 'ML' is not one of",
         ),
     ],
 )
@@ -117,7 +117,7 @@ def test_missing_files_are_told(root: Path) -> None:
     with pytest.raises(DataError, match=r"data\.root=.*nowhere: no such folder"):
         read_table(table=root / "nothing.csv", root=root / "nowhere")
     (root / "latin.csv").write_bytes("image_path,patient_id,label\na/1.png,Müller,0\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin.csv: no CSV text .* in UTF-8"):
+    with pytest.raises(DataError, match=r"latin.csv: is not CSV text .* in UTF-8"):
         read_table(table=root / "latin.csv", root=root)
 
 
@@ -144,14 +144,14 @@ def test_lesions_by_id_with_type_and_mask(root: Path) -> None:
     ("text", "message"),
     [
         (BOXES.replace("a/2.png", "b/1.png"), r"row 3: image_path 'b/1.png' is not in the table of images"),
-        (BOXES.replace("3.5", "wide"), r"row 2: x_max 'wide' is no number"),
-        (BOXES.replace("3.5", "inf"), r"row 2: x_max 'inf' is no number"),
+        (BOXES.replace("3.5", "wide"), r"row 2: x_max 'wide' is not a number"),
+        (BOXES.replace("3.5", "inf"), r"row 2: x_max 'inf' is not a number"),
         (BOXES.replace("3.5", ""), r"row 2: no x_max"),
-        (BOXES.replace("3.5", "1"), r"row 2: x_min 1, y_min 2, x_max 1, y_max 4 is no box"),
-        (BOXES.replace("0,0,9", "-1,0,9"), r"row 3: x_min -1, .* is no box"),
+        (BOXES.replace("3.5", "1"), r"row 2: x_min 1, y_min 2, x_max 1, y_max 4 is not a box"),
+        (BOXES.replace("0,0,9", "-1,0,9"), r"row 3: x_min -1, .* is not a box"),
         (BOXES.replace("x_min", "xmin"), r"no column 'x_min'.*rename 'xmin' to 'x_min'"),
         (BOXES.replace("image_path", "image"), r"no column 'image_path'"),
-        (BOXES.replace(",malignant", ",2"), r"row 3: pathology '2' is none of"),
+        (BOXES.replace(",malignant", ",2"), r"row 3: pathology '2' is not one of"),
     ],
 )
 def test_a_mistake_in_the_lesions_is_told(root: Path, text: str, message: str) -> None:

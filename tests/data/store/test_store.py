@@ -1,4 +1,4 @@
-"""The prepared store: right pixels, boxes and masks; and the same bytes whatever happens on the way."""
+"""The prepared store: correct pixels, boxes and masks, and the same bytes after any interruption."""
 
 import errno
 import hashlib
@@ -33,7 +33,7 @@ def table(rows: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
 
 
 def make_catalog(folder: Path, *, suffix: str = ".png") -> Catalog:
-    """Half ellipses with one or two square lesions, hanging left and right in turn, with masks and crops."""
+    """Half ellipses, alternately left and right, with one or two square lesions, masks and crops."""
     rng = np.random.default_rng(0)
     images, lesions = [], []
     for number in range(COUNT):
@@ -82,7 +82,7 @@ def finished(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def digest(directory: Path) -> dict[str, str]:
-    """Of every file of a finished store."""
+    """SHA-256 of every file of a finished store."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
 
 
@@ -189,7 +189,7 @@ def test_unreadable_files_are_rejected_and_the_others_stay(
     rejected = pd.read_csv(store.directory / "rejected.csv")
     assert rejected["image_id"].tolist() == ["P_3_LEFT_CC", "P_5_LEFT_CC"]
     assert rejected["reason"].tolist() == [
-        "is no image; DICOM, PNG, TIFF, JPEG and PGM are read",
+        "is not an image; supported formats: DICOM, PNG, TIFF, JPEG, PGM",
         "file missing",
     ]
     assert store.table["row"].tolist() == [row for row in range(COUNT) if row not in (3, 5)]
@@ -205,7 +205,7 @@ def test_too_many_rejected_stops_in_one_sentence(catalog: Catalog, tmp_path: Pat
     broken.write_bytes(b"nothing" * 100)
     catalog = with_path(catalog, 0, str(broken))
     with pytest.raises(
-        DataError, match=r"1 of 14 .*data.max_rejected=0.05.*broken.dcm: is no image"
+        DataError, match=r"1 of 14 .*data.max_rejected=0.05.*broken.dcm: is not an image"
     ) as caught:
         prepare(catalog, store=tmp_path / "store", workers=0, **SIZE)
     listed = next((tmp_path / "store").glob("*.partial/rejected.csv"))
@@ -290,11 +290,11 @@ def test_a_really_full_disk(
 ) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(200_000))
-    with pytest.raises(DataError, match="no space left"):  # told before the work
+    with pytest.raises(DataError, match="no space left"):  # reported before the work
         prepare(catalog, store=small_disk / "store", workers=0, **SIZE)
     assert not list(small_disk.glob("store/*.partial/images.npy"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 0, 10**9))  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match="no space left"):  # in the middle of the work
+    with pytest.raises(DataError, match="no space left"):  # during the work
         prepare(catalog, store=small_disk / "store", workers=2, **SIZE)
     assert list(small_disk.glob("store/*.partial/chunks/*.json"))
     ballast.unlink()
@@ -305,17 +305,17 @@ def test_a_really_full_disk(
 def test_what_no_worker_has_written_is_prepared_again(
     catalog: Catalog, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a worker dies after its last result and before it has written that."""
+    """A worker may die after its last result and before it has written that result."""
 
     chunks = -(-COUNT // preparing.CHUNK)
     writes: list[Callable[[], None]] = []
 
-    def behind(write: Callable[[], None]) -> None:
+    def write_in_background(write: Callable[[], None]) -> None:
         writes.append(write)
         if len(writes) > chunks:
             write()
 
-    monkeypatch.setattr(preparing, "behind", behind)
+    monkeypatch.setattr(preparing, "write_in_background", write_in_background)
     made = prepare(catalog, store=tmp_path, workers=0, **SIZE)
     assert len(writes) == 2 * chunks
     assert digest(made.directory) == digest(finished.directory)

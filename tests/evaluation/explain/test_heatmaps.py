@@ -1,4 +1,4 @@
-"""Heatmaps against formulas done by hand and against the package `grad-cam`, for every family of networks."""
+"""Heatmaps equal hand calculations and those of the package `grad-cam`, for every network family."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ CAMS: list[Method] = ["gradcam", "gradcam++", "layercam", "eigencam"]
 
 
 class Tiny(nn.Module):
-    """A convolution, an average and a linear layer, with the names of timm."""
+    """A convolution, average pooling and a linear layer, named as in timm."""
 
     def __init__(self, channels: int = 4) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def images() -> Tensor:
 
 
 def by_hand(raw: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Raw maps (B h w) without what is below 0, at the images' size, from 0 to 1."""
+    """Raw maps (B h w) after ReLU, resized to the images and scaled to the range 0 to 1."""
     heat = nn.functional.interpolate(raw.relu()[:, None], size, mode="bilinear")[:, 0]
     low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
     return ((heat - low) / (high - low)).detach().numpy()
@@ -93,7 +93,7 @@ def test_agrees_with_the_package(method: Method, name: str, layer: str) -> None:
 
     torch.manual_seed(0)
     network: Any = build_model(name=name, num_classes=2)
-    # the package adds 1e-6 to squared gradients in Grad-CAM++, which must not weigh here
+    # large gradients: the package adds 1e-6 to squared gradients in Grad-CAM++
     network.get_classifier().weight.data *= 1e4
     model = classifier(network)
     pictures = torch.rand(2, 1, 96, 64)
@@ -105,7 +105,7 @@ def test_agrees_with_the_package(method: Method, name: str, layer: str) -> None:
         "eigencam": package.EigenCAM,
     }
     cam = kinds[method](model, [model.network.get_submodule(layer)])
-    if method == "eigencam":  # its sign is arbitrary; the package corrects it for another method only
+    if method == "eigencam":  # its sign is arbitrary; the package corrects it only for another method
         cam.get_cam_image = lambda *arguments: get_2d_projection_with_sign_correction(arguments[3])
     expected = cam(pictures, targets)
     heat = Heatmaps(model, method=method, layer=layer)(pictures, torch.tensor([1, 0]))
@@ -164,7 +164,7 @@ def test_every_pool(pool: str) -> None:
 
 
 def looks_at_the_corner() -> Classifier:
-    """The second class's logit is the mean grey of the last 8 x 8 pixels, whatever the rest shows."""
+    """The second class's logit is the mean grey of the last 8 x 8 pixels, whatever the other pixels are."""
 
     class Corner(nn.Module):
         def __init__(self) -> None:
@@ -188,7 +188,7 @@ def test_a_network_that_looks_at_one_corner_is_found_out(method: Method) -> None
     options = {"patch": 8, "stride": 4} if method == "occlusion" else {}
     model = looks_at_the_corner()
     pictures = torch.rand(2, 1, 32, 24, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.5
-    # a grey above what the patches put there
+    # the pictures are brighter than the patches
     heat = Heatmaps(model, method=method, **options)(pictures, 1)  # type: ignore[arg-type]
     for one in heat:
         row, column = np.unravel_index(one.argmax(), one.shape)
@@ -228,7 +228,7 @@ def test_occlusion_covers_every_pixel_and_passes_over_the_background(images: Ten
     half = images[:1].clone()
     half[..., 5:, :] = 0
     Heatmaps(model, method="occlusion", patch=5, stride=5)(half, 0)
-    assert sum(seen) == 1 + 3  # the first row of patches alone
+    assert sum(seen) == 1 + 3  # only the first row of patches
 
 
 @pytest.mark.parametrize("method", [*CAMS, "occlusion"])
@@ -292,13 +292,13 @@ def test_an_early_layer_can_be_named_even_where_the_network_goes_on_in_place() -
             {"layer": "zzz"},
             "heatmap_layer=zzz: no such module; the nearest are features, global_pool, fc, unused",
         ),
-        ({"layer": "fc"}, "heatmap_layer=fc: its 2 numbers are no feature map"),
+        ({"layer": "fc"}, "heatmap_layer=fc: its output of shape 2 is not a feature map"),
         ({"layer": "unused"}, "heatmap_layer=unused: the network uses it 0 times"),
-        ({"method": "occlusion", "layer": "fc"}, "occlusion looks into no layer"),
+        ({"method": "occlusion", "layer": "fc"}, "occlusion uses no layer"),
         ({"method": "scorecam"}, "heatmap method scorecam: give one of gradcam"),
         (
             {"method": "occlusion", "patch": 8, "stride": 9},
-            "heatmap stride 9: give 1 to the patch's 8 pixels",
+            "heatmap stride 9: give 1 to 8 pixels, the side of the patch",
         ),
     ],
 )

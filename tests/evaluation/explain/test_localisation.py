@@ -1,4 +1,4 @@
-"""Localisation: cases worked by hand, and what must hold whatever the lesions."""
+"""Localisation: cases calculated by hand, and properties that hold for any lesions."""
 
 import json
 import math
@@ -27,7 +27,7 @@ NOWHERE = np.full((2, 4), np.nan, np.float32)
 
 
 def heat_of(*spots: tuple[int, int, int, int, float], size: tuple[int, int] = (20, 30)) -> Any:
-    """Rectangles x_min, y_min, x_max, y_max of some heat."""
+    """Heat of zeros except in rectangles x_min, y_min, x_max, y_max of a given value."""
     heat = np.zeros(size, np.float32)
     for left, top, right, bottom, value in spots:
         heat[top:bottom, left:right] = value
@@ -35,21 +35,21 @@ def heat_of(*spots: tuple[int, int, int, int, float], size: tuple[int, int] = (2
 
 
 def boxes_of(*boxes: tuple[float, float, float, float]) -> Any:
-    """K 4, with rows of NaN as a batch has them."""
+    """Boxes (K 4), with rows of NaN as in a batch."""
     return np.concatenate([np.array(boxes, np.float32).reshape(-1, 4), NOWHERE])
 
 
 def test_one_image_by_hand() -> None:
     heat = heat_of((2, 2, 6, 6, 1.0), (20, 10, 24, 14, 0.6), (10, 0, 12, 2, 0.4))
     marks = mark_heat(heat, boxes_of((4, 2, 8, 6), (18, 8, 23, 13)))
-    # the centre of the hottest square lies at (4, 4): its pixel is the first of those nearest, left of it
+    # the centre of the hottest square is (4, 4), and the peak is the first of the four nearest pixels
     assert peak(heat) == (3, 3)
     assert marks.hit == 0
     assert marks.iou == pytest.approx(8 / 24)
     total = 16 * 1.0 + 16 * 0.6 + 4 * 0.4
     assert marks.heat_inside == pytest.approx((8 + 9 * 0.6) / total)
     np.testing.assert_allclose(marks.scores, [1.0, 0.6])
-    # (4, 4) lies on the edge of the first lesion's box, (22, 12) in the second's
+    # (4, 4) is on the edge of the first lesion's box, (22, 12) inside the second one's
     assert marks.found.tolist() == [[True, False], [False, True]]
     assert mark_heat(heat, boxes_of((4, 2, 8, 6)), tolerance=1).hit == 1
 
@@ -90,14 +90,14 @@ def test_an_image_without_lesions_has_candidates_only() -> None:
 
 def test_a_told_box_by_hand() -> None:
     shape = (20, 30)
-    # its centre (6, 4) lies in the first lesion; it has 32 pixels, of which 16 in that and 2 in the second
+    # its centre (6, 4) is in the first lesion; of its 32 pixels 16 are in the first lesion, 2 in the second
     marks = mark_box(np.array([2, 2, 10, 6]), boxes_of((4, 2, 8, 6), (9, 4, 29, 6)), shape)
     assert marks.hit == 1
     assert marks.iou == pytest.approx(16 / 32)
     assert marks.heat_inside == pytest.approx(18 / 32)
     assert marks.scores.tolist() == [1]
     assert marks.found.tolist() == [[True, False]]
-    # the lesion is what the mask marks, and its box where a candidate's centre is sought
+    # the mask gives the pixels of the lesion, and its box decides which candidates hit it
     mask = np.zeros(shape, np.uint8)
     mask[2, 4:8] = 1
     masked = mark_box(np.array([2, 2, 10, 6]), boxes_of((4, 2, 8, 6)), shape, mask)
@@ -107,9 +107,9 @@ def test_a_told_box_by_hand() -> None:
 
 def test_a_told_box_at_the_edge_of_the_image() -> None:
     lesion = boxes_of((25, 15, 30, 20))
-    marks = mark_box(np.array([30, 20, 30, 20]), lesion, (20, 30))  # of no area, on the last corner
+    marks = mark_box(np.array([30, 20, 30, 20]), lesion, (20, 30))  # no area, at the last corner
     assert (marks.hit, marks.iou, marks.heat_inside) == (1, 0, 0)
-    assert mark_box(np.array([25, 15, 90, 90]), lesion, (20, 30)).iou == 1  # cut to the image
+    assert mark_box(np.array([25, 15, 90, 90]), lesion, (20, 30)).iou == 1  # clipped to the image
 
 
 def test_a_told_box_without_lesions_is_a_candidate_only() -> None:
@@ -135,7 +135,7 @@ def test_regions_touching_at_a_corner_are_one_box() -> None:
 
 @st.composite
 def images(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes, their mask and a heat of whole tenths."""
+    """Boxes, their mask, and heat in steps of 0.1."""
     height, width = draw(st.integers(8, 24)), draw(st.integers(8, 24))
     mask = np.zeros((height, width), np.uint8)
     boxes = []
@@ -171,7 +171,7 @@ def test_bounds(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     if heat.any():
         assert marks.scores[0] == heat.max()
         assert marks.hit <= ((heat * mask).max() == heat.max())
-    # the heat's size does not matter
+    # the scale of the heat does not matter
     assert mark_heat(heat * 4, boxes, mask).hit == marks.hit
     assert mark_heat(heat, boxes, mask, tolerance=100).hit == heat.any()
 
@@ -203,7 +203,7 @@ def test_the_brightest_point_is_sought_in_the_breast_alone() -> None:
     pixels = np.zeros((120, 100), np.uint16)
     pixels[:, :60] = 30000
     pixels[30:33, 5:8] = 40000
-    pixels[2:10, 84:94] = 60000  # a label
+    pixels[2:10, 84:94] = 60000  # a film label
     rng = np.random.default_rng(0)
     marks = mark_baselines(pixels, boxes_of((5, 30, 8, 33)), rng=rng)
     assert marks["brightest"].hit == 1
@@ -262,7 +262,7 @@ def result(marks: list[Marks], malignant: list[int], scores: list[float], **opti
 
 def test_froc_by_hand() -> None:
     found = result(four_images(), [1, 1, 0, 1], [0.8, 0.6, 0.3, 0.1])
-    # ranked: .8 false, .6 finds, .4 finds, .3 false, .27 false, .2 finds the second of its image, .1 false
+    # by rank: .8 false, .6 hit, .4 hit, .3 false, .27 false, .2 hits its image's second lesion, .1 false
     froc = {key: estimate["value"] for key, estimate in found["all"]["method"]["froc"].items()}
     assert froc == {"0.25": 0.5, "0.5": 0.5, "1": 0.75, "2": 0.75}
     assert found["all"]["method"]["pointing"]["value"] == pytest.approx(1 / 3)
@@ -272,7 +272,7 @@ def test_froc_by_hand() -> None:
 
 def test_lesions_of_benign_images_are_no_aim_of_malignant() -> None:
     found = result(four_images(), [1, 0, 0, 1], [0.8, 0.6, 0.3, 0.1])
-    # ranked: .8 false, .6 false now, .4 finds, .3 false, .27 false, .2 finds, .1 false
+    # by rank: .8 false, .6 now false, .4 hit, .3 false, .27 false, .2 hit, .1 false
     froc = {key: estimate["value"] for key, estimate in found["malignant"]["method"]["froc"].items()}
     assert froc == {
         "0.25": 0,

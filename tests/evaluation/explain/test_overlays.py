@@ -1,4 +1,4 @@
-"""Pictures: the boxes stand where they belong, the heat shows, the files stay small; and the gallery."""
+"""Overlays: boxes are in the right place, heat is visible, files are small; and the gallery."""
 
 from pathlib import Path
 

@@ -34,7 +34,7 @@ SCORES = ["score_BENIGN", "score_MALIGNANT"]
 
 
 def predict(*arguments: str, folder: Path) -> str:
-    """Standard error of a command that works."""
+    """Standard error of a command that must succeed."""
     result = command("predict", *arguments, folder=folder)
     assert result.returncode == 0, result.stderr
     return result.stderr
@@ -46,7 +46,7 @@ def table(file: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def place(place: Path) -> Path:
-    """A working folder with the finished run `runs/a` and a store of its own, for its films' paths."""
+    """A working folder with the finished run `runs/a` and its own store of films in this folder."""
     (place / "cache").unlink()
     result = command("train", *SMALL, *FAST, "run_dir=runs/a", folder=place)
     assert result.returncode == 0, result.stderr
@@ -56,14 +56,14 @@ def place(place: Path) -> Path:
         "rule": "youden", "target": None, "thresholds": {}, "images": 4, "source": "val",
     }  # fmt: skip
     scores = pd.read_csv(run / "evaluation" / "val" / "predictions.csv")["score_MALIGNANT"]
-    calibration["thresholds"] = {"image": scores.median()}  # with images on either side
+    calibration["thresholds"] = {"image": scores.median()}  # images are on both sides of it
     (run / "calibration.json").write_text(json.dumps(calibration))
     return place
 
 
 @pytest.fixture(scope="module")
 def names(place: Path) -> dict[str, str]:
-    """`exams/`, the validation images under new names; which image each is."""
+    """Copies the validation images to `exams/` under new names; maps each name to its image."""
     run = place / "runs" / "a"
     images = Store.open(Path(json.loads((run / "run.json").read_text())["store"])).table
     wanted = (run / "split" / "val.txt").read_text().split()
@@ -79,7 +79,7 @@ def names(place: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def scored(place: Path, names: dict[str, str]) -> pd.DataFrame:
-    """What came of `exams/` with damaged and other files among them, the table beside."""
+    """The predictions of `exams/`, which also contains damaged files, other files and the table."""
     exams = place / "exams"
     (exams / "cut.dcm").write_bytes((exams / "0.dcm").read_bytes()[:5000])
     (exams / "note.txt").write_text("no image")
@@ -131,7 +131,7 @@ def test_every_file_has_a_row(scored: pd.DataFrame, names: dict[str, str]) -> No
     assert scored["error"].notna().sum() == 2
     assert scored.loc["cut.dcm", SCORES].isna().all()
     assert "note.txt" not in scored.loc["note.txt", "error"]
-    assert scored.loc["note.txt", "error"].startswith("is no image")
+    assert scored.loc["note.txt", "error"].startswith("is not an image")
     assert scored.loc[pictures, "score_MALIGNANT"].to_numpy() == pytest.approx(
         np.full(4, scored.loc["plain.png", "score_MALIGNANT"]), abs=1e-3
     )
@@ -172,7 +172,7 @@ def test_each_readable_image_has_a_picture(scored: pd.DataFrame, place: Path) ->
 
 @pytest.mark.slow
 def test_only_what_is_new_is_scored(scored: pd.DataFrame, place: Path) -> None:
-    """A breast's other view comes later, a damaged file is mended, one has gone, a picture is missing."""
+    """A breast's other view is added, a damaged file repaired, a file deleted, and a heatmap missing."""
     exams = place / "exams"
     shutil.copy(exams / "plain.png", exams / "A_RIGHT_MLO.png")
     shutil.copy(exams / "0.dcm", exams / "cut.dcm")
@@ -180,7 +180,7 @@ def test_only_what_is_new_is_scored(scored: pd.DataFrame, place: Path) -> None:
     (exams / "heat" / "plain.png.jpg").unlink()
     arguments = ["run=runs/a", "input=exams", "output=exams/s.csv", "heatmaps=exams/heat", "workers=0"]
     told = predict(*arguments, folder=place)
-    assert f"{len(scored) - 4} of {len(scored)} files are scored already" in told
+    assert f"{len(scored) - 4} of {len(scored)} files are already scored" in told
     assert (exams / "heat" / "plain.png.jpg").exists()
     again = table(exams / "s.csv")
     kept = scored.index[scored["error"].isna()]
@@ -190,7 +190,7 @@ def test_only_what_is_new_is_scored(scored: pd.DataFrame, place: Path) -> None:
     assert again.loc["cut.dcm", "breast"] == again.loc["0.dcm", "breast"]
     assert again.loc["A_RIGHT_MLO.png", "breast"] == again.loc["A_RIGHT_CC.png", "breast"]
     assert again.loc["A_LEFT_CC.png", "breast"] == again.loc["A_LEFT_MLO.png", "breast"]
-    # nothing to do but to look at the unreadable file again: the table stays
+    # only the unreadable file is read again, and the table does not change
     content = (exams / "s.csv").read_bytes()
     predict(*arguments, folder=place)
     assert (exams / "s.csv").read_bytes() == content
@@ -240,12 +240,12 @@ def test_a_killed_command_goes_on_where_it_was(place: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (place / "killed.csv").exists()
-    whole = partial.read_bytes().rpartition(b"\n")[0].count(b"\n")  # one line is not an image's
+    whole = partial.read_bytes().rpartition(b"\n")[0].count(b"\n")  # the first line is not an image
     assert 4 <= whole < 40
     with partial.open("ab") as file:
         file.write(b'{"path": "39.png", "sco')  # what a kill may leave
     told = predict(*arguments, "workers=0", "output=killed.csv", folder=place)
-    assert f"{whole} of 40 files are scored already" in told
+    assert f"{whole} of 40 files are already scored" in told
     assert not partial.exists()
     found = table(place / "killed.csv")
     assert found.index.tolist() == [f"{number:02d}.png" for number in range(40)]
@@ -262,7 +262,7 @@ def test_a_killed_command_goes_on_where_it_was(place: Path) -> None:
 
 @pytest.fixture(scope="module")
 def mistakes(place: Path) -> Path:
-    """The working folder with what mistakes are made of."""
+    """The working folder with the files of the mistakes below."""
     for folder in ("runs/unfinished", "empty/.git", "few"):
         (place / folder).mkdir(parents=True)
     shutil.copy(place / "runs/a/run.json", place / "runs/unfinished/run.json")

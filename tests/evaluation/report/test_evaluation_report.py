@@ -1,4 +1,4 @@
-"""The report as a file, and as a browser shows it."""
+"""The report as a file, and in a browser."""
 
 import base64
 import html
@@ -59,7 +59,7 @@ FACTS = {
 
 
 def full_size(task: str) -> Predictions:
-    """645 images, the first of a patient whose id is a script, the second with a path and a UID for an id."""
+    """645 images; the first patient's id is a script, the second image's id a path with a UID."""
     make = predictions if task == "pathology" else four_classes
     found = make(np.random.default_rng(4), patients=400).take(np.arange(IMAGES))
     table = found.table.copy()
@@ -130,7 +130,7 @@ def whole(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bare(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of 645 validation images of which nothing but the scores is known."""
+    """The report of 645 validation images with nothing but their scores."""
     run, evaluation = bare_run(tmp_path_factory.mktemp("bare"), full_size(task), split="val")
     return write_report(run, folder=evaluation)
 
@@ -235,8 +235,8 @@ def test_images_of_one_class_have_a_report(tmp_path: Path) -> None:
     page = write_report(run, folder=evaluation).read_text()
     text = " ".join("".join(Outline(page).words).split())
     assert "The AUC is undefined: the validation (flips) images are all of one class" in text
-    assert "scores that compare classes are undefined" in text
-    assert "Rule: 0.5, for want of validation images" in text
+    assert "metrics that compare classes are undefined" in text
+    assert "Rule: 0.5, no validation images" in text
 
 
 def test_an_image_on_two_sides_is_told(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_an_image_on_two_sides_is_told(tmp_path: Path) -> None:
     assert "These images include training images" in page
 
 
-@pytest.mark.parametrize(("text", "kind"), [("{", "no JSON"), ("[]", "holds no dict")])
+@pytest.mark.parametrize(("text", "kind"), [("{", "is not valid JSON"), ("[]", "does not contain a dict")])
 def test_damaged_metrics_are_refused(tmp_path: Path, text: str, kind: str) -> None:
     run, evaluation = bare_run(tmp_path, predictions(np.random.default_rng(1), patients=9), split="val")
     (evaluation / "metrics.json").write_text(text)
@@ -344,7 +344,7 @@ def test_a_browser_sorts_filters_and_asks_nothing_of_a_network(whole: Path, brow
     )
     missed = browser.run(f"{ROWS}.map((row) => row.querySelector('.outcome').textContent)")
     assert set(missed) == {"missed"}
-    # a picture's link leads to its row, filtered away or not
+    # the link of a picture leads to its row, even if the row was filtered out
     browser.run("document.querySelector('a.to-row').click()")
     assert browser.run(f"{ROWS}.length") == IMAGES
 
@@ -391,7 +391,7 @@ def test_the_page_is_readable_without_scripts(whole: Path, browser: Browser) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_the_page(whole: Path, browser: Browser, scheme: str) -> None:
-    """WCAG 2.2 asks for 4.5 to 1."""
+    """WCAG 2.2 requires a contrast of 4.5 to 1."""
     browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     browser.open(whole)
 

@@ -1,4 +1,4 @@
-"""The figures: what they show, and that they are drawn of whatever is there."""
+"""The figures: what they show, and that they are drawn from whatever data exist."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from helpers.cohorts import predictions
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from mammo.evaluation.number_format import parts
 from mammo.evaluation.predictions import Units, by_unit
 from mammo.evaluation.report import figure_style, plots, training_curves
-from mammo.evaluation.report.html_page import estimate
 from mammo.runs import RunFolder
 
 CLASSES = ("BENIGN_CALCIFICATION", "MALIGNANT_CALCIFICATION", "BENIGN_MASS", "MALIGNANT_MASS")
@@ -24,7 +24,7 @@ def units() -> Units:
 
 
 def texts(figure: Figure) -> str:
-    """Everything written in a figure, as its SVG has it."""
+    """All text of a figure, as in its SVG."""
     return figure_style.svg_text(figure)
 
 
@@ -52,7 +52,7 @@ def test_the_band_holds_the_curve_and_widens_with_fewer_patients(units: Units) -
     few = plots.roc_band(by_unit(predictions(np.random.default_rng(7), patients=25)))
     assert few is not None
     assert (few[1] - few[0]).mean() > 1.5 * (high - low).mean()
-    np.testing.assert_array_equal(plots.roc_band(units), band)  # the same seed, the same band
+    np.testing.assert_array_equal(plots.roc_band(units), band)  # the same seed gives the same band
 
 
 def test_there_is_no_band_where_a_class_stands_in_one_patient() -> None:
@@ -69,7 +69,7 @@ def test_reliability_shows_each_bin_at_its_mean_and_share() -> None:
     np.testing.assert_allclose(points.get_xdata(), [0.02, 0.51, 1.0])
     np.testing.assert_allclose(points.get_ydata(), [0.5, 0.5, 1.0])
     bars = figure.axes[0].collections[0].get_segments()
-    assert bars[0][0][1] < bars[1][0][1]  # one patient tells less than two
+    assert bars[0][0][1] < bars[1][0][1]  # one patient has a wider interval than two
     assert "after calibration" in texts(plots.reliability_figure(units, calibrated=score**2))
 
 
@@ -125,8 +125,8 @@ def test_the_same_figure_is_the_same_file(units: Units, tmp_path: Path) -> None:
     assert drawn[0] == drawn[1]
     assert (tmp_path / "a" / "histogram.svg").read_text() == drawn[0]["histogram"]
     assert (tmp_path / "a" / "histogram.png").stat().st_size > 5000
-    assert "<text" in drawn[0]["histogram"]  # text as text
-    assert "<pattern" in drawn[0]["histogram"]  # malignant is told from benign without colour
+    assert "<text" in drawn[0]["histogram"]  # text is stored as text
+    assert "<pattern" in drawn[0]["histogram"]  # malignant and benign differ without colour too
 
 
 def test_series_differ_without_colour_too() -> None:
@@ -134,7 +134,7 @@ def test_series_differ_without_colour_too() -> None:
     assert len({line for _, line, _ in looks}) == len({marker for _, _, marker in looks}) == len(looks)
     for colour, _, _ in looks:
         linear = np.array(matplotlib.colors.to_rgb(colour)) ** 2.2
-        assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) > 2.5  # against white paper
+        assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) > 2.5  # contrast with white paper
 
 
 @pytest.mark.parametrize(
@@ -151,6 +151,6 @@ def test_names_are_made_readable(name: str, shown: str) -> None:
 
 
 def test_estimates_are_read_from_whatever_json_holds() -> None:
-    assert estimate({"value": 1, "low": None, "high": float("nan")}) == (1.0, None, None)
-    assert estimate(0.5) == (0.5, None, None)
-    assert estimate(None) == estimate("x") == estimate([1]) == (None, None, None)
+    assert parts({"value": 1, "low": None, "high": float("nan")}) == (1.0, None, None)
+    assert parts(0.5) == (0.5, None, None)
+    assert parts(None) == parts("x") == parts([1]) == (None, None, None)

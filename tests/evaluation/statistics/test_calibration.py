@@ -88,7 +88,7 @@ def test_calibration_is_refused() -> None:
         fit_calibration(made.take(made.malignant == 0))
     with pytest.raises(DataError, match="four has the classes"):
         fit_calibration(made).apply(four_classes(np.random.default_rng(4)))
-    with pytest.raises(DataError, match="no calibration: slope"):
+    with pytest.raises(DataError, match="not a calibration: slope"):
         Calibration.from_dict({"slope": 1})
 
 
@@ -98,7 +98,7 @@ SCORES, LABELS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), np.array([0, 0, 1, 0,
 @pytest.mark.parametrize(
     ("rule", "target", "threshold"),
     [
-        ("youden", 0.9, 0.45),  # 2/3 + 1 before 1 + 2/3: among equals the highest
+        ("youden", 0.9, 0.45),  # 2/3 + 1 and 1 + 2/3 are equal: the higher threshold
         ("sensitivity", 0.6, 0.45),
         ("sensitivity", 0.9, 0.25),
         ("specificity", 0.9, 0.45),

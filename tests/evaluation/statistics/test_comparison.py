@@ -21,7 +21,7 @@ def scored(like: Predictions, scores: np.ndarray, *, source: str) -> Predictions
 
 
 def rivals(rng: np.random.Generator, *, patients: int, gain: float) -> dict[str, Predictions]:
-    """Two models that share half of their noise; `gain` is how much the second separates better."""
+    """Two models that share half of their noise; `gain` is how much better the second one separates."""
     names, labels, scores = simulate(rng, patients=patients)
     other = scores + gain * labels + np.sqrt(0.5) * rng.normal(size=scores.size)
     given = expit(np.stack([-scores, scores], axis=1))
@@ -40,7 +40,7 @@ def test_delong_is_that_of_pauc() -> None:
         assert covariance[0, 0] == pytest.approx(pauc.var(first))
         assert covariance[0, 1] == pytest.approx(pauc.cov(first, second))
         test = pauc.compare(first, second)
-        low, high = pauc.ci_auc(first)  # on the scale of the AUC itself, which ours is on the logit's
+        low, high = pauc.ci_auc(first)  # on the scale of the AUC; ours is on the logit scale
     difference = auc(scores[:, 0], labels) - auc(scores[:, 1], labels)
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     assert test.estimate == pytest.approx(difference)
@@ -109,7 +109,7 @@ def test_one_class_leaves_the_difference_undefined() -> None:
 
 
 def test_tests_of_equal_models_are_wrong_one_time_in_twenty() -> None:
-    """Equally good models on correlated images, 300 times: the tests by patient hold their level."""
+    """In 300 comparisons of equally good models on correlated images, tests by patient keep their level."""
     rng = np.random.default_rng(7)
     by_patient, by_image = 0, 0
     for _ in range(300):

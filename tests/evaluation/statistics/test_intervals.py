@@ -30,7 +30,7 @@ def test_every_patient_is_drawn_once_on_average() -> None:
     patients, labels, _ = simulate(np.random.default_rng(0), patients=30)
     draws = draw_patients(patients, labels, resamples=4000, rng=np.random.default_rng(1))
     assert draws.counts.mean(axis=0) == pytest.approx(np.ones(30), abs=0.08)
-    variance = draws.counts.var(axis=0)  # of a binomial: 1 - 1 / number of the stratum's patients
+    variance = draws.counts.var(axis=0)  # binomial: 1 - 1 / number of patients in the stratum
     expected = 1 - 1 / np.where(draws.stratum == 1, draws.stratum.sum(), (1 - draws.stratum).sum())
     assert variance == pytest.approx(expected, abs=0.15)
 
@@ -43,7 +43,7 @@ def test_the_seed_decides() -> None:
         draws = draw_patients(patients, labels, resamples=200, rng=np.random.default_rng(seed))
         return bootstrap(metrics, draws, patients)
 
-    assert repr(estimates(0)) == repr(estimates(0))  # NaN is not itself
+    assert repr(estimates(0)) == repr(estimates(0))  # NaN is not equal to itself
     assert estimates(0)["auc"].low != estimates(1)["auc"].low
 
 
@@ -53,7 +53,7 @@ def test_parts_give_what_the_whole_gives() -> None:
     draws = draw_patients(patients, labels, resamples=500, rng=np.random.default_rng(0))
     weights = draws.weights(patients)
     whole, parts = metrics(weights), evaluate(metrics, weights)
-    assert weights.size > 2 * 2**17  # which is more than one part
+    assert weights.size > 2 * 2**17  # more than one part
     assert all(np.allclose(parts[name], whole[name], equal_nan=True) for name in whole)
 
 
@@ -97,14 +97,14 @@ def test_the_calibration_error_has_a_value_and_no_interval() -> None:
     found = bootstrap(BinaryMetrics(expit(scores), labels, calibrated=expit(scores)), draws, patients)
     for name, estimate in found.items():
         decided = name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1")
-        assert math.isnan(estimate.value) == decided, name  # there is no threshold
+        assert math.isnan(estimate.value) == decided, name  # these need a threshold
         assert math.isnan(estimate.low) == (decided or name in ("ece", "ece_calibrated")), name
 
 
 def coverage(*, by_patient: bool, patients: int, sets: int, resamples: int, seed: int) -> float:
-    """Share of simulated test sets whose interval holds the AUC, that of a million images."""
+    """Share of simulated test sets whose interval contains the true AUC."""
     rng = np.random.default_rng(seed)
-    truth = 0.78169  # of normals 1.1 deviations apart: Phi(1.1 / sqrt(2))
+    truth = 0.78169  # AUC of normals 1.1 standard deviations apart: Phi(1.1 / sqrt(2))
     covered = 0
     for _ in range(sets):
         names, labels, scores = simulate(rng, patients=patients)

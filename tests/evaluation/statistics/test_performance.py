@@ -17,7 +17,7 @@ CALIBRATION = fit_calibration(VALIDATION)
 
 
 def plain(found: dict) -> dict:
-    """Through JSON, which has no NaN."""
+    """Converts the result to JSON and back; fails if it contains NaN."""
     return json.loads(json.dumps(found, allow_nan=False))
 
 
@@ -58,7 +58,7 @@ def test_without_calibration_the_threshold_is_a_half() -> None:
     found = measure_performance(TEST, calibration=None, resamples=50)
     assert found["patient"]["threshold"] == 0.5
     assert "brier_calibrated" not in found["image"]
-    assert "for want of validation" in found["method"]["threshold"]
+    assert "no validation images" in found["method"]["threshold"]
 
 
 def test_the_verdict_of_four_classes() -> None:
@@ -110,7 +110,7 @@ def test_one_class_is_told() -> None:
     benign = TEST.take(TEST.malignant == 0)
     found = plain(measure_performance(benign, calibration=CALIBRATION, resamples=50))
     assert found["notes"] == [
-        f"all {len(benign.images)} images are benign: scores that compare classes are undefined"
+        f"all {len(benign.images)} images are benign: metrics that compare classes are undefined"
     ]
     assert found["image"]["auc"] == {"value": None, "low": None, "high": None}
     assert found["image"]["specificity"]["low"] is not None
@@ -135,5 +135,5 @@ def test_the_table_shows_every_score() -> None:
     shown = found["image"]["auc"]
     assert f"{shown['value']:.3f} [{shown['low']:.3f}, {shown['high']:.3f}]" in text
     rows = [line for line in text.split("\n\n")[1].splitlines() if line]
-    assert len(rows) == 2 + len(found["image"]) - 2  # header and threshold, without threshold and confusion
+    assert len(rows) == 2 + len(found["image"]) - 2  # header, threshold; no threshold, confusion
     assert max(map(len, text.splitlines())) <= 120

@@ -1,4 +1,4 @@
-"""Each score against scikit-learn, torchmetrics and a case worked by hand; weights against repetition."""
+"""Scores equal scikit-learn, torchmetrics and hand calculations; weights equal repetition."""
 
 import math
 import warnings
@@ -33,7 +33,7 @@ THRESHOLD = 0.5
 
 @st.composite
 def weighted(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores with ties, none on the edge of a bin, labels, and three rows of weights with both classes."""
+    """Scores (with ties, none at the edge of a bin), labels, and three rows of weights for both classes."""
     count = draw(st.integers(2, 25))
     labels = draw(arrays(int, count, elements=st.integers(0, 1)))
     labels[:2] = 0, 1
@@ -44,7 +44,7 @@ def weighted(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def plain(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """What scikit-learn and torchmetrics say of unweighted images."""
+    """The scores of unweighted images by scikit-learn and torchmetrics."""
     called = scores >= THRESHOLD
     preds, target = torch.from_numpy(scores), torch.from_numpy(labels)
     return {
@@ -70,7 +70,7 @@ def plain(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def best(scores: np.ndarray, labels: np.ndarray, *, least_specificity: int) -> float:
-    """Highest sensitivity over all thresholds with at least that specificity in percent, in whole numbers."""
+    """Highest sensitivity over all thresholds with at least this specificity (whole percent)."""
     negatives = int((labels == 0).sum())
     found = 0.0
     for threshold in np.unique(scores):
@@ -109,12 +109,12 @@ def test_scores_of_many_images_are_those_of_the_references() -> None:
 
 
 def test_a_case_worked_by_hand() -> None:
-    """Of the six pairs one is wrong; at 0.5 one benign image is called malignant."""
+    """One of the six pairs is in the wrong order; at 0.5 one benign image is classified as malignant."""
     scores, labels = np.array([0.9, 0.81, 0.6, 0.4, 0.2]), np.array([1, 0, 1, 0, 0])
     found = BinaryMetrics(scores, labels, threshold=0.5)(np.ones((1, 5)))
     expected = {
         "auc": 5 / 6,
-        # half of the area below a false positive rate of 0.2, of which chance has 0.02
+        # the area up to a false positive rate of 0.2 is 0.1; that of chance is 0.02
         "partial_auc": 0.5 * (1 + (0.1 - 0.02) / (0.2 - 0.02)),
         "average_precision": 1 / 2 * 1 + 1 / 2 * 2 / 3,
         "sensitivity_at_80_specificity": 1 / 2,
@@ -139,7 +139,7 @@ def test_the_last_bin_holds_one_and_a_bin_its_lower_edge() -> None:
 
 
 def test_calibration_of_two_scores_by_hand() -> None:
-    """Log odds of log 3 where 3 of 4 are positive, and of -log 3 where 1 of 2 is: half the slope."""
+    """The log odds are 0 at the score 0.25 and log 3 at 0.75, which halves the slope; weights restore it."""
     scores, labels = np.array([0.25] * 2 + [0.75] * 4), np.array([0, 1, 0, 1, 1, 1])
     found = BinaryMetrics(scores, labels)(np.array([[1.0] * 6, [3, 1, 1, 1, 1, 1]]))
     assert found["calibration_slope"] == pytest.approx([0.5, 1])
@@ -150,7 +150,7 @@ def test_calibration_is_logistic_regression() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(2, size=150)
     scores = expit(3 * rng.normal(size=150) + 2 * labels + 1)
-    scores[:3] = 0, 1, 1e-30  # held within 1e-7 and 1 - 1e-7
+    scores[:3] = 0, 1, 1e-30  # clipped to 1e-7 and 1 - 1e-7
     weights = rng.integers(0, 4, size=(8, 150)).astype(float)
     found = BinaryMetrics(scores, labels, calibrated=expit(0.5 * logit(scores) - 1))(weights)
     for row, weight in enumerate(weights):
@@ -171,7 +171,7 @@ def test_calibration_is_logistic_regression() -> None:
     ("predictor", "target"),
     [
         ([-1, -1, 1, 1], [0, 0, 1, 1]),  # separated
-        ([-1, 0, 0, 1], [0, 0, 1, 1]),  # but for a tie
+        ([-1, 0, 0, 1], [0, 0, 1, 1]),  # separated except for a tie
         ([1, 1, 1, 1], [0, 1, 0, 1]),
         ([-1, 0, 1, 2], [0, 0, 0, 0]),
     ],

@@ -1,4 +1,4 @@
-"""How a machine's cores and GPUs are shared out."""
+"""How the cores and GPUs of a machine are divided among jobs."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_every_process_has_cores_and_no_core_is_idle_or_shared_without_need(n: i
 
 @pytest.fixture
 def four_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An nvidia-smi that lists four."""
+    """Adds an `nvidia-smi` that lists four GPUs to the PATH."""
     tool = tmp_path / "nvidia-smi"
     lines = "".join(f"echo 'GPU {number}: NVIDIA H200 (UUID: GPU-{number})'\n" for number in range(4))
     tool.write_text(f"#!/bin/sh\n{lines}")

@@ -58,7 +58,7 @@ def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tm
     assert summary["settings"].tolist() == ["optim.lr=0.001", "optim.lr=1e+30", "optim.lr=0.0001"]
     assert summary["low"].notna().tolist() == [True, False, True]
     failed = tmp_path / "sweep" / "1-phantom-custom_cnn"
-    assert "in _look" in (failed / "traceback.txt").read_text()
+    assert "in _check" in (failed / "traceback.txt").read_text()
     assert summary["traceback"][1] == (failed / "traceback.txt").read_text()
     for number in (0, 2):
         job = facts(tmp_path / "sweep" / f"{number}-phantom-custom_cnn")
@@ -133,7 +133,7 @@ def test_code_and_config_of_waiting_jobs_are_those_of_their_submission(folder: P
 )
 def test_a_mistake_is_told_before_any_job_begins(mistake: list[str], sentence: str, folder: Path) -> None:
     (folder / "file").write_text("")
-    path = str(Path(sys.executable).parent)  # where there is no Slurm
+    path = str(Path(sys.executable).parent)  # a PATH without Slurm
     ended = run(folder, *mistake, env=os.environ | {"PATH": path})
     assert ended.returncode == 1
     assert f"error: {sentence}" in ended.stderr
@@ -147,7 +147,7 @@ def test_choices_of_ones_own_are_frozen_too(folder: Path) -> None:
     own.parent.mkdir(parents=True)
     own.write_text("# @package _global_\noptim:\n  lr: 0.0123\n")
     arguments = command("experiment=mine", "seed=0")
-    arguments[3:3] = ["--config-dir", "own"]  # options stand before overrides
+    arguments[3:3] = ["--config-dir", "own"]  # options come before overrides
     sweep = subprocess.Popen(arguments, cwd=folder, stderr=subprocess.PIPE, text=True)
     wait_for(folder / "sweep" / "jobs" / "0.log")
     own.unlink()

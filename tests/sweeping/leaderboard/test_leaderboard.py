@@ -1,4 +1,4 @@
-"""The leaderboard as a table, as a page, and as a browser shows it."""
+"""The leaderboard as a table, as a page, and in a browser."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def a_trial(number: int, state: State = "finished", value: float | None = None, 
 
 
 def a_search(folder: Path, *, trials: int, epochs: int = 50, seed: int = 0) -> list[Trial]:
-    """Settings of every kind, of which the learning rate matters; pruned, failed and running trials."""
+    """Trials in every state with settings of every kind, of which the learning rate matters."""
     rng = np.random.default_rng(seed)
     found = []
     for number in range(trials):
@@ -92,7 +92,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of 120 trials, with settings, errors and names that are scripts."""
+    """The page of 120 trials, with settings, errors and names that contain scripts."""
     folder = tmp_path_factory.mktemp("whole")
     trials = a_search(folder, trials=120)
     best = max((t for t in trials if t.state == "finished"), key=lambda t: t.value or 0)
@@ -134,7 +134,7 @@ def test_ranks_are_of_finished_trials_from_the_best(tmp_path: Path) -> None:
     rows = rows_of(leaderboard_csv(rank_trials(trials[::-1])))
     assert [(row["rank"], row["number"]) for row in rows] == [
         ("1", "1"),
-        ("2", "4"),  # of equal ones the first is the better
+        ("2", "4"),  # of equal trials the first ranks higher
         ("3", "5"),
         ("4", "0"),
         *(("", number) for number in "23678"),
@@ -185,7 +185,7 @@ def test_any_trials_have_a_table_and_a_page(tmp_path: Path, trials: list[Trial])
 @given(st.floats(-1e30, 1e30), st.floats(-1e30, 1e30), st.booleans())
 def test_ticks_lie_within_their_scale(one: float, other: float, logarithmic: bool) -> None:
     low, high = min(one, other), max(one, other)
-    assume(low == high or high - low > 1e-9 * max(abs(low), abs(high)))  # what a float can tell apart
+    assume(low == high or high - low > 1e-9 * max(abs(low), abs(high)))  # distinct as floats
     scale = Scale(low, high, logarithmic and low > 1e-300)
     ticks = scale.ticks()
     assert 1 <= len(ticks) <= 5
@@ -244,7 +244,7 @@ def test_what_matters_is_found_and_optuna_stays_as_it_was(capfd: pytest.CaptureF
 
 
 def test_a_few_numbers_that_do_not_matter_do_not(tmp_path: Path) -> None:
-    """Of which Optuna makes peaks so sharp that they differ by chance."""
+    """Optuna's densities of settings with few values have sharp peaks that differ by chance."""
     ranked = rank_trials(a_search(tmp_path, trials=1000, epochs=4))
     found = importances(ranked, axes_of(ranked))
     assert found is not None
@@ -289,14 +289,14 @@ def test_the_best_stands_first_with_its_interval_and_its_warning(tmp_path: Path)
         a_trial(4, "pruned", 0.6, curve={1: 0.5, 2: 0.5, 3: 0.6}),
     ]
     text = words(write(tmp_path, trials))
-    assert "Validation AUC 0.840, 95 % interval 0.740 to 0.900: trial 1, the best of 4 that were" in text
+    assert "Validation AUC 0.840, 95 % interval 0.740 to 0.900: trial 1, the best of 4 finished" in text
     assert f"python train.py --config-dir {tmp_path} experiment=best" in text
     assert "The score of the best of 4 is optimistic" in text
-    assert "Of the 2 others with an interval, 1 has one that holds the best value" in text
-    # the pruned one saved 12 of the 15 that a finished one takes
-    assert "33 epochs were trained, where about 45 would have been without pruning" in text
-    assert "27 % saved" in text
-    order = ["is optimistic", "finishedprunedfailedrunning", "Rank", "What matters", "Course of the"]
+    assert "Of the 2 other trials with an interval, 1 has an interval that contains the best value" in text
+    # the pruned trial saved 12 of the 15 epochs of a finished trial
+    assert "33 epochs were trained. Without pruning, about 45 would have been trained" in text
+    assert "pruning saved 27 %" in text
+    order = ["is optimistic", "finishedprunedfailedrunning", "Rank", "Importance of", "Course of the"]
     assert sorted(order, key=text.rindex) == order
 
 
@@ -307,7 +307,7 @@ def test_the_best_stands_first_with_its_interval_and_its_warning(tmp_path: Path)
         ([a_trial(0, "running")], ["No trial was finished yet", "1 trial "]),
         ([a_trial(0, "failed", error="no images"), a_trial(1, "failed")], ["no images", "not recorded"]),
         ([a_trial(0, "pruned", 0.6, curve={1: 0.6})], ["No trial was finished,", "1 epoch was trained."]),
-        ([a_trial(0, value=0.7)], ["0.700: trial 0, the best of 1 that was finished", "The only finished"]),
+        ([a_trial(0, value=0.7)], ["0.700: trial 0, the best of 1 finished trial.", "The only finished"]),
         ([a_trial(0), a_trial(1, value=math.nan)], ["No trial was finished,"]),
         ([a_trial(0, value=0.7, low=math.nan, high=0.8)], ["Validation AUC 0.700: trial 0"]),
         ([a_trial(0, value=0.7, settings={}), a_trial(1, value=0.6, settings={})], ["No trial has both"]),
@@ -344,7 +344,7 @@ def test_writing_leaves_nothing_beside_and_is_told_where_it_fails(tmp_path: Path
 
 def test_a_thousand_trials_are_written_fast_and_small(tmp_path: Path) -> None:
     trials = a_search(tmp_path, trials=1000)
-    write(tmp_path, trials)  # imports Optuna
+    write(tmp_path, trials)  # the first call imports Optuna
     started = time.process_time()
     page = write(tmp_path, trials)
     assert time.process_time() - started < 5
@@ -390,7 +390,7 @@ def test_a_browser_shows_tells_and_selects_trials(whole: Path, browser: Browser)
     scored = [row for row in rows_of((whole.parent / "leaderboard.csv").read_text()) if row["value"]]
     assert browser.run(f"{lines}.length") == len(scored)
 
-    # over a row its trial is told, and drawn in every figure
+    # the trial of the row under the pointer is described, and highlighted in every figure
     def move(script: str, kind: str = "mouseMoved", *, share: float = 0.5) -> None:
         box = (
             f"(() => {{ const found = {script}; found.scrollIntoView({{block: 'center'}});"
@@ -418,7 +418,7 @@ def test_a_browser_shows_tells_and_selects_trials(whole: Path, browser: Browser)
     move("document.querySelector('h1')")
     assert browser.run(f"{readout}.hidden")
 
-    # the upper half of the last axis, which is the score's, holds the best trials
+    # the last axis is the score, so its upper half contains the best trials
     grip = "document.querySelector('.column:nth-last-of-type(1) .grip')"
     move(grip)
     for kind, share in (("mousePressed", 0.0), ("mouseMoved", 0.25), ("mouseMoved", 0.5)):
@@ -441,7 +441,7 @@ def test_a_browser_shows_tells_and_selects_trials(whole: Path, browser: Browser)
     assert [event["params"]["request"]["url"] for event in asked] == [whole.as_uri()]
 
 
-@pytest.mark.parametrize("width", [320, 390, 720, 1280])  # A4 is 720
+@pytest.mark.parametrize("width", [320, 390, 720, 1280])  # A4 has 720
 def test_the_page_is_no_wider_than_the_window(whole: Path, browser: Browser, width: int) -> None:
     browser.ask(
         "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500
@@ -456,7 +456,7 @@ def test_the_page_is_no_wider_than_the_window(whole: Path, browser: Browser, wid
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_and_marks_stand_out_from_the_page(whole: Path, browser: Browser, scheme: str) -> None:
-    """WCAG 2.2 asks for 4.5 to 1 of text, and 3 to 1 of what must be seen in a figure."""
+    """WCAG 2.2 requires a contrast of 4.5 to 1 for text and 3 to 1 for the marks of figures."""
     browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     browser.open(whole)
 

@@ -1,4 +1,4 @@
-"""The journal against what kills and network file systems leave behind."""
+"""The journal copes with what kills and network file systems leave behind."""
 
 import json
 import multiprocessing
@@ -73,7 +73,7 @@ def test_many_writers_of_which_one_is_killed_lose_nothing(tmp_path: Path) -> Non
     assert doomed.pid
     os.kill(doomed.pid, signal.SIGKILL)
     for process in processes:
-        process.join(120)  # at most the half minute of a lock that the killed one held, and the writing
+        process.join(120)  # the lock of the killed process expires after 30 s
     records = list(JournalFile(file).read_logs(0))
     for writer in range(3):
         assert [record["number"] for record in records if record["writer"] == writer] == list(range(40))

@@ -1,4 +1,4 @@
-"""What samplers draw and pruners end, and which settings of a search do not go together."""
+"""What samplers draw, which trials pruners stop, and which settings are incompatible."""
 
 import itertools
 import json
@@ -46,7 +46,7 @@ def draw(
 
 
 def search(name: str, node: dict[str, Any], *, trials: int, seed: int = 0) -> list[dict[str, Value]]:
-    """The settings of trials one after the other; the score is better near a learning rate of 1e-3."""
+    """The settings of consecutive trials; the score is better near a learning rate of 1e-3."""
     study, space = optuna.create_study(direction="maximize"), Space.from_config(node)
     found = []
     for _ in range(trials):
@@ -87,7 +87,7 @@ def test_random_draws_depend_on_seed_and_number_alone(seed: int, number: int) ->
                 study.tell(trial, float(k))
         study.sampler = sampler("random", space, number, seed=seed)
         trial = study.ask()
-        for domain_key in list(space.domains)[:known]:  # as a worker did that was killed after it
+        for domain_key in list(space.domains)[:known]:  # drawn by a worker that was then killed
             if domain_key != "optim.momentum":
                 space.domains[domain_key].suggest(trial, domain_key)
         study.sampler = sampler("random", space, number, seed=seed)
@@ -106,7 +106,7 @@ def test_workers_that_ask_at_the_same_time_do_not_try_the_same() -> None:
 
 
 def test_tpe_learns() -> None:
-    """Of a key that only some trials have, too."""
+    """TPE also learns a key that only some trials have."""
     study, space = optuna.create_study(direction="maximize"), Space.from_config(SPACE)
     scores = []
     for _ in range(60):
@@ -114,7 +114,7 @@ def test_tpe_learns() -> None:
         score = float(drawn.get("optim.momentum", -1.0))  # type: ignore[arg-type]
         study.tell(trial, score)
         scores.append(score)
-    assert sum(scores[30:]) / 30 > 0.4  # at random -0.25
+    assert sum(scores[30:]) / 30 > 0.4  # a random search has -0.25
 
 
 keys = ["a", "b", "c", "d"]
@@ -123,7 +123,7 @@ choices = st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True)
 
 @st.composite
 def grids(draw: st.DrawFn) -> dict[str, Any]:
-    """Choices of which each may depend on those before it."""
+    """Choices, each of which may depend on an earlier one."""
     grid: dict[str, Any] = {}
     for key in keys[: draw(st.integers(1, 4))]:
         node: dict[str, Any] = {"choice": draw(choices)}
@@ -167,7 +167,7 @@ def test_a_grid_ends_by_itself_or_earlier() -> None:
 
 
 def ended(name: str, *, scores: list[float], epochs: int = 9, before: int = 0) -> list[int | None]:
-    """Of trials of these scores in every epoch, one after the other, the epoch that ended it."""
+    """The epoch in which each trial is pruned; a trial has the same score in every epoch."""
     pruner = build_pruner(
         name=name, min_epochs=2, reduction_factor=2, startup_trials=before, max_epochs=epochs
     )

@@ -1,4 +1,4 @@
-"""The space of a search: what it draws, what it is on the command line, and every mistake in it."""
+"""The space of a search: its draws, its overrides on the command line, and every mistake."""
 
 import contextlib
 import re
@@ -105,7 +105,7 @@ def test_settings_are_read_back_by_hydra_groups_first(seed: int) -> None:
 
 
 def test_a_space_may_be_narrowed_and_shortened() -> None:
-    """As '+sweep.space={optim.lr: null}' on the command line leaves it."""
+    """'+sweep.space={optim.lr: null}' on the command line removes a key."""
     assert list(Space.from_config(SPACE | {"optim.lr": None}).domains) == [
         "optim", "optim.momentum", "data.batch_size", "trainer.max_epochs", "image_size", "schedule",
         "schedule.step_epochs",
@@ -264,7 +264,7 @@ LR = {"optim.lr": {"log_uniform": [1e-5, 1e-2]}}
                 "data.normalisation": {"choice": ["weights", "train"]},
             },
             [],
-            "sweep.space.data.normalisation=weights: goes with model.pretrained=true",
+            "sweep.space.data.normalisation=weights: needs model.pretrained=true",
         ),
         (
             {"data.split": {"choice": ["random", "kfold"]}, "data.fold": {"choice": [0, 7]}},

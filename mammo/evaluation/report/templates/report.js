@@ -11,10 +11,10 @@
   const status = document.getElementById("filter-status");
 
   const filter = () => {
-    const wanted = text.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const terms = text.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     rows.forEach((row, index) => {
-      const fits = wanted.every((word) => words[index].includes(word)) &&
+      const fits = terms.every((word) => words[index].includes(word)) &&
         selects.every((select) => !select.value || row.dataset[select.dataset.key] === select.value);
       row.hidden = !fits;
       shown += fits;
@@ -22,7 +22,7 @@
     status.textContent = `${shown} of ${rows.length} images shown`;
   };
 
-  // what is missing comes last, whichever way the rest is ordered
+  // missing values come last in both orders
   const compare = (left, right, sign) => {
     if (left === "" || right === "") return (left === "") - (right === "");
     const difference = Number(left) - Number(right);
@@ -52,7 +52,7 @@
   controls.addEventListener("reset", () => setTimeout(filter));
   controls.addEventListener("submit", (event) => event.preventDefault());
 
-  // a link from a picture to its row: the row may be filtered away
+  // a link from a picture to its row resets the filters if they hide the row
   for (const link of document.querySelectorAll("a.to-row")) {
     link.addEventListener("click", () => {
       if (document.querySelector(link.getAttribute("href")).hidden) controls.reset(), filter();
@@ -62,7 +62,7 @@
   filter();
 })();
 
-// paper cannot be unfolded
+// open all details before printing
 addEventListener("beforeprint", () => {
   for (const part of document.querySelectorAll("details")) part.open = true;
 });

@@ -10,7 +10,7 @@
   }));
   const texts = new Map(marks.filter((mark) => mark.querySelector("title"))
     .map((mark) => [mark.dataset.trial, mark.querySelector("title").textContent]));
-  // the readout tells it
+  // the readout shows this text, so the tooltip is removed
   for (const mark of marks) mark.querySelector("title")?.remove();
 
   let hot = null;
@@ -44,7 +44,7 @@
     const matrix = svg.getScreenCTM();
     const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(matrix.inverse());
     let [found, least] = [null, 14 / matrix.a];
-    // from above: of equally near ones the upper
+    // topmost line first: it is chosen among equally near lines
     for (const { mark, points } of [...lines].reverse()) {
       if (mark.classList.contains("off")) continue;
       for (let i = 0; i < Math.max(1, points.length - 1); i++) {
@@ -91,7 +91,7 @@
     }
     button.hidden = ranges.size === 0;
     selected.textContent = ranges.size
-      ? `${scored.size - off.size} of ${scored.size} trials selected, on this whole page.` : hint;
+      ? `${scored.size - off.size} of ${scored.size} trials selected, on the whole page.` : hint;
   };
   columns.forEach((column, index) => {
     const grip = column.querySelector(".grip");
@@ -111,7 +111,7 @@
     });
     for (const type of ["pointerup", "pointercancel"]) {
       grip.addEventListener(type, (event) => {
-        // a click alone: the axis selects nothing any more
+        // a click without dragging removes the selection of the axis
         if (start !== null && Math.abs(height(event) - start) < 3) ranges.delete(index), select();
         start = null;
       });

@@ -1,4 +1,4 @@
-"""The run folder: where a training leaves what it used, what it did and what came out."""
+"""The run folder: the settings, the progress and the results of a training."""
 
 import datetime
 import importlib.metadata
@@ -10,26 +10,27 @@ from typing import Any, Literal
 
 import yaml
 
+import mammo
 from mammo.atomic_files import write_atomically
 from mammo.errors import ConfigError
 
 Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
 
-FROZEN_COMMIT = "COMMIT"  # holds the commit of a copy of the code, beside `mammo/`
+FROZEN_COMMIT = "COMMIT"  # file beside `mammo/` with the commit of a copy of the code
 
 _PACKAGES = ("mammo", "torch", "torchvision", "pytorch-lightning", "timm", "torchmetrics", "pydicom", "numpy")
 
 
 def dated(name: str, *, parent: Path = Path("runs")) -> Path:
-    """`runs/<date>-<time>-<name>`, of local time."""
+    """Returns `<parent>/<date>-<time>-<name>`, in local time."""
     return parent / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
 
 
 class RunFolder:
-    """A run's folder with `config.yaml`, `run.json` and what the training adds.
+    """The folder of a run, with `config.yaml`, `run.json` and the files of the training.
 
     Args:
-        path: the folder, existing.
+        path: existing folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +46,7 @@ class RunFolder:
         """Makes the folder and writes the resolved config and the start of `run.json`.
 
         Raises:
-            ConfigError: the folder holds a run already, or cannot be written.
+            ConfigError: the folder already contains a run, or cannot be written.
         """
         if (path / "run.json").exists():
             raise ConfigError(f"run_dir={path}: holds a run already; give another folder or remove it")
@@ -68,7 +69,7 @@ class RunFolder:
 
     @classmethod
     def find(cls, name: str, *, key: str = "resume", parent: Path = Path("runs")) -> "RunFolder":
-        """The run in the folder `name`, or for `latest` that of `parent` which was started last.
+        """Returns the run in the folder `name`; for `latest`, the run in `parent` that was started last.
 
         Args:
             name: the folder, or `latest`.
@@ -76,7 +77,7 @@ class RunFolder:
             parent: folder of the runs.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no such run.
         """
         if name != "latest":
             run = cls(Path(name))
@@ -89,20 +90,20 @@ class RunFolder:
         return max(runs, key=lambda run: str(run.facts()["started"]))
 
     def config(self) -> dict[str, Any]:
-        """The content of `config.yaml`."""
+        """Returns the content of `config.yaml`."""
         return dict(yaml.safe_load((self.path / "config.yaml").read_text()))
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Writes `config.yaml`, whole at any moment."""
+        """Writes `config.yaml` atomically."""
         write_atomically(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
     def facts(self) -> dict[str, Any]:
-        """The content of `run.json`; empty before it is written."""
+        """Returns the content of `run.json`; empty before the file is written."""
         file = self.path / "run.json"
         return dict(json.loads(file.read_text())) if file.exists() else {}
 
     def record(self, **facts: Any) -> None:
-        """Adds facts to `run.json`, which is whole at any moment."""
+        """Adds facts to `run.json` atomically."""
         write_atomically(self.path / "run.json", json.dumps(self.facts() | facts, indent=2) + "\n")
 
     @property
@@ -112,31 +113,31 @@ class RunFolder:
         return None if value is None else float(value)
 
     def summary(self) -> str:
-        """For the end of a command: score, folder, and how to look at it."""
+        """Returns the final message of a command: score, folder, and how to view the curves."""
         score = self.facts()["score"]
         if score["value"] is None:
             text = "validation AUC undefined: the validation images are of one class"
         elif score["low"] is None:
-            text = f"validation AUC {score['value']:.3f} (too few patients, or too perfect, for an interval)"
+            text = f"validation AUC {score['value']:.3f} (no interval: too few patients, or an AUC of 0 or 1)"
         else:
             text = (
                 f"validation AUC {score['value']:.3f}"
                 f", 95 % interval {score['low']:.3f} to {score['high']:.3f}"
-                f", standard error {score['standard_error']:.3f} (by patient, of the best of its epochs)"
+                f", standard error {score['standard_error']:.3f} (by patient, at the best epoch)"
             )
         return f"{text}\nrun folder {self.path}\ncurves     tensorboard --logdir {self.path.parent}"
 
 
 def git_commit() -> str | None:
-    """The commit of the code, `-dirty` with changes that are not committed; None outside a checkout."""
-    here = Path(__file__).resolve().parent
-    if (frozen := here.parent / FROZEN_COMMIT).exists():
+    """Returns the commit of the code, with `-dirty` for uncommitted changes; None outside a checkout."""
+    checkout = Path(mammo.__file__).resolve().parents[1]
+    if (frozen := checkout / FROZEN_COMMIT).exists():
         return frozen.read_text() or None
-    if not (here.parent / ".git").exists():  # else git reports the commit of whatever holds the environment
+    if not (checkout / ".git").exists():  # else git reports the commit of an outer repository
         return None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        answer = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()

@@ -14,7 +14,7 @@ GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A checkout with one commit that holds a file alone."""
+    """A checkout with one commit that contains a single file."""
     (tmp_path / "file").write_text("")
     for command in (["init", "--quiet"], ["add", "file"], ["commit", "--quiet", "--message=first"]):
         subprocess.run([*GIT, *command], cwd=tmp_path, check=True)
@@ -22,7 +22,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def recorded(place: Path) -> str:
-    """The commit that this code records where it is in `place`."""
+    """The commit that the package records if it is installed in `place`."""
     shutil.copytree(REPOSITORY / "mammo", place / "mammo", ignore=shutil.ignore_patterns("__pycache__"))
     code = "from mammo.runs import git_commit; print(git_commit())"
     environment = os.environ | {"PYTHONPATH": str(place)}
@@ -39,7 +39,7 @@ def test_commit_of_a_checkout(project: Path) -> None:
 
 
 def test_an_environment_within_another_checkout_has_no_commit(project: Path) -> None:
-    """Else the commit of the user's own project would be recorded as that of this code."""
+    """Otherwise the commit of the user's project would be recorded as that of this code."""
     site = project / ".venv" / "site-packages"
     site.mkdir(parents=True)
     assert recorded(site) == "None"
