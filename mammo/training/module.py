@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from mammo.data.loading.datamodule import datamodule_of
 from mammo.data.loading.loader import Batch
-from mammo.metrics import EpochScores
+from mammo.metrics.epoch_scores import EpochScores
 from mammo.models.classifier import Classifier
 from mammo.training.losses import box_loss
 

@@ -19,7 +19,7 @@ from mammo.data.loading.loader import Batch
 from mammo.data.sources.csv_dataset import read_table
 from mammo.data.splits import Split
 from mammo.data.store.store import Store, prepare
-from mammo.metrics import EpochScores
+from mammo.metrics.epoch_scores import EpochScores
 from mammo.models.backbones import build_model
 from mammo.models.box_head import pixel_boxes
 from mammo.models.classifier import Classifier
