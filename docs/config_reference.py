@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, type]] = {
     "predict": ("python -m mammo.predict", schema.PredictConfig),
     "export": ("python -m mammo.export", schema.ExportConfig),
     "bench": ("python -m mammo.bench", schema.BenchConfig),
+    "simulate": ("python -m mammo.simulate", schema.SimulateConfig),
 }
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.+]+):(?P<rest>.*)$")
 _COMMENT = re.compile(r"(?:^|\s)#\s?(?P<text>.*)$")

@@ -14,7 +14,18 @@ import mammo
 
 pytestmark = pytest.mark.slow
 
-COMMANDS = ["train", "sweep", "audit", "prepare", "evaluate", "compare", "predict", "export", "bench"]
+COMMANDS = [
+    "train",
+    "sweep",
+    "audit",
+    "prepare",
+    "evaluate",
+    "compare",
+    "predict",
+    "export",
+    "bench",
+    "simulate",
+]
 SMALL = ["data.patients=20", "data.height=64", "data.width=48", "model=custom_cnn", "trainer=cpu"]
 
 
@@ -94,6 +105,7 @@ def test_the_commands_work_one_after_the_other(installed: Path, folder: Path) ->
     succeeds("sweep", *search, "sweep_dir=sweep", "trainer.max_epochs=1", "report=false", *SMALL)
     assert (folder / "sweep/leaderboard.csv").is_file()
     assert not (folder / "sweep/code/mammo/conf").exists()  # it would hide `code/conf`
+    succeeds("simulate", "study=folds", "replicates=1")
     succeeds("bench", "stage=loader", "repeats=1", "batches=2", "steps=1", "warmup=1", *SMALL[:3])
 
 

@@ -116,6 +116,12 @@ class BenchStage(StrEnum):
     startup = "startup"
 
 
+class SimulatedStudy(StrEnum):
+    intervals = "intervals"
+    folds = "folds"
+    comparison = "comparison"
+
+
 class Unit(StrEnum):
     image = "image"
     breast = "breast"

@@ -23,23 +23,21 @@ from mammo.config.choices import (
     ExportFormat,
     Heatmap,
     LossName,
-    MeanOver,
     Norm,
     Normalisation,
     OptimName,
-    Phase,
     Pool,
     Precision,
-    PrunerName,
     Reduce,
-    SamplerName,
     ScheduleName,
+    SimulatedStudy,
     Source,
     SplitName,
     TaskName,
     Tta,
     Unit,
 )
+from mammo.config.sweep_schema import SearchConfig, StudyConfig, SweepConfig
 
 
 @dataclasses.dataclass
@@ -299,63 +297,11 @@ class BenchConfig:
 
 
 @dataclasses.dataclass
-class SamplerConfig:
-    name: SamplerName = MISSING
-    startup_trials: int = MISSING
-
-
-@dataclasses.dataclass
-class PrunerConfig:
-    name: PrunerName = MISSING
-    min_epochs: int = MISSING
-    reduction_factor: int = MISSING
-    startup_trials: int = MISSING
-
-
-@dataclasses.dataclass
-class BudgetConfig:
-    trials: int | None = MISSING
-    hours: float | None = MISSING
-
-
-@dataclasses.dataclass
-class ObjectiveConfig:
-    over: MeanOver = MISSING
-    count: int = MISSING
-
-
-@dataclasses.dataclass
-class SearchConfig:
-    name: str = MISSING
-    overrides: list[str] = MISSING
-    space: dict[str, Any] = MISSING  # a domain for each key, see mammo/sweeping/search/search_space.py
-    sampler: SamplerConfig = MISSING
-    pruner: PrunerConfig = MISSING
-    budget: BudgetConfig = MISSING
-    objective: ObjectiveConfig = MISSING
-    workers: int = MISSING
+class SimulateConfig:
+    study: SimulatedStudy = MISSING
+    replicates: int = MISSING
     seed: int = MISSING
-    stale_seconds: float = MISSING
-
-
-@dataclasses.dataclass
-class StudyConfig:
-    name: str = MISSING
-    searches: list[str] = MISSING
-    trials: int | None = MISSING
-    tune: list[str] = MISSING
-    train: list[str] = MISSING
-    workers: int = MISSING
-    stale_seconds: float = MISSING
-
-
-@dataclasses.dataclass
-class SweepConfig:
-    sweep: Any = MISSING  # a SearchConfig or a StudyConfig
-    sweep_dir: str = MISSING
-    detach: bool = MISSING
-    stop: bool = MISSING
-    phase: Phase | None = MISSING
+    output: str | None = MISSING
 
 
 def register_schema() -> None:
@@ -372,6 +318,7 @@ def register_schema() -> None:
         "predict": PredictConfig,
         "export": ExportConfig,
         "sweep": SweepConfig,
+        "simulate": SimulateConfig,
     }
     for name, root in doors.items():
         store.store(group="schema", name=name, node=root)

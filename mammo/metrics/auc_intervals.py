@@ -183,7 +183,8 @@ def _mean_auc(parts: Sequence[_Scored], *, level: float, common_mean: bool = Fal
 
     def error_at(x: float) -> float:
         if error > _ROUNDING and 0 < mean < 1:
-            return error * (x * (1 - x) / (mean * (1 - mean))) ** _ERROR_EXPONENT
+            ratio = x * (1 - x) / (mean * (1 - mean))
+            return float(error * ratio**_ERROR_EXPONENT)
         first, second = x / (2 - x) - x**2, 2 * x**2 / (1 + x) - x**2
         pairs = positives * negatives
         variance = (x * (1 - x) + (positives - 1) * first + (negatives - 1) * second) / pairs

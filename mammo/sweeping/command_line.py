@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from mammo.config.schema import SweepConfig
+from mammo.config.sweep_schema import SweepConfig
 
 _SEARCH_KEYS = ("hydra", *(field.name for field in fields(SweepConfig)))
 _OPTIONS_WITH_VALUE = (

@@ -108,7 +108,18 @@ def test_mistake_is_told_before_slow_imports(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_help_of_every_command_is_told_before_slow_imports(tmp_path: Path) -> None:
-    doors = ("train", "sweep", "audit", "prepare", "evaluate", "compare", "predict", "export", "bench")
+    doors = (
+        "train",
+        "sweep",
+        "audit",
+        "prepare",
+        "evaluate",
+        "compare",
+        "predict",
+        "export",
+        "bench",
+        "simulate",
+    )
     # all in one process, where the modules that any of them imports remain
     code = f"""
 import runpy, sys

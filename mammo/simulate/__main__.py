@@ -1,0 +1,36 @@
+"""The command: runs one simulation, prints its table and writes it to a CSV file; see `studies`."""
+
+import math
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from mammo.config.command import hydra_main
+from mammo.errors import ConfigError
+from mammo.fast_imports import quick_imports
+
+
+@hydra_main("simulate")
+def main(cfg: DictConfig) -> None:
+    if cfg.replicates < 1:
+        raise ConfigError(f"replicates={cfg.replicates}: must be at least 1")
+
+    with quick_imports():
+        import pandas as pd
+
+        from mammo.simulate.studies import STUDIES
+
+    table = pd.DataFrame(STUDIES[cfg.study.value](replicates=cfg.replicates, seed=cfg.seed))
+    print(table.to_string(index=False, float_format="{:.3f}".format))
+    largest = 0.5 / math.sqrt(cfg.replicates)
+    print(f"{cfg.replicates} replicates: the standard error of a share is at most {largest:.3f}")
+    if cfg.output is not None:
+        try:
+            table.to_csv(Path(cfg.output), index=False)
+        except OSError as error:
+            raise ConfigError(f"output={cfg.output}: cannot be written: {error.strerror}") from error
+        print(f"written to {cfg.output}")
+
+
+if __name__ == "__main__":
+    main()
