@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mammo.errors import DataError
 from mammo.evaluation.number_format import parts
 from mammo.evaluation.predictions import Units
 from mammo.evaluation.report.figure_style import (
@@ -253,7 +254,12 @@ def froc_figure(froc: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Fi
     Args:
         froc: for each method, the share or its estimate by the false marks per image as text (`"0.25"`).
         title: title of the figure.
+
+    Raises:
+        DataError: there are more methods than curves that can be told apart.
     """
+    if len(froc) > len(SERIES):
+        raise DataError(f"FROC of {len(froc)} methods: a figure shows at most {len(SERIES)}; leave some out")
     figure, axes = new_axes(title)
     for (method, points), (colour, line, marker) in zip(froc.items(), SERIES, strict=False):
         found = [
