@@ -19,7 +19,7 @@ FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0)
 
 # What the scores mean, for the reader of `metrics.json` and of the report.
 METHOD = {
-    "lesion": "pixels of the lesion's mask, or of its box if it has no mask; the same for all scores",
+    "lesion": "the pixels of the lesion's mask, or of its box if it has no mask; the same for all scores",
     "mark": "a mark finds a lesion if it is on a pixel of the lesion, without a tolerance; the mark of a "
     "heatmap is the maximum of each region of at least half of the highest heat, that of a predicted box its "
     "centre",
