@@ -73,8 +73,8 @@ def validate(catalog: Catalog) -> Catalog:
     """Check both tables and set their columns, types and order; every reader calls it last.
 
     Raises:
-        DataError: An id is missing or repeated, a value is not valid in its column, or the image of a lesion
-            is not in the table.
+        DataError: An id is missing or repeated, a value is not valid in its column, the image of a lesion is
+            not in the table, or a box has no area.
     """
     images = _typed(catalog.images, IMAGE_COLUMNS, required=["image_id", "patient_id", "pathology"])
     lesions = _typed(catalog.lesions, LESION_COLUMNS, required=["lesion_id", "image_id"])
@@ -83,6 +83,11 @@ def validate(catalog: Catalog) -> Catalog:
         raise DataError(
             f"a lesion belongs to image '{strays.iloc[0]}', which is not in the images table; delete it"
         )
+    flat = (lesions["x_min"] >= lesions["x_max"]) | (lesions["y_min"] >= lesions["y_max"])
+    if flat.any():
+        first = lesions.loc[flat.fillna(value=False)].iloc[0]
+        box = ", ".join(f"{side} {first[side]:g}" for side in ("x_min", "y_min", "x_max", "y_max"))
+        raise DataError(f"lesion '{first['lesion_id']}': its box has no area ({box}); correct or delete it")
     return Catalog(images=images, lesions=lesions)
 
 

@@ -14,15 +14,17 @@ from tqdm import tqdm
 from mammo.data.loading.loader import lesion_boxes
 from mammo.data.tasks import malignant_classes
 from mammo.errors import ConfigError
+from mammo.evaluation.explain.drawn_lesions import GROUPS, DrawnLesions, drawn_lesions
 from mammo.evaluation.explain.heatmaps import Heatmaps, Method
 from mammo.evaluation.explain.localisation import (
     BASELINES,
+    Candidates,
     Marks,
+    baseline_candidates,
+    box_candidate,
     breast_in,
-    mark_baselines,
-    mark_box,
-    mark_heat,
-    predicted_boxes,
+    compare,
+    heat_candidates,
 )
 from mammo.evaluation.explain.overlays import choose_gallery, draw_overlay, save_picture
 from mammo.evaluation.predictions import Predictions
@@ -39,15 +41,16 @@ class HeatmapResults:
 
     Attributes:
         probability: N C.
-        marks: N marks for each method; `box_head` is the box predicted by a two-headed network, if the run
-            has one, `brightest` and `random` are the baselines.
+        marks: for each group of lesions, N marks for each method, None for an image that is left out;
+            `box_head` is the box predicted by a two-headed network, if the run has one, `brightest` and
+            `random` are the baselines.
         heatmaps: heatmaps that computed the heat.
         boxes: N K 4, boxes of the true lesions.
         regressed_boxes: N 4, boxes predicted by the box head, in pixels; None without a box head.
     """
 
     probability: NDArray[np.float32]
-    marks: dict[str, list[Marks]]
+    marks: dict[str, dict[str, list[Marks | None]]]
     heatmaps: Heatmaps
     boxes: NDArray[np.float32]
     regressed_boxes: NDArray[np.float32] | None
@@ -69,39 +72,58 @@ def evaluate_heatmaps(
     """
     scorer, store = opened.scorer, opened.store
     heatmaps = Heatmaps(scorer.classifier, method=method, layer=layer)
-    boxes = lesion_boxes(store.lesions, opened.images["image_id"])
+    lesions = drawn_lesions(store.lesions, opened.images)
     names = [method, *(["box_head"] if scorer.classifier.has_boxes else []), *BASELINES]
-    marks: dict[str, list[Marks]] = {name: [] for name in names}
-    probability, regressed = [], []
+    marks: dict[str, dict[str, list[Marks | None]]] = {
+        group: {name: [] for name in names} for group in GROUPS
+    }
+    probability, regressed, empty = [], [], True
     starts = range(0, len(opened.rows), scorer.batch_size)
     with ThreadPoolExecutor() as pool:
         for start in tqdm(starts, desc=f"scores and {method}", disable=not sys.stderr.isatty(), leave=False):
             part = slice(start, start + scorer.batch_size)
-            rows, lesions = opened.rows[part], boxes[part]
+            rows = opened.rows[part]
             pixels = store.read(rows)
             scored = scorer.with_heat(as_images(pixels), heatmaps, classes=_malignant(opened))
             probability.append(scored.probability.numpy())
-            masks = [None if store.masks is None else store.masks[row] for row in rows]
-            found = pool.map(mark_heat, scored.heat, lesions, masks)
-            breasts = pool.map(breast_in, pixels)
+            candidates: list[dict[str, Candidates]] = [
+                {method: found} for found in pool.map(heat_candidates, scored.heat)
+            ]
+            empty = empty and not any(len(found[method].scores) for found in candidates)
             # in the order of the images, because all random points come from one generator
-            for image in zip(pixels, lesions, masks, breasts, strict=True):
-                for name, mark in mark_baselines(*image[:3], breast=image[3], rng=rng).items():
-                    marks[name].append(mark)
-            marks[method] += found
+            for found, image, breast in zip(candidates, pixels, pool.map(breast_in, pixels), strict=True):
+                found |= baseline_candidates(image, rng=rng, breast=breast)
             if scored.boxes is not None:
                 regressed.append(scored.boxes.numpy())
-                shapes = [image.shape for image in pixels]
-                marks["box_head"] += map(mark_box, regressed[-1], lesions, shapes, masks)
-    if not any(len(mark.scores) for mark in marks[method]):
+                for found, box, image in zip(candidates, regressed[-1], pixels, strict=True):
+                    found["box_head"] = box_candidate(box, image.shape)
+            masks = [None if store.masks is None else store.masks[row] for row in rows]
+            for compared in pool.map(_compared, candidates, lesions[part], masks):
+                for (group, name), mark in compared.items():
+                    marks[group][name].append(mark)
+    if empty:
         print(
             f"heatmap={method}: every map is empty, for example because the network's last feature map has a "
             "single pixel; use heatmap=occlusion, which needs no feature map",
             file=sys.stderr,
         )
+    boxes = lesion_boxes(store.lesions, opened.images["image_id"])
     return HeatmapResults(
         np.concatenate(probability), marks, heatmaps, boxes, np.concatenate(regressed) if regressed else None
     )
+
+
+def _compared(
+    candidates: dict[str, Candidates], lesions: DrawnLesions, mask: NDArray[np.uint8] | None
+) -> dict[tuple[str, str], Marks | None]:
+    """Return the marks of each group of lesions and method in one image; None where it is left out."""
+    regions = lesions.regions(next(iter(candidates.values())).heat.shape, mask)
+    groups = {group: lesions.group(group) for group in GROUPS}
+    return {
+        (group, name): None if chosen is None else compare(found, regions[chosen])
+        for group, chosen in groups.items()
+        for name, found in candidates.items()
+    }
 
 
 def _malignant(opened: OpenedSplit) -> list[int]:
@@ -168,7 +190,7 @@ def _write_pictures(
             opened.store.images[opened.rows[index]],
             heat,
             results.boxes[index],
-            predicted_boxes(heat)[0],
+            heat_candidates(heat).boxes,
             f"{public(image_name(image_id))}: {label.lower().replace('_', ' ')}, score {score:.3f}",
             width=_PICTURE_WIDTH,
             box_head=None if results.regressed_boxes is None else results.regressed_boxes[index],

