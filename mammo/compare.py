@@ -1,5 +1,6 @@
 """`python -m mammo.compare`: paired differences between runs that scored the same images."""
 
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -23,7 +24,13 @@ def main(cfg: DictConfig) -> None:
         from mammo.evaluation.statistics.comparison import compare, comparison_table
 
     predictions = {name: predictions_of(run, cfg.split) for name, run in zip(names, runs, strict=True)}
-    found = compare(predictions, unit=cfg.unit, reduce=cfg.reduce, resamples=cfg.resamples, seed=cfg.seed)
+    found = compare(predictions, unit=cfg.unit, reduce=cfg.reduce)
+    if cfg.split.value in ("val", "train"):
+        found["note"] = (
+            f"the {cfg.split.value} images chose the weights of these runs, so their AUCs flatter, most for "
+            "the run that was tuned most; compare on split=test for a result to report"
+        )
+        print(found["note"], file=sys.stderr)
     print(comparison_table(found))
     write_comparison(found, folder=Path(cfg.output), split=cfg.split)
     print(f"written to {cfg.output}")

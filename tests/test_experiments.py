@@ -52,7 +52,7 @@ def test_experiment_runs_to_its_end(name: str, runs: dict[str, Path]) -> None:
     assert scores.shape[1] == (4 if config["task"]["name"] == "lesion_type_pathology" else 2)
     assert scores.sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-5)
     curves = pd.read_csv(runs[name] / "metrics.csv")
-    assert ("val/auc_macro" in curves) == (scores.shape[1] == 4)
+    assert ("val/auc_micro" in curves) == (scores.shape[1] == 4)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -243,8 +243,6 @@ class CompareConfig:
     split: EvaluatedSplit = MISSING
     unit: Unit = MISSING
     reduce: Reduce = MISSING
-    resamples: int = MISSING
-    seed: int = MISSING
     output: str = MISSING
 
 
