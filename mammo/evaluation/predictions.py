@@ -71,6 +71,14 @@ class Predictions:
         return np.asarray(self.scores[:, self._malignant_classes].sum(axis=1))
 
     @cached_property
+    def folds(self) -> NDArray[np.int64] | None:
+        """N, fold of each image; None unless the scores are of the networks of several folds."""
+        folds = self.table["fold"]
+        if folds.isna().any() or folds.nunique() < 2:
+            return None
+        return folds.to_numpy(dtype=np.int64)
+
+    @cached_property
     def malignant(self) -> NDArray[np.int64]:
         """N, 1 for a malignant image and 0 for a benign one."""
         return self._malignant_classes[self.labels].astype(np.int64)
@@ -98,11 +106,13 @@ class Units:
         score: M, score of malignancy.
         label: M, 1 if any of the unit's images is malignant, else 0.
         cluster: M, patient of each unit.
+        fold: M, fold whose network scored the unit; None if all scores are of one network.
     """
 
     score: NDArray[np.float64]
     label: NDArray[np.int64]
     cluster: NDArray[np.str_]
+    fold: NDArray[np.int64] | None = None
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -200,8 +210,9 @@ def by_unit(predictions: Predictions, unit: Unit = "image", *, reduce: Reduce = 
         DataError: `unit` is `breast` and an image has no laterality.
     """
     score, label, patients = predictions.malignancy, predictions.malignant, predictions.patients
+    folds = predictions.folds
     if unit == "image":
-        return Units(score, label, patients)
+        return Units(score, label, patients, folds)
     keys = predictions.table[["patient_id"]]
     if unit == "breast":
         laterality = predictions.table["laterality"]
@@ -221,7 +232,7 @@ def by_unit(predictions: Predictions, unit: Unit = "image", *, reduce: Reduce = 
         np.maximum.at(reduced, index, score)
     else:
         reduced = np.bincount(index, score) / np.bincount(index)
-    return Units(reduced, any_malignant, patients[first])
+    return Units(reduced, any_malignant, patients[first], None if folds is None else folds[first])
 
 
 def aligned(runs: Sequence[Predictions]) -> list[Predictions]:
