@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> None:
         from mammo.evaluation.evaluation_files import write_evaluation
     from mammo.evaluation.statistics.performance import measure_performance, performance_table
 
-    settings = {"resamples": cfg.resamples, "seed": cfg.seed, "reduce": cfg.reduce.value}
+    settings = {key: cfg[key] for key in ("resamples", "seed", "prevalence")} | {"reduce": cfg.reduce.value}
     folder = Path(cfg.output) if cfg.output is not None else _folder(cfg, runs)
     if len(runs) == 1 and folder is not None:
         from mammo.evaluation.run_evaluation import evaluate_run

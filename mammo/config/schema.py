@@ -234,6 +234,7 @@ class EvaluateConfig:
     heatmap: Heatmap = MISSING
     heatmap_layer: str | None = MISSING
     reduce: Reduce = MISSING
+    prevalence: float | None = MISSING
     resamples: int = MISSING
     seed: int = MISSING
     report: bool = MISSING

@@ -29,6 +29,7 @@ def evaluate_run(
     heatmap: Method | Literal["none"] = "gradcam",
     heatmap_layer: str | None = None,
     reduce: Reduce = "mean",
+    prevalence: float | None = None,
     resamples: int = 2000,
     seed: int = 0,
     report: bool = True,
@@ -45,6 +46,7 @@ def evaluate_run(
         heatmap: see `Heatmaps`; `none` leaves out heatmaps and localisation.
         heatmap_layer: module whose feature maps are used, see `Heatmaps`.
         reduce: how the scores of the images of a breast or patient become one score.
+        prevalence: share of malignant units where the model is to be used, for PPV and NPV; None for none.
         resamples: number of resamples of the patients, for the intervals.
         seed: seed of the resamples.
         report: whether to write the HTML report.
@@ -64,7 +66,12 @@ def evaluate_run(
         probability = results.probability
     predictions = opened.predictions(probability)
     metrics: dict[str, Any] = measure_performance(
-        predictions, calibration=calibration, resamples=resamples, seed=seed, reduce=reduce
+        predictions,
+        calibration=calibration,
+        resamples=resamples,
+        seed=seed,
+        reduce=reduce,
+        prevalence=prevalence,
     )
     tables = [performance_table(metrics)]
     write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)

@@ -57,13 +57,39 @@ _SCORES = {
     "accuracy": ("Accuracy", "at the operating threshold"),
     "balanced_accuracy": ("Balanced accuracy", "at the operating threshold"),
     "f1": ("F1", "at the operating threshold"),
+    "ppv": ("PPV", "share of malignant cases among those called malignant; depends on their share here"),
+    "npv": ("NPV", "share of benign cases among those called benign; depends on their share here"),
+    "ppv_at_prevalence": (
+        "PPV at a prevalence of {prevalence:g}",
+        "by Bayes from sensitivity and specificity",
+    ),
+    "npv_at_prevalence": (
+        "NPV at a prevalence of {prevalence:g}",
+        "by Bayes from sensitivity and specificity",
+    ),
+    "positive_likelihood_ratio": (
+        "Positive likelihood ratio",
+        "sensitivity / (1 - specificity); 1 is chance",
+    ),
+    "negative_likelihood_ratio": (
+        "Negative likelihood ratio",
+        "(1 - sensitivity) / specificity; 1 is chance",
+    ),
     "brier": ("Brier score", "mean squared difference of score and truth; 0 is best"),
+    "log_loss": ("Log loss", "mean negative log likelihood of the truth, in nats; 0 is best"),
     "ece": (
         "Calibration error (ECE)",
         "mean difference between score and share of malignant cases; 0 is best",
     ),
     "calibration_slope": ("Calibration slope", "1 is best, below 1 the scores are too extreme"),
-    "calibration_intercept": ("Calibration intercept", "0 is best, below 0 the scores are too high"),
+    "calibration_in_the_large": (
+        "Calibration-in-the-large",
+        "intercept with the slope fixed to 1; 0 is best, below 0 the scores are too high",
+    ),
+    "observed_expected_ratio": (
+        "Observed / expected (O:E)",
+        "number of malignant cases / sum of the scores; 1 is best, below 1 the scores are too high",
+    ),
 }
 
 
@@ -180,6 +206,8 @@ def _area(predictions: Predictions, metrics: Mapping[str, Any]) -> dict[str, flo
 def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, str, list[Any]]]:
     """Return title, meaning and the values by unit of every score in `metrics.json`."""
     units = [metrics[unit] for unit in UNITS if metrics.get(unit)]
+    method = metrics.get("method")
+    prevalence = method.get("prevalence") if isinstance(method, dict) else None
     held = {name: None for unit in units for name, value in unit.items() if parts(value)[0] is not None}
     rows = []
     for name in [
@@ -190,6 +218,7 @@ def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, str, list[Any]]]:
         plain = name.removesuffix("_calibrated")
         if name != plain and plain in _SCORES:
             label, meaning = f"{_SCORES[plain][0]}, calibrated", "after calibration on validation images"
+        label = label.format(prevalence=prevalence)
         rows.append((label, meaning, [unit.get(name) for unit in units]))
     return rows
 

@@ -11,8 +11,9 @@ from mammo.errors import DataError
 from mammo.evaluation.number_format import aligned, as_json, finite, number, number_and_interval
 from mammo.evaluation.predictions import UNITS, Predictions, Reduce, Unit, Units, by_unit
 from mammo.evaluation.statistics.calibration import Calibration
+from mammo.evaluation.statistics.clinical_metrics import ClinicalMetrics
 from mammo.evaluation.statistics.intervals import Draws, bootstrap, draw_patients
-from mammo.evaluation.statistics.weighted_metrics import AucOnly, BinaryMetrics, MulticlassMetrics
+from mammo.evaluation.statistics.weighted_metrics import AucOnly, MulticlassMetrics
 from mammo.metrics import Estimate, clustered_auc
 
 SUBGROUPS = ("density", "abnormality_type", "view", "subtlety", "assessment", "laterality")
@@ -34,14 +35,24 @@ _SHOWN = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "f1": "F1",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "ppv_at_prevalence": "PPV at a prevalence of {prevalence:g}",
+    "npv_at_prevalence": "NPV at a prevalence of {prevalence:g}",
+    "positive_likelihood_ratio": "positive likelihood ratio",
+    "negative_likelihood_ratio": "negative likelihood ratio",
     "brier": "Brier score",
+    "log_loss": "log loss",
     "ece": "calibration error (ECE)",
     "calibration_slope": "calibration slope",
-    "calibration_intercept": "calibration intercept",
+    "calibration_in_the_large": "calibration-in-the-large",
+    "observed_expected_ratio": "observed / expected (O:E)",
     "brier_calibrated": "Brier score, calibrated",
+    "log_loss_calibrated": "log loss, calibrated",
     "ece_calibrated": "calibration error, calibrated",
     "calibration_slope_calibrated": "calibration slope, calibrated",
-    "calibration_intercept_calibrated": "calibration intercept, calibrated",
+    "calibration_in_the_large_calibrated": "calibration-in-the-large, calibrated",
+    "observed_expected_ratio_calibrated": "observed / expected (O:E), calibrated",
 }
 
 
@@ -52,6 +63,7 @@ def measure_performance(
     resamples: int = 2000,
     seed: int = 0,
     reduce: Reduce = "mean",
+    prevalence: float | None = None,
 ) -> dict[str, Any]:
     """Return all metrics of malignancy with 95 % intervals by patient, as plain values for JSON.
 
@@ -65,6 +77,7 @@ def measure_performance(
         resamples: number of resamples of the patients.
         seed: seed of the resamples.
         reduce: how the scores of the images of a breast or patient become one score.
+        prevalence: share of malignant units where the model is to be used, for PPV and NPV; None for none.
 
     Returns:
         `n`; for each of `image`, `breast` and `patient` the metrics as `{"value", "low", "high"}` with
@@ -101,7 +114,7 @@ def measure_performance(
         if math.isnan(threshold):
             result["notes"].append(f"no operating threshold for the {unit}: the validation images gave none")
         probability = by_unit(calibrated, unit, reduce=reduce).score if calibrated else None
-        result[unit] = _of_unit(unit, units, probability, threshold, draws)
+        result[unit] = _of_unit(unit, units, probability, threshold, prevalence, draws)
     result["multiclass"] = _multiclass(predictions, draws) if len(predictions.classes) > 2 else None
     result["subgroups"] = _subgroups(predictions, resamples=resamples, seed=seed)
     result["method"] = {
@@ -110,8 +123,10 @@ def measure_performance(
         "resamples": resamples,
         "seed": seed,
         "reduce": reduce,
+        "prevalence": prevalence,
         "threshold": calibration.rule if calibration else f"{_NO_RULE}, no validation images",
         "partial_auc": "area at specificity >= 0.8, McClish-standardised: 0.5 is chance, 1 perfect",
+        "log_loss": "log loss",
         "ece": "15 bins of equal width; no interval, because no bootstrap interval has sufficient coverage",
         "auc_delong": "DeLong 1988 in Obuchowski's form for clusters, interval on the logit scale",
         "calibration": calibration.to_dict() if calibration else None,
@@ -132,9 +147,12 @@ def _of_unit(
     units: Units,
     calibrated: NDArray[np.float64] | None,
     threshold: float,
+    prevalence: float | None,
     draws: Draws,
 ) -> dict[str, Any]:
-    metrics = BinaryMetrics(units.score, units.label, threshold=threshold, calibrated=calibrated)
+    metrics = ClinicalMetrics(
+        units.score, units.label, threshold=threshold, calibrated=calibrated, prevalence=prevalence
+    )
     found = _plain(bootstrap(metrics, draws, units.cluster))
     found["auc_delong"] = as_json(clustered_auc(units.score, units.label, units.cluster))
     if unit == "image":
@@ -216,6 +234,7 @@ def performance_table(performance: Mapping[str, Any]) -> str:
     rows = [["", *units]]
     for name, shown in _SHOWN.items():
         if name in performance["image"]:
+            shown = shown.format(prevalence=performance["method"]["prevalence"])
             rows.append([shown, *(number_and_interval(performance[unit].get(name)) for unit in units)])
     rows.append(
         ["operating threshold", *(number(performance[unit]["threshold"], missing="-") for unit in units)]

@@ -54,6 +54,18 @@ def test_calibrated_scores_are_judged_beside_the_scores_as_they_are() -> None:
     assert found["calibration_slope_calibrated"]["value"] == pytest.approx(slope / CALIBRATION.slope)
 
 
+def test_predictive_values_at_a_prevalence() -> None:
+    found = measure_performance(TEST, calibration=CALIBRATION, resamples=50, prevalence=0.006)
+    plain(found)
+    ill = 0.006 * found["image"]["sensitivity"]["value"]
+    alarms = 0.994 * (1 - found["image"]["specificity"]["value"])
+    assert found["image"]["ppv_at_prevalence"]["value"] == pytest.approx(ill / (ill + alarms))
+    assert found["image"]["ppv_at_prevalence"]["low"] < found["image"]["ppv_at_prevalence"]["value"]
+    assert "PPV at a prevalence of 0.006" in performance_table(found)
+    without = measure_performance(TEST, calibration=CALIBRATION, resamples=50)
+    assert "at a prevalence" not in performance_table(without)
+
+
 def test_without_calibration_the_threshold_is_a_half() -> None:
     found = measure_performance(TEST, calibration=None, resamples=50)
     assert found["patient"]["threshold"] == 0.5
