@@ -78,7 +78,7 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
 }
 
 # Shares that are above 0 and below 1.
-_SHARES = ("prevalence",)
+_SHARES = ("prevalence", "target_sensitivity", "target_specificity")
 
 
 def check(cfg: DictConfig) -> None:

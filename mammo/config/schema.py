@@ -235,6 +235,8 @@ class EvaluateConfig:
     heatmap_layer: str | None = MISSING
     reduce: Reduce = MISSING
     prevalence: float | None = MISSING
+    target_sensitivity: float | None = MISSING
+    target_specificity: float | None = MISSING
     resamples: int = MISSING
     seed: int = MISSING
     report: bool = MISSING

@@ -54,6 +54,8 @@ _SCORES = {
     "threshold": ("Operating threshold", "lowest score that is classified as malignant"),
     "sensitivity": ("Sensitivity", "at the operating threshold"),
     "specificity": ("Specificity", "at the operating threshold"),
+    "sensitivity_validation": ("Sensitivity, validation images", "at the threshold, which was fixed on them"),
+    "specificity_validation": ("Specificity, validation images", "at the threshold, which was fixed on them"),
     "accuracy": ("Accuracy", "at the operating threshold"),
     "balanced_accuracy": ("Balanced accuracy", "at the operating threshold"),
     "f1": ("F1", "at the operating threshold"),

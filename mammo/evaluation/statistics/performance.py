@@ -34,6 +34,8 @@ _SHOWN = {
     "balanced_accuracy": "balanced accuracy",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
+    "sensitivity_validation": "sensitivity, validation images",
+    "specificity_validation": "specificity, validation images",
     "f1": "F1",
     "ppv": "PPV",
     "npv": "NPV",
@@ -72,8 +74,8 @@ def measure_performance(
 
     Args:
         predictions: predictions of the images to evaluate.
-        calibration: calibration fixed on validation images; without it, the threshold is 0.5 and no score is
-            calibrated.
+        calibration: thresholds and calibration fixed on validation images; without it, the threshold is 0.5
+            and no score is calibrated.
         resamples: number of resamples of the patients.
         seed: seed of the resamples.
         reduce: how the scores of the images of a breast or patient become one score.
@@ -115,6 +117,11 @@ def measure_performance(
             result["notes"].append(f"no operating threshold for the {unit}: the validation images gave none")
         probability = by_unit(calibrated, unit, reduce=reduce).score if calibrated else None
         result[unit] = _of_unit(unit, units, probability, threshold, prevalence, draws)
+        if calibration:
+            result[unit] |= {
+                f"{name}_validation": {"value": value, "low": None, "high": None}
+                for name, value in calibration.on_validation(unit, reduce).items()
+            }
     result["multiclass"] = _multiclass(predictions, draws) if len(predictions.classes) > 2 else None
     result["subgroups"] = _subgroups(predictions, resamples=resamples, seed=seed)
     result["method"] = {
@@ -124,7 +131,7 @@ def measure_performance(
         "seed": seed,
         "reduce": reduce,
         "prevalence": prevalence,
-        "threshold": calibration.rule if calibration else f"{_NO_RULE}, no validation images",
+        "threshold": _rule(calibration) if calibration else f"{_NO_RULE}, no validation images",
         "partial_auc": "area at specificity >= 0.8, McClish-standardised: 0.5 is chance, 1 perfect",
         "log_loss": "log loss",
         "ece": "15 bins of equal width; no interval, because no bootstrap interval has sufficient coverage",
@@ -132,6 +139,11 @@ def measure_performance(
         "calibration": calibration.to_dict() if calibration else None,
     }
     return result
+
+
+def _rule(calibration: Calibration) -> str:
+    target = "" if calibration.target is None else f" of at least {calibration.target:g} on validation images"
+    return f"{calibration.rule}{target}"
 
 
 def _notes(predictions: Predictions) -> list[str]:

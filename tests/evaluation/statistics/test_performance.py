@@ -6,7 +6,7 @@ import pytest
 from helpers.cohorts import four_classes, predictions
 
 from mammo.evaluation.predictions import Predictions, by_unit
-from mammo.evaluation.statistics.calibration import fit_calibration
+from mammo.evaluation.statistics.calibration import Calibration, fit_calibration
 from mammo.evaluation.statistics.performance import measure_performance, performance_table
 from mammo.evaluation.statistics.weighted_metrics import BinaryMetrics
 from mammo.metrics import auc, clustered_auc
@@ -64,6 +64,33 @@ def test_predictive_values_at_a_prevalence() -> None:
     assert "PPV at a prevalence of 0.006" in performance_table(found)
     without = measure_performance(TEST, calibration=CALIBRATION, resamples=50)
     assert "at a prevalence" not in performance_table(without)
+
+
+@pytest.mark.parametrize("rule", ["sensitivity", "specificity"])
+def test_a_target_is_reached_on_the_validation_images_and_its_transfer_is_shown(rule: str) -> None:
+    calibration = fit_calibration(VALIDATION, rule=rule, target=0.85)
+    found = plain(measure_performance(TEST, calibration=calibration, resamples=50))
+    for unit in ("image", "breast", "patient"):
+        of_unit, fixed = found[unit], by_unit(VALIDATION, unit)
+        called = fixed.score >= of_unit["threshold"]
+        assert of_unit["sensitivity_validation"]["value"] == pytest.approx(called[fixed.label == 1].mean())
+        assert of_unit["specificity_validation"]["value"] == pytest.approx(
+            1 - called[fixed.label == 0].mean()
+        )
+        assert of_unit[f"{rule}_validation"]["value"] >= 0.85
+        scored = by_unit(TEST, unit)
+        hits = (scored.score >= of_unit["threshold"])[scored.label == 1]
+        assert of_unit["sensitivity"]["value"] == pytest.approx(hits.mean())
+    assert found["method"]["threshold"] == f"{rule} of at least 0.85 on validation images"
+    assert f"{rule}, validation images" in performance_table(found)
+
+
+def test_a_calibration_of_an_older_version_has_no_validation_values() -> None:
+    values = CALIBRATION.to_dict()
+    del values["reached"]
+    found = measure_performance(TEST, calibration=Calibration.from_dict(values), resamples=50)
+    assert found["image"]["threshold"] == CALIBRATION.thresholds["image"]
+    assert "sensitivity_validation" not in found["image"]
 
 
 def test_without_calibration_the_threshold_is_a_half() -> None:
