@@ -14,6 +14,7 @@ from mammo.atomic_files import write_atomically
 from mammo.errors import DataError
 from mammo.evaluation.number_format import parts
 from mammo.evaluation.predictions import UNITS, Predictions, by_unit, read_predictions
+from mammo.evaluation.report.clinical_plots import calibration_curve_figure, decision_curve_figure
 from mammo.evaluation.report.figure_style import draw_figures, readable, svg_text
 from mammo.evaluation.report.plots import (
     confusion_figure,
@@ -150,6 +151,8 @@ _TEXTS = {
     "roc": "ROC curve of the {split} images with its band; the numbers are in the table of scores.",
     "precision_recall": "Precision-recall curve of the {split} images.",
     "reliability": "Share of malignant {split} images by score, and how many images have that score.",
+    "calibration_curve": "Smooth curve of the share of malignant {split} images by score, with its band.",
+    "decision_curve": "Net benefit on the {split} images by threshold: model, all and none called malignant.",
     "histogram": "Histograms of the scores of benign and of malignant {split} images.",
     "confusion": "Numbers of {split} images by truth and by the class at the threshold.",
     "confusion_classes": "Numbers of {split} images by class and by the class of the highest score.",
@@ -256,6 +259,10 @@ def figures_of(predictions: Predictions, metrics: Mapping[str, Any], *, split: s
     figures["reliability"] = reliability_figure(
         units, calibrated=_calibrated(predictions, metrics), title=title
     )
+    if 0 < units.label.mean() < 1:
+        calibrated = _calibrated(predictions, metrics)
+        figures["calibration_curve"] = calibration_curve_figure(units, calibrated=calibrated, title=title)
+        figures["decision_curve"] = decision_curve_figure(units, calibrated=calibrated, title=title)
     figures["histogram"] = histogram_figure(units, threshold=threshold, title=title)
     if threshold is not None:
         called = (units.score >= threshold).astype(np.int64)

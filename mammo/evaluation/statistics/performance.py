@@ -13,12 +13,10 @@ from mammo.evaluation.predictions import UNITS, Predictions, Reduce, Unit, Units
 from mammo.evaluation.statistics.calibration import Calibration
 from mammo.evaluation.statistics.clinical_metrics import ClinicalMetrics
 from mammo.evaluation.statistics.intervals import Draws, bootstrap, draw_patients
-from mammo.evaluation.statistics.weighted_metrics import AucOnly, MulticlassMetrics
+from mammo.evaluation.statistics.subgroups import compare_subgroups, measure_subgroups, subgroups_table
+from mammo.evaluation.statistics.weighted_metrics import MulticlassMetrics
 from mammo.metrics import Estimate, clustered_auc
 
-SUBGROUPS = ("density", "abnormality_type", "view", "subtlety", "assessment", "laterality")
-# Number of patients of each class that a subgroup needs for an AUC.
-SMALLEST_GROUP = 5
 _NO_RULE = 0.5
 _SHOWN = {
     "auc": "AUC",
@@ -84,8 +82,8 @@ def measure_performance(
     Returns:
         `n`; for each of `image`, `breast` and `patient` the metrics as `{"value", "low", "high"}` with
         `threshold` and `confusion` (rows: benign, malignant; columns: called benign, called malignant), or
-        None if the unit is left out; `multiclass` or None; `subgroups`; `notes`, one sentence for each result
-        that is left out; `method`. Other values of None mean undefined.
+        None if the unit is left out; `multiclass` or None; `subgroups` and `subgroup_tests`; `notes`, one
+        sentence for each result that is left out; `method`. Other values of None mean undefined.
     """
     calibrated = calibration.apply(predictions) if calibration else None
     draws = draw_patients(
@@ -123,7 +121,14 @@ def measure_performance(
                 for name, value in calibration.on_validation(unit, reduce).items()
             }
     result["multiclass"] = _multiclass(predictions, draws) if len(predictions.classes) > 2 else None
-    result["subgroups"] = _subgroups(predictions, resamples=resamples, seed=seed)
+    result["subgroups"] = measure_subgroups(
+        predictions,
+        probability=(calibrated or predictions).malignancy,
+        threshold=calibration.threshold("image", reduce) if calibration else _NO_RULE,
+        resamples=resamples,
+        seed=seed,
+    )
+    result["subgroup_tests"] = compare_subgroups(predictions)
     result["method"] = {
         "interval": "percentile bootstrap of patients, stratified by whether a patient has a malignant image",
         "level": 0.95,
@@ -136,6 +141,7 @@ def measure_performance(
         "log_loss": "log loss",
         "ece": "15 bins of equal width; no interval, because no bootstrap interval has sufficient coverage",
         "auc_delong": "DeLong 1988 in Obuchowski's form for clusters, interval on the logit scale",
+        "subgroup_tests": "Wald chi-square of equal logit AUCs, covariance by patient; Holm over the columns",
         "calibration": calibration.to_dict() if calibration else None,
     }
     return result
@@ -188,46 +194,6 @@ def _multiclass(predictions: Predictions, draws: Draws) -> dict[str, Any]:
     return found
 
 
-def _subgroups(predictions: Predictions, *, resamples: int, seed: int) -> list[dict[str, Any]]:
-    """Return the AUC for each value of each non-empty subgroup column; missing values are the group None."""
-    groups = []
-    for column in SUBGROUPS:
-        values = predictions.table[column]
-        if values.isna().all():
-            continue
-        for value in [*sorted(values.dropna().unique().tolist()), None]:
-            rows = (values.isna() if value is None else values == value).fillna(value=False)
-            if rows.any():
-                group = predictions.take(rows.to_numpy(dtype=bool))
-                estimate, note = _subgroup_auc(group, resamples=resamples, seed=seed)
-                groups.append(
-                    {
-                        "column": column,
-                        "value": value,
-                        "n": len(group.images),
-                        "patients": len(np.unique(group.patients)),
-                        "malignant": int(group.malignant.sum()),
-                        "auc": estimate,
-                        "note": note,
-                    }
-                )
-    return groups
-
-
-def _subgroup_auc(
-    group: Predictions, *, resamples: int, seed: int
-) -> tuple[dict[str, float | None] | None, str | None]:
-    for label, name in enumerate(("benign", "malignant")):
-        patients = len(np.unique(group.patients[group.malignant == label]))
-        if patients < SMALLEST_GROUP:
-            return None, f"{patients} patients with {name} images, {SMALLEST_GROUP} needed"
-    draws = draw_patients(
-        group.patients, group.malignant, resamples=resamples, rng=np.random.default_rng(seed)
-    )
-    metrics = AucOnly({"auc": group.malignancy}, group.malignant)
-    return as_json(bootstrap(metrics, draws, group.patients)["auc"]), None
-
-
 def _confusion(labels: NDArray[np.int64], called: NDArray[np.int64], classes: int) -> list[list[int]]:
     """Return C C counts, with one row per true class and one column per predicted class."""
     counts = np.bincount(labels * classes + called, minlength=classes**2)
@@ -259,13 +225,7 @@ def performance_table(performance: Mapping[str, Any]) -> str:
             if isinstance(value, dict)
         ]
         lines += ["", *aligned([["four classes", "image"], *rows])]
-    if performance["subgroups"]:
-        rows = [["subgroup", "images", "malignant", "AUC"]]
-        for group in performance["subgroups"]:
-            value = "unknown" if group["value"] is None else group["value"]
-            area = number_and_interval(group["auc"]) if group["auc"] else f"- ({group['note']})"
-            rows.append([f"{group['column']} {value}", str(group["n"]), str(group["malignant"]), area])
-        lines += ["", *aligned(rows)]
+    lines += subgroups_table(performance["subgroups"], performance["subgroup_tests"])
     method = performance["method"]
     lines += [
         "",

@@ -114,37 +114,6 @@ def test_the_verdict_of_four_classes() -> None:
     assert "auc_micro" in performance_table(found)
 
 
-def test_subgroups() -> None:
-    found = measure_performance(TEST, calibration=None, resamples=100)["subgroups"]
-    assert {group["column"] for group in found} == {
-        "density",
-        "abnormality_type",
-        "view",
-        "subtlety",
-        "laterality",
-    }
-    views = {group["value"]: group for group in found if group["column"] == "view"}
-    assert set(views) == {"CC", "MLO"}
-    rows = (TEST.table["view"] == "CC").to_numpy()
-    assert views["CC"]["n"] == rows.sum()
-    assert views["CC"]["malignant"] == TEST.malignant[rows].sum()
-    assert views["CC"]["auc"]["value"] == pytest.approx(auc(TEST.malignancy[rows], TEST.malignant[rows]))
-
-
-def test_small_and_unknown_subgroups_are_told() -> None:
-    density = TEST.table["density"].replace(1, 2).mask(TEST.table["patient_id"] > "P_00040")
-    density = density.mask(density.index < 4, 1)
-    table = TEST.table.assign(density=density)
-    groups = measure_performance(Predictions(table, TEST.classes, "t"), calibration=None, resamples=50)[
-        "subgroups"
-    ]
-    density_groups = {group["value"]: group for group in groups if group["column"] == "density"}
-    assert density_groups[1]["auc"] is None
-    assert "5 needed" in density_groups[1]["note"]
-    assert density_groups[None]["n"] == density.isna().sum()
-    assert sum(group["n"] for group in density_groups.values()) == len(density)
-
-
 def test_one_class_is_told() -> None:
     benign = TEST.take(TEST.malignant == 0)
     found = plain(measure_performance(benign, calibration=CALIBRATION, resamples=50))
