@@ -20,6 +20,12 @@ def main(cfg: DictConfig) -> None:
     names = _names(cfg.run)
     if bool(names) == (cfg.predictions is not None):
         raise ConfigError("give either run=FOLDER or predictions=FILE")
+    rule = _rule(cfg)
+    if rule and not names:
+        raise ConfigError(
+            f"target_{rule['rule']}={rule['target']}: the threshold is fixed on validation images, which "
+            "predictions=FILE does not have; give run=FOLDER"
+        )
     runs = [RunFolder.find(name, key="run") for name in names]
 
     # importing PyTorch takes seconds, so errors in the configuration are reported before
@@ -27,7 +33,7 @@ def main(cfg: DictConfig) -> None:
         from mammo.evaluation.evaluation_files import write_evaluation
     from mammo.evaluation.statistics.performance import measure_performance, performance_table
 
-    settings = {"resamples": cfg.resamples, "seed": cfg.seed, "reduce": cfg.reduce.value}
+    settings = {key: cfg[key] for key in ("resamples", "seed", "prevalence")} | {"reduce": cfg.reduce.value}
     folder = Path(cfg.output) if cfg.output is not None else _folder(cfg, runs)
     if len(runs) == 1 and folder is not None:
         from mammo.evaluation.run_evaluation import evaluate_run
@@ -43,10 +49,11 @@ def main(cfg: DictConfig) -> None:
                 name=_name(cfg),
                 **choices,
                 **settings,
+                **rule,
             )
         )
     else:
-        predictions, calibration = _ensemble(cfg, runs) if runs else _read(cfg)
+        predictions, calibration = _ensemble(cfg, runs, rule) if runs else _read(cfg)
         metrics = measure_performance(predictions, calibration=calibration, **settings)
         print(performance_table(metrics))
         if folder is not None:
@@ -86,7 +93,18 @@ def _read(cfg: DictConfig) -> "tuple[Predictions, Calibration | None]":
     return read_predictions(file), read_calibration(file.parent)
 
 
-def _ensemble(cfg: DictConfig, runs: list[RunFolder]) -> "tuple[Predictions, Calibration]":
+def _rule(cfg: DictConfig) -> dict[str, Any]:
+    """Return rule and target of the threshold as arguments of `fit_calibration`; empty for the default."""
+    targets = {rule: cfg[f"target_{rule}"] for rule in ("sensitivity", "specificity")}
+    given = {rule: target for rule, target in targets.items() if target is not None}
+    if len(given) > 1:
+        raise ConfigError("target_sensitivity and target_specificity exclude each other: give one of them")
+    return {"rule": next(iter(given)), "target": next(iter(given.values()))} if given else {}
+
+
+def _ensemble(
+    cfg: DictConfig, runs: list[RunFolder], rule: dict[str, Any]
+) -> "tuple[Predictions, Calibration]":
     """Combine the scores of several runs, and fit a calibration to their combined validation scores."""
     from mammo.evaluation.evaluation_files import calibration_of, combine_predictions, validation_predictions
     from mammo.evaluation.split_scoring import score_split
@@ -99,7 +117,7 @@ def _ensemble(cfg: DictConfig, runs: list[RunFolder]) -> "tuple[Predictions, Cal
     both = zip(fixed, scored, strict=True)
     together = combine_predictions([map_.apply(one) for map_, one in both], split=cfg.split.value)
     held_out = [map_.apply(validation_predictions(run)) for map_, run in zip(fixed, runs, strict=True)]
-    return together, fit_calibration(combine_predictions(held_out, split="val"))
+    return together, fit_calibration(combine_predictions(held_out, split="val"), **rule)
 
 
 if __name__ == "__main__":

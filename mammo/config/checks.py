@@ -77,6 +77,9 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
     "trainer.picture_epochs": (1, None),
 }
 
+# Shares that are above 0 and below 1.
+_SHARES = ("prevalence", "target_sensitivity", "target_specificity")
+
 
 def check(cfg: DictConfig) -> None:
     """Check what the types cannot: missing values, numbers out of range, folders that do not exist.
@@ -93,6 +96,10 @@ def check(cfg: DictConfig) -> None:
         if value is not None and (value < low or (high is not None and value > high)):
             allowed = f"at least {low}" if high is None else f"between {low} and {high}"
             raise ConfigError(f"{key}={value}: must be {allowed}")
+    for key in _SHARES:
+        value = OmegaConf.select(cfg, key)
+        if value is not None and not 0 < value < 1:
+            raise ConfigError(f"{key}={value}: must be above 0 and below 1")
     if cfg.get("data") is not None:
         _check_data(cfg.data)
     if "model" in cfg:

@@ -232,6 +232,9 @@ class EvaluateConfig:
     heatmap: Heatmap = MISSING
     heatmap_layer: str | None = MISSING
     reduce: Reduce = MISSING
+    prevalence: float | None = MISSING
+    target_sensitivity: float | None = MISSING
+    target_specificity: float | None = MISSING
     resamples: int = MISSING
     seed: int = MISSING
     report: bool = MISSING

@@ -10,19 +10,27 @@ from mammo.atomic_files import write_atomically
 from mammo.errors import ConfigError, DataError
 from mammo.evaluation.predictions import Predictions, ensemble, out_of_fold, read_predictions
 from mammo.evaluation.split_scoring import SplitName, score_split
-from mammo.evaluation.statistics.calibration import Calibration, fit_calibration, read_calibration
+from mammo.evaluation.statistics.calibration import Calibration, Rule, fit_calibration, read_calibration
 from mammo.runs import RunFolder
 
 
-def calibration_of(run: RunFolder) -> Calibration | None:
-    """Return the calibration of a run; fit and save it if there is none yet.
+def calibration_of(run: RunFolder, *, rule: Rule = "youden", target: float = 0.9) -> Calibration | None:
+    """Return the calibration of a run; fit it if there is none of this rule yet, and save Youden's.
+
+    Args:
+        run: finished run.
+        rule: rule of the thresholds, see `fit_calibration`.
+        target: target value of `sensitivity` or `specificity`.
 
     Returns:
-        None if the validation images are all benign or all malignant.
+        None if the validation images are all benign or all malignant, and the rule is Youden's.
 
     Raises:
         ConfigError: the run has no scores of its validation images.
+        DataError: the validation images are all benign or all malignant, and the rule has a target.
     """
+    if rule != "youden":
+        return fit_calibration(validation_predictions(run), rule=rule, target=target)
     fixed = read_calibration(run.path)
     if fixed is not None:
         return fixed

@@ -15,6 +15,7 @@ from mammo.evaluation.report.evaluation_report import write_report
 from mammo.evaluation.report.training_curves import draw_curves
 from mammo.evaluation.scoring import Tta
 from mammo.evaluation.split_scoring import SplitName, open_split
+from mammo.evaluation.statistics.calibration import Rule
 from mammo.evaluation.statistics.performance import measure_performance, performance_table
 from mammo.runs import RunFolder
 
@@ -29,6 +30,9 @@ def evaluate_run(
     heatmap: Method | Literal["none"] = "gradcam",
     heatmap_layer: str | None = None,
     reduce: Reduce = "mean",
+    prevalence: float | None = None,
+    rule: Rule = "youden",
+    target: float = 0.9,
     resamples: int = 2000,
     seed: int = 0,
     report: bool = True,
@@ -45,6 +49,10 @@ def evaluate_run(
         heatmap: see `Heatmaps`; `none` leaves out heatmaps and localisation.
         heatmap_layer: module whose feature maps are used, see `Heatmaps`.
         reduce: how the scores of the images of a breast or patient become one score.
+        prevalence: share of malignant units where the model is to be used, for PPV and NPV; None for none.
+        rule: rule of the operating thresholds, which are fixed on the validation images, see
+            `fit_calibration`.
+        target: target value of `sensitivity` or `specificity`.
         resamples: number of resamples of the patients, for the intervals.
         seed: seed of the resamples.
         report: whether to write the HTML report.
@@ -53,7 +61,7 @@ def evaluate_run(
     Returns:
         The tables to print.
     """
-    calibration = calibration_of(run)
+    calibration = calibration_of(run, rule=rule, target=target)
     opened = open_split(run, split, data=data, tta=tta)
     rng = np.random.default_rng(seed)
     results = None
@@ -64,7 +72,12 @@ def evaluate_run(
         probability = results.probability
     predictions = opened.predictions(probability)
     metrics: dict[str, Any] = measure_performance(
-        predictions, calibration=calibration, resamples=resamples, seed=seed, reduce=reduce
+        predictions,
+        calibration=calibration,
+        resamples=resamples,
+        seed=seed,
+        reduce=reduce,
+        prevalence=prevalence,
     )
     tables = [performance_table(metrics)]
     write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)

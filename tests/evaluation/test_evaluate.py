@@ -81,6 +81,23 @@ def test_threshold_and_calibration_are_of_the_validation_images(evaluated: Path,
 
 
 @pytest.mark.slow
+def test_a_target_fixes_the_threshold_of_this_evaluation_alone(evaluated: Path, place: Path) -> None:
+    before = (place / "runs" / "a" / "calibration.json").read_text()
+    result = command(
+        "evaluate", "run=runs/a", "split=test", "target_sensitivity=0.8", "output=target", "heatmap=none",
+        folder=place,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert (place / "runs" / "a" / "calibration.json").read_text() == before
+    metrics = json.loads((place / "target" / "metrics.json").read_text())
+    assert metrics["method"]["calibration"]["rule"] == "sensitivity"
+    table = pd.read_csv(evaluated / "val" / "predictions.csv")
+    called = table["score_MALIGNANT"] >= metrics["image"]["threshold"]
+    assert called[table["label"] == "MALIGNANT"].mean() >= 0.8
+    assert metrics["image"]["sensitivity_validation"]["value"] >= 0.8
+
+
+@pytest.mark.slow
 def test_file_alone_gives_the_same_figures(evaluated: Path, place: Path) -> None:
     file = "runs/a/evaluation/test/predictions.csv"
     result = command("evaluate", f"predictions={file}", "output=again", folder=place)
@@ -166,6 +183,8 @@ def test_runs_are_compared_on_the_same_images(evaluated: Path, place: Path) -> N
 def test_mistakes_are_told_in_one_sentence(evaluated: Path, place: Path, tmp_path: Path) -> None:
     assert "give either run=FOLDER or predictions=FILE" in told("evaluate", folder=place)
     assert "run=runs/none: holds no run" in told("evaluate", "run=runs/none", folder=place)
+    targeted = told("evaluate", "predictions=scores.csv", "target_sensitivity=0.9", folder=place)
+    assert "target_sensitivity=0.9: the threshold is fixed on validation images" in targeted
     assert "split=test" not in told("evaluate", "split=tset", folder=place)
     assert "give at least two different folders" in told("compare", "runs=[runs/a,runs/a]", folder=place)
     shutil.copytree(place / "runs" / "a", tmp_path / "r")

@@ -14,6 +14,7 @@ from mammo.atomic_files import write_atomically
 from mammo.errors import DataError
 from mammo.evaluation.number_format import parts
 from mammo.evaluation.predictions import UNITS, Predictions, by_unit, read_predictions
+from mammo.evaluation.report.clinical_plots import calibration_curve_figure, decision_curve_figure
 from mammo.evaluation.report.figure_style import draw_figures, readable, svg_text
 from mammo.evaluation.report.plots import (
     confusion_figure,
@@ -42,8 +43,8 @@ _SPLITS = {"val": "validation", "train": "training", "clean_test": "clean test"}
 # Title and meaning of each score, in the order of the page.
 _SCORES = {
     "auc": ("AUC", "probability that a malignant case scores higher than a benign one; 0.5 is chance"),
-    "auc_delong": ("AUC, DeLong by patient", "the same value, its interval by formula instead of resampling"),
-    "auc_delong_images": ("AUC, DeLong by image", "treats images of one patient as independent: too narrow"),
+    "auc_delong": ("AUC, DeLong by patient", "the same value, with the interval usual in the literature"),
+    "auc_pooled": ("AUC, pooled", "over the images of all folds, ranked within each fold"),
     "partial_auc": ("Partial AUC", "AUC of the part with a specificity of at least 80 %; 0.5 is chance"),
     "average_precision": ("Average precision", "area under the precision-recall curve"),
     "pr_auc": ("PR-AUC", "area under the precision-recall curve"),
@@ -54,16 +55,44 @@ _SCORES = {
     "threshold": ("Operating threshold", "lowest score that is classified as malignant"),
     "sensitivity": ("Sensitivity", "at the operating threshold"),
     "specificity": ("Specificity", "at the operating threshold"),
+    "sensitivity_validation": ("Sensitivity, validation images", "at the threshold, which was fixed on them"),
+    "specificity_validation": ("Specificity, validation images", "at the threshold, which was fixed on them"),
     "accuracy": ("Accuracy", "at the operating threshold"),
     "balanced_accuracy": ("Balanced accuracy", "at the operating threshold"),
     "f1": ("F1", "at the operating threshold"),
+    "ppv": ("PPV", "share of malignant cases among those called malignant; depends on their share here"),
+    "npv": ("NPV", "share of benign cases among those called benign; depends on their share here"),
+    "ppv_at_prevalence": (
+        "PPV at a prevalence of {prevalence:g}",
+        "by Bayes from sensitivity and specificity",
+    ),
+    "npv_at_prevalence": (
+        "NPV at a prevalence of {prevalence:g}",
+        "by Bayes from sensitivity and specificity",
+    ),
+    "positive_likelihood_ratio": (
+        "Positive likelihood ratio",
+        "sensitivity / (1 - specificity); 1 is chance",
+    ),
+    "negative_likelihood_ratio": (
+        "Negative likelihood ratio",
+        "(1 - sensitivity) / specificity; 1 is chance",
+    ),
     "brier": ("Brier score", "mean squared difference of score and truth; 0 is best"),
+    "log_loss": ("Log loss", "mean negative log likelihood of the truth, in nats; 0 is best"),
     "ece": (
         "Calibration error (ECE)",
         "mean difference between score and share of malignant cases; 0 is best",
     ),
     "calibration_slope": ("Calibration slope", "1 is best, below 1 the scores are too extreme"),
-    "calibration_intercept": ("Calibration intercept", "0 is best, below 0 the scores are too high"),
+    "calibration_in_the_large": (
+        "Calibration-in-the-large",
+        "intercept with the slope fixed to 1; 0 is best, below 0 the scores are too high",
+    ),
+    "observed_expected_ratio": (
+        "Observed / expected (O:E)",
+        "number of malignant cases / sum of the scores; 1 is best, below 1 the scores are too high",
+    ),
 }
 
 
@@ -122,6 +151,8 @@ _TEXTS = {
     "roc": "ROC curve of the {split} images with its band; the numbers are in the table of scores.",
     "precision_recall": "Precision-recall curve of the {split} images.",
     "reliability": "Share of malignant {split} images by score, and how many images have that score.",
+    "calibration_curve": "Smooth curve of the share of malignant {split} images by score, with its band.",
+    "decision_curve": "Net benefit on the {split} images by threshold: model, all and none called malignant.",
     "histogram": "Histograms of the scores of benign and of malignant {split} images.",
     "confusion": "Numbers of {split} images by truth and by the class at the threshold.",
     "confusion_classes": "Numbers of {split} images by class and by the class of the highest score.",
@@ -180,6 +211,8 @@ def _area(predictions: Predictions, metrics: Mapping[str, Any]) -> dict[str, flo
 def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, str, list[Any]]]:
     """Return title, meaning and the values by unit of every score in `metrics.json`."""
     units = [metrics[unit] for unit in UNITS if metrics.get(unit)]
+    method = metrics.get("method")
+    prevalence = method.get("prevalence") if isinstance(method, dict) else None
     held = {name: None for unit in units for name, value in unit.items() if parts(value)[0] is not None}
     rows = []
     for name in [
@@ -190,6 +223,7 @@ def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, str, list[Any]]]:
         plain = name.removesuffix("_calibrated")
         if name != plain and plain in _SCORES:
             label, meaning = f"{_SCORES[plain][0]}, calibrated", "after calibration on validation images"
+        label = label.format(prevalence=prevalence)
         rows.append((label, meaning, [unit.get(name) for unit in units]))
     return rows
 
@@ -225,6 +259,10 @@ def figures_of(predictions: Predictions, metrics: Mapping[str, Any], *, split: s
     figures["reliability"] = reliability_figure(
         units, calibrated=_calibrated(predictions, metrics), title=title
     )
+    if 0 < units.label.mean() < 1:
+        calibrated = _calibrated(predictions, metrics)
+        figures["calibration_curve"] = calibration_curve_figure(units, calibrated=calibrated, title=title)
+        figures["decision_curve"] = decision_curve_figure(units, calibrated=calibrated, title=title)
     figures["histogram"] = histogram_figure(units, threshold=threshold, title=title)
     if threshold is not None:
         called = (units.score >= threshold).astype(np.int64)

@@ -42,6 +42,7 @@ class Calibration:
             `patient_max`.
         images: number of images used to fit the calibration.
         source: predictions used to fit the calibration.
+        reached: sensitivity and specificity of each threshold on these images, by the keys of `thresholds`.
     """
 
     classes: tuple[str, ...]
@@ -53,6 +54,7 @@ class Calibration:
     thresholds: dict[str, float]
     images: int
     source: str
+    reached: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     def apply(self, predictions: Predictions) -> Predictions:
         """Return the predictions with calibrated scores.
@@ -73,6 +75,10 @@ class Calibration:
     def threshold(self, unit: Unit, reduce: Reduce) -> float:
         """Return the operating threshold; NaN if the validation images gave none."""
         return self.thresholds.get(_key(unit, reduce), math.nan)
+
+    def on_validation(self, unit: Unit, reduce: Reduce) -> dict[str, float]:
+        """Return sensitivity and specificity at the threshold on the images used to fix it, if known."""
+        return self.reached.get(_key(unit, reduce), {})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the calibration as plain values for JSON."""
@@ -134,7 +140,7 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
         slope, intercept = fit_platt(predictions.scores[:, 1], predictions.labels)
     else:
         slope, intercept = 1 / fit_temperature(predictions.scores, predictions.labels), 0.0
-    thresholds = {}
+    thresholds, reached = {}, {}
     reductions: tuple[Reduce, ...] = ("mean", "max")
     for unit in UNITS:
         if unit == "breast" and predictions.table["laterality"].isna().any():
@@ -142,9 +148,13 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
         for reduce in reductions:
             units = by_unit(predictions, unit, reduce=reduce)
             if 0 < units.label.mean() < 1:
-                thresholds[_key(unit, reduce)] = operating_threshold(
-                    units.score, units.label, rule=rule, target=target
-                )
+                threshold = operating_threshold(units.score, units.label, rule=rule, target=target)
+                called = units.score >= threshold
+                thresholds[_key(unit, reduce)] = threshold
+                reached[_key(unit, reduce)] = {
+                    "sensitivity": float(called[units.label == 1].mean()),
+                    "specificity": float(1 - called[units.label == 0].mean()),
+                }
     return Calibration(
         classes=predictions.classes,
         method="platt" if len(predictions.classes) == 2 else "temperature",
@@ -155,6 +165,7 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
         thresholds=thresholds,
         images=len(predictions.labels),
         source=predictions.source,
+        reached=reached,
     )
 
 

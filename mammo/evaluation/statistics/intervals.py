@@ -89,11 +89,11 @@ def bootstrap(
 
     On simulated test sets of 120 and 351 patients their coverage is 93 to 97 %, as good as that of BCa
     intervals, at less cost. The share of patients with a malignant image is fixed, as in a test set selected
-    by pathology; metrics that depend on it (accuracy, precision, F1, calibration intercept) are valid for
+    by pathology; metrics that depend on it (accuracy, PPV, F1, calibration-in-the-large) are valid for
     that share. The expected calibration error has no interval: it is biased upwards in a sample and more so
     in a resample, and no bootstrap interval had sufficient coverage (percentile intervals 0 to 38 %,
-    reflected ones 88 to 90 %, and 37 % if the true value is 0). The calibration slope and intercept have
-    valid intervals.
+    reflected ones 88 to 90 %, and 37 % if the true value is 0). The calibration slope and
+    calibration-in-the-large have valid intervals.
 
     Args:
         metrics: function of the weights of the units; names that begin with `ece` are expected calibration

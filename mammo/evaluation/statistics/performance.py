@@ -9,20 +9,22 @@ from numpy.typing import NDArray
 
 from mammo.errors import DataError
 from mammo.evaluation.number_format import aligned, as_json, finite, number, number_and_interval
-from mammo.evaluation.predictions import UNITS, Predictions, Reduce, Unit, Units, by_unit
+from mammo.evaluation.predictions import UNITS, Predictions, Reduce, Units, by_unit
 from mammo.evaluation.statistics.calibration import Calibration
+from mammo.evaluation.statistics.clinical_metrics import ClinicalMetrics
+from mammo.evaluation.statistics.fold_scores import ranked_within_folds
+from mammo.evaluation.statistics.headline_intervals import headline_intervals, too_few
 from mammo.evaluation.statistics.intervals import Draws, bootstrap, draw_patients
-from mammo.evaluation.statistics.weighted_metrics import AucOnly, BinaryMetrics, MulticlassMetrics
-from mammo.metrics import Estimate, clustered_auc
+from mammo.evaluation.statistics.subgroups import compare_subgroups, measure_subgroups, subgroups_table
+from mammo.evaluation.statistics.weighted_metrics import MulticlassMetrics
+from mammo.metrics import Estimate, clustered_multiclass_auc, micro_chance
 
-SUBGROUPS = ("density", "abnormality_type", "view", "subtlety", "assessment", "laterality")
-# Number of patients of each class that a subgroup needs for an AUC.
-SMALLEST_GROUP = 5
 _NO_RULE = 0.5
+_AUC = "score interval by patient with a t quantile, see mammo.metrics.clustered_auc"
 _SHOWN = {
     "auc": "AUC",
     "auc_delong": "AUC, DeLong by patient",
-    "auc_delong_images": "AUC, DeLong by image",
+    "auc_pooled": "AUC, pooled ranks of the folds",
     "partial_auc": "partial AUC, specificity >= 80 %",
     "average_precision": "average precision",
     "sensitivity_at_80_specificity": "sensitivity at 80 % specificity",
@@ -33,15 +35,27 @@ _SHOWN = {
     "balanced_accuracy": "balanced accuracy",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
+    "sensitivity_validation": "sensitivity, validation images",
+    "specificity_validation": "specificity, validation images",
     "f1": "F1",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "ppv_at_prevalence": "PPV at a prevalence of {prevalence:g}",
+    "npv_at_prevalence": "NPV at a prevalence of {prevalence:g}",
+    "positive_likelihood_ratio": "positive likelihood ratio",
+    "negative_likelihood_ratio": "negative likelihood ratio",
     "brier": "Brier score",
+    "log_loss": "log loss",
     "ece": "calibration error (ECE)",
     "calibration_slope": "calibration slope",
-    "calibration_intercept": "calibration intercept",
+    "calibration_in_the_large": "calibration-in-the-large",
+    "observed_expected_ratio": "observed / expected (O:E)",
     "brier_calibrated": "Brier score, calibrated",
+    "log_loss_calibrated": "log loss, calibrated",
     "ece_calibrated": "calibration error, calibrated",
     "calibration_slope_calibrated": "calibration slope, calibrated",
-    "calibration_intercept_calibrated": "calibration intercept, calibrated",
+    "calibration_in_the_large_calibrated": "calibration-in-the-large, calibrated",
+    "observed_expected_ratio_calibrated": "observed / expected (O:E), calibrated",
 }
 
 
@@ -52,6 +66,7 @@ def measure_performance(
     resamples: int = 2000,
     seed: int = 0,
     reduce: Reduce = "mean",
+    prevalence: float | None = None,
 ) -> dict[str, Any]:
     """Return all metrics of malignancy with 95 % intervals by patient, as plain values for JSON.
 
@@ -60,17 +75,18 @@ def measure_performance(
 
     Args:
         predictions: predictions of the images to evaluate.
-        calibration: calibration fixed on validation images; without it, the threshold is 0.5 and no score is
-            calibrated.
+        calibration: thresholds and calibration fixed on validation images; without it, the threshold is 0.5
+            and no score is calibrated.
         resamples: number of resamples of the patients.
         seed: seed of the resamples.
         reduce: how the scores of the images of a breast or patient become one score.
+        prevalence: share of malignant units where the model is to be used, for PPV and NPV; None for none.
 
     Returns:
         `n`; for each of `image`, `breast` and `patient` the metrics as `{"value", "low", "high"}` with
         `threshold` and `confusion` (rows: benign, malignant; columns: called benign, called malignant), or
-        None if the unit is left out; `multiclass` or None; `subgroups`; `notes`, one sentence for each result
-        that is left out; `method`. Other values of None mean undefined.
+        None if the unit is left out; `multiclass` or None; `subgroups` and `subgroup_tests`; `notes`, one
+        sentence for each result that is left out; `method`. Other values of None mean undefined.
     """
     calibrated = calibration.apply(predictions) if calibration else None
     draws = draw_patients(
@@ -95,28 +111,53 @@ def measure_performance(
             result[unit] = None
             result["notes"].append(str(error))
             continue
+        if note := too_few(units):
+            result["notes"].append(f"{unit}: {note}")
         if unit == "breast":
             result["n"].update(breasts=len(units.label), malignant_breasts=int(units.label.sum()))
         threshold = calibration.threshold(unit, reduce) if calibration else _NO_RULE
         if math.isnan(threshold):
             result["notes"].append(f"no operating threshold for the {unit}: the validation images gave none")
         probability = by_unit(calibrated, unit, reduce=reduce).score if calibrated else None
-        result[unit] = _of_unit(unit, units, probability, threshold, draws)
+        result[unit] = _of_unit(units, probability, threshold, prevalence, draws)
+        if calibration:
+            result[unit] |= {
+                f"{name}_validation": {"value": value, "low": None, "high": None}
+                for name, value in calibration.on_validation(unit, reduce).items()
+            }
     result["multiclass"] = _multiclass(predictions, draws) if len(predictions.classes) > 2 else None
-    result["subgroups"] = _subgroups(predictions, resamples=resamples, seed=seed)
+    result["subgroups"] = measure_subgroups(
+        predictions,
+        probability=(calibrated or predictions).malignancy,
+        threshold=calibration.threshold("image", reduce) if calibration else _NO_RULE,
+        resamples=resamples,
+        seed=seed,
+    )
+    result["subgroup_tests"] = compare_subgroups(predictions)
     result["method"] = {
         "interval": "percentile bootstrap of patients, stratified by whether a patient has a malignant image",
+        "auc": _AUC if predictions.folds is None else f"mean of the folds' AUCs; {_AUC}",
+        "auc_pooled": "ranks within each fold, pooled; no label is used to make the folds comparable",
+        "proportions": "sensitivity and specificity: Wilson's interval with a design effect for patients",
         "level": 0.95,
         "resamples": resamples,
         "seed": seed,
         "reduce": reduce,
-        "threshold": calibration.rule if calibration else f"{_NO_RULE}, no validation images",
+        "prevalence": prevalence,
+        "threshold": _rule(calibration) if calibration else f"{_NO_RULE}, no validation images",
         "partial_auc": "area at specificity >= 0.8, McClish-standardised: 0.5 is chance, 1 perfect",
+        "log_loss": "log loss",
         "ece": "15 bins of equal width; no interval, because no bootstrap interval has sufficient coverage",
         "auc_delong": "DeLong 1988 in Obuchowski's form for clusters, interval on the logit scale",
+        "subgroup_tests": "Wald chi-square of equal logit AUCs, covariance by patient; Holm over the columns",
         "calibration": calibration.to_dict() if calibration else None,
     }
     return result
+
+
+def _rule(calibration: Calibration) -> str:
+    target = "" if calibration.target is None else f" of at least {calibration.target:g} on validation images"
+    return f"{calibration.rule}{target}"
 
 
 def _notes(predictions: Predictions) -> list[str]:
@@ -128,74 +169,41 @@ def _notes(predictions: Predictions) -> list[str]:
 
 
 def _of_unit(
-    unit: Unit,
     units: Units,
     calibrated: NDArray[np.float64] | None,
     threshold: float,
+    prevalence: float | None,
     draws: Draws,
 ) -> dict[str, Any]:
-    metrics = BinaryMetrics(units.score, units.label, threshold=threshold, calibrated=calibrated)
-    found = _plain(bootstrap(metrics, draws, units.cluster))
-    found["auc_delong"] = as_json(clustered_auc(units.score, units.label, units.cluster))
-    if unit == "image":
-        found["auc_delong_images"] = as_json(
-            clustered_auc(units.score, units.label, np.arange(len(units.label)))
-        )
+    metrics = ClinicalMetrics(
+        units.score,
+        units.label,
+        threshold=threshold,
+        calibrated=calibrated,
+        prevalence=prevalence,
+        ranked=None if units.fold is None else ranked_within_folds(units.score, units.fold),
+    )
+    estimates = bootstrap(metrics, draws, units.cluster)
+    called = None if math.isnan(threshold) else units.score >= threshold
+    found = _plain(estimates | headline_intervals(units, estimates, called=called))
     found["threshold"] = finite(threshold)
-    found["confusion"] = None
-    if not math.isnan(threshold):
-        found["confusion"] = _confusion(units.label, (units.score >= threshold).astype(np.int64), 2)
+    found["confusion"] = None if called is None else _confusion(units.label, called.astype(np.int64), 2)
     return found
 
 
 def _multiclass(predictions: Predictions, draws: Draws) -> dict[str, Any]:
     metrics = MulticlassMetrics(predictions.scores, predictions.labels, predictions.classes)
-    found = _plain(bootstrap(metrics, draws, predictions.patients))
+    estimates = bootstrap(metrics, draws, predictions.patients)
+    estimates["auc_macro"] = clustered_multiclass_auc(
+        predictions.scores, predictions.labels, predictions.patients
+    )
+    found = _plain(estimates)
+    found["auc_micro_chance"] = micro_chance(predictions.labels, len(predictions.classes))
     found["classes"] = list(predictions.classes)
     found["confusion"] = _confusion(
         predictions.labels, predictions.scores.argmax(axis=1), len(predictions.classes)
     )
     return found
-
-
-def _subgroups(predictions: Predictions, *, resamples: int, seed: int) -> list[dict[str, Any]]:
-    """Return the AUC for each value of each non-empty subgroup column; missing values are the group None."""
-    groups = []
-    for column in SUBGROUPS:
-        values = predictions.table[column]
-        if values.isna().all():
-            continue
-        for value in [*sorted(values.dropna().unique().tolist()), None]:
-            rows = (values.isna() if value is None else values == value).fillna(value=False)
-            if rows.any():
-                group = predictions.take(rows.to_numpy(dtype=bool))
-                estimate, note = _subgroup_auc(group, resamples=resamples, seed=seed)
-                groups.append(
-                    {
-                        "column": column,
-                        "value": value,
-                        "n": len(group.images),
-                        "patients": len(np.unique(group.patients)),
-                        "malignant": int(group.malignant.sum()),
-                        "auc": estimate,
-                        "note": note,
-                    }
-                )
-    return groups
-
-
-def _subgroup_auc(
-    group: Predictions, *, resamples: int, seed: int
-) -> tuple[dict[str, float | None] | None, str | None]:
-    for label, name in enumerate(("benign", "malignant")):
-        patients = len(np.unique(group.patients[group.malignant == label]))
-        if patients < SMALLEST_GROUP:
-            return None, f"{patients} patients with {name} images, {SMALLEST_GROUP} needed"
-    draws = draw_patients(
-        group.patients, group.malignant, resamples=resamples, rng=np.random.default_rng(seed)
-    )
-    metrics = AucOnly({"auc": group.malignancy}, group.malignant)
-    return as_json(bootstrap(metrics, draws, group.patients)["auc"]), None
 
 
 def _confusion(labels: NDArray[np.int64], called: NDArray[np.int64], classes: int) -> list[list[int]]:
@@ -216,6 +224,7 @@ def performance_table(performance: Mapping[str, Any]) -> str:
     rows = [["", *units]]
     for name, shown in _SHOWN.items():
         if name in performance["image"]:
+            shown = shown.format(prevalence=performance["method"]["prevalence"])
             rows.append([shown, *(number_and_interval(performance[unit].get(name)) for unit in units)])
     rows.append(
         ["operating threshold", *(number(performance[unit]["threshold"], missing="-") for unit in units)]
@@ -228,13 +237,7 @@ def performance_table(performance: Mapping[str, Any]) -> str:
             if isinstance(value, dict)
         ]
         lines += ["", *aligned([["four classes", "image"], *rows])]
-    if performance["subgroups"]:
-        rows = [["subgroup", "images", "malignant", "AUC"]]
-        for group in performance["subgroups"]:
-            value = "unknown" if group["value"] is None else group["value"]
-            area = number_and_interval(group["auc"]) if group["auc"] else f"- ({group['note']})"
-            rows.append([f"{group['column']} {value}", str(group["n"]), str(group["malignant"]), area])
-        lines += ["", *aligned(rows)]
+    lines += subgroups_table(performance["subgroups"], performance["subgroup_tests"])
     method = performance["method"]
     lines += [
         "",

@@ -108,7 +108,10 @@ def _at(values: Floats, column: NDArray[np.int64]) -> Floats:
 
 
 def at_threshold(called: NDArray[np.bool_], labels: NDArray[np.int64], weights: Floats) -> dict[str, Floats]:
-    """Return R accuracies, balanced accuracies, sensitivities, specificities and F1 scores of a decision.
+    """Return R values of each metric of a decision, by name.
+
+    `ppv` and `npv` are the positive and negative predictive values at the share of positives of the images.
+    The positive likelihood ratio is NaN, not infinite, where no negative is called positive.
 
     Args:
         called: N, whether the image is called positive.
@@ -118,12 +121,17 @@ def at_threshold(called: NDArray[np.bool_], labels: NDArray[np.int64], weights: 
     counted = np.stack([called & (labels == 1), ~called & (labels == 0), labels == 1, labels == 0, called])
     hits, rejections, positives, negatives, calls = (weights @ counted.T.astype(np.float64)).T
     sensitivity, specificity = hits / positives, rejections / negatives
+    alarm_rate = np.where(specificity < 1, 1 - specificity, np.nan)
     return {
         "accuracy": (hits + rejections) / (positives + negatives),
         "balanced_accuracy": (sensitivity + specificity) / 2,
         "sensitivity": sensitivity,
         "specificity": specificity,
         "f1": 2 * hits / (positives + calls),
+        "ppv": hits / calls,
+        "npv": rejections / (positives + negatives - calls),
+        "positive_likelihood_ratio": sensitivity / alarm_rate,
+        "negative_likelihood_ratio": (1 - sensitivity) / np.where(specificity > 0, specificity, np.nan),
     }
 
 
@@ -149,9 +157,8 @@ def logistic_fit(
 ) -> tuple[Floats, Floats]:
     """Return R slopes and intercepts of a logistic regression on one predictor, by Newton's method.
 
-    If the predictor is the logit of a score, they are the calibration slope and intercept, which are 1 and 0
-    for a calibrated score (Cox 1958, Two further applications of a model for binary regression, Biometrika
-    45:562).
+    If the predictor is the logit of a score, the slope is the calibration slope, which is 1 for a calibrated
+    score (Cox 1958, Two further applications of a model for binary regression, Biometrika 45:562).
 
     Args:
         predictor: N.
@@ -202,9 +209,9 @@ def logistic_fit(
 class BinaryMetrics:
     """All metrics of a classifier of two classes, by name, for each weighting.
 
-    The metrics of `rank_metrics` and those at the threshold use the uncalibrated scores. `brier`, `ece`,
-    `calibration_slope` and `calibration_intercept` treat these scores as probabilities; with calibrated
-    scores, they are also computed for those, under names that end with `_calibrated`.
+    The metrics of `rank_metrics` and those at the threshold use the uncalibrated scores. `brier`, `ece` and
+    `calibration_slope` treat these scores as probabilities; with calibrated scores, they are also computed
+    for those, under names that end with `_calibrated`.
 
     Args:
         scores: N, from 0 to 1.
@@ -212,6 +219,7 @@ class BinaryMetrics:
         threshold: score at or above which an image is called positive; with NaN, the metrics at the
             threshold are undefined.
         calibrated: N, the scores after calibration.
+        ranked: N, the scores that are ranked, if they are not `scores` themselves, as for several folds.
     """
 
     def __init__(
@@ -221,9 +229,10 @@ class BinaryMetrics:
         *,
         threshold: float = math.nan,
         calibrated: Floats | None = None,
+        ranked: Floats | None = None,
     ) -> None:
         self._labels = labels
-        self._ranking = Ranking(scores, labels)
+        self._ranking = Ranking(scores if ranked is None else ranked, labels)
         self._called = None if math.isnan(threshold) else scores >= threshold
         self._probabilities = {"": scores} if calibrated is None else {"": scores, "_calibrated": calibrated}
         everything = np.ones((1, len(scores)))
@@ -261,13 +270,12 @@ class BinaryMetrics:
             values[f"ece{suffix}"] = expected_calibration_error(probability, self._labels, weights)
             slope, intercept = self._starts[suffix]
             if math.isnan(slope):  # undefined on the whole set, so undefined on every resample
-                slopes = intercepts = np.full(len(weights), np.nan)
+                slopes = np.full(len(weights), np.nan)
             else:
-                slopes, intercepts = logistic_fit(
+                slopes, _ = logistic_fit(
                     logit(probability), self._labels.astype(np.float64), weights, start=(slope, intercept)
                 )
             values[f"calibration_slope{suffix}"] = slopes
-            values[f"calibration_intercept{suffix}"] = intercepts
         return values
 
 

@@ -234,7 +234,9 @@ def test_figures_are_written_as_png_and_svg(whole: Path, bare: Path, task: str) 
         assert pngs == {path.stem for path in found if path.suffix == ".svg"}
         return pngs
 
-    scores = {"roc", "precision_recall", "reliability", "histogram"}
+    scores = {
+        "roc", "precision_recall", "reliability", "calibration_curve", "decision_curve", "histogram",
+    }  # fmt: skip
     four = {"confusion_classes"} if task == "lesion_type_pathology" else set()
     assert names(whole) == scores | {"confusion", "subgroups", "froc"} | four
     assert names(bare) == scores | four

@@ -6,10 +6,10 @@ import pytest
 from helpers.cohorts import four_classes, predictions
 
 from mammo.evaluation.predictions import Predictions, by_unit
-from mammo.evaluation.statistics.calibration import fit_calibration
+from mammo.evaluation.statistics.calibration import Calibration, fit_calibration
 from mammo.evaluation.statistics.performance import measure_performance, performance_table
 from mammo.evaluation.statistics.weighted_metrics import BinaryMetrics
-from mammo.metrics import auc, clustered_auc
+from mammo.metrics import auc, clustered_auc, delong_auc, mean_fold_auc, micro_chance
 
 VALIDATION = predictions(np.random.default_rng(0), source="val")
 TEST = predictions(np.random.default_rng(1), source="test")
@@ -33,7 +33,8 @@ def test_the_verdict_of_two_classes() -> None:
         units = by_unit(TEST, unit)
         of_unit = found[unit]
         assert of_unit["auc"]["low"] < of_unit["auc"]["value"] < of_unit["auc"]["high"]
-        assert of_unit["auc_delong"]["low"] == clustered_auc(units.score, units.label, units.cluster).low
+        assert of_unit["auc"]["low"] == clustered_auc(units.score, units.label, units.cluster).low
+        assert of_unit["auc_delong"]["low"] == delong_auc(units.score, units.label, units.cluster).low
         assert of_unit["threshold"] == CALIBRATION.threshold(unit, "mean")
         (right_benign, wrong_benign), (missed, hit) = of_unit["confusion"]
         assert right_benign + wrong_benign + missed + hit == len(units.label)
@@ -54,6 +55,45 @@ def test_calibrated_scores_are_judged_beside_the_scores_as_they_are() -> None:
     assert found["calibration_slope_calibrated"]["value"] == pytest.approx(slope / CALIBRATION.slope)
 
 
+def test_predictive_values_at_a_prevalence() -> None:
+    found = measure_performance(TEST, calibration=CALIBRATION, resamples=50, prevalence=0.006)
+    plain(found)
+    ill = 0.006 * found["image"]["sensitivity"]["value"]
+    alarms = 0.994 * (1 - found["image"]["specificity"]["value"])
+    assert found["image"]["ppv_at_prevalence"]["value"] == pytest.approx(ill / (ill + alarms))
+    assert found["image"]["ppv_at_prevalence"]["low"] < found["image"]["ppv_at_prevalence"]["value"]
+    assert "PPV at a prevalence of 0.006" in performance_table(found)
+    without = measure_performance(TEST, calibration=CALIBRATION, resamples=50)
+    assert "at a prevalence" not in performance_table(without)
+
+
+@pytest.mark.parametrize("rule", ["sensitivity", "specificity"])
+def test_a_target_is_reached_on_the_validation_images_and_its_transfer_is_shown(rule: str) -> None:
+    calibration = fit_calibration(VALIDATION, rule=rule, target=0.85)
+    found = plain(measure_performance(TEST, calibration=calibration, resamples=50))
+    for unit in ("image", "breast", "patient"):
+        of_unit, fixed = found[unit], by_unit(VALIDATION, unit)
+        called = fixed.score >= of_unit["threshold"]
+        assert of_unit["sensitivity_validation"]["value"] == pytest.approx(called[fixed.label == 1].mean())
+        assert of_unit["specificity_validation"]["value"] == pytest.approx(
+            1 - called[fixed.label == 0].mean()
+        )
+        assert of_unit[f"{rule}_validation"]["value"] >= 0.85
+        scored = by_unit(TEST, unit)
+        hits = (scored.score >= of_unit["threshold"])[scored.label == 1]
+        assert of_unit["sensitivity"]["value"] == pytest.approx(hits.mean())
+    assert found["method"]["threshold"] == f"{rule} of at least 0.85 on validation images"
+    assert f"{rule}, validation images" in performance_table(found)
+
+
+def test_a_calibration_of_an_older_version_has_no_validation_values() -> None:
+    values = CALIBRATION.to_dict()
+    del values["reached"]
+    found = measure_performance(TEST, calibration=Calibration.from_dict(values), resamples=50)
+    assert found["image"]["threshold"] == CALIBRATION.thresholds["image"]
+    assert "sensitivity_validation" not in found["image"]
+
+
 def test_without_calibration_the_threshold_is_a_half() -> None:
     found = measure_performance(TEST, calibration=None, resamples=50)
     assert found["patient"]["threshold"] == 0.5
@@ -70,40 +110,58 @@ def test_the_verdict_of_four_classes() -> None:
     assert several["confusion"] == [[counts[row, column] for column in range(4)] for row in range(4)]
     right = sum(counts[i, i] for i in range(4))
     assert several["accuracy"]["value"] == pytest.approx(right / len(four.images))
+    assert several["auc_macro"]["low"] < several["auc_macro"]["value"]
     assert several["auc_micro"]["low"] < several["auc_micro"]["value"]
+    assert several["auc_micro_chance"] == micro_chance(four.labels, 4)
     assert "auc_MALIGNANT_MASS" in several
     assert "auc_micro" in performance_table(found)
 
 
-def test_subgroups() -> None:
-    found = measure_performance(TEST, calibration=None, resamples=100)["subgroups"]
-    assert {group["column"] for group in found} == {
-        "density",
-        "abnormality_type",
-        "view",
-        "subtlety",
-        "laterality",
-    }
-    views = {group["value"]: group for group in found if group["column"] == "view"}
-    assert set(views) == {"CC", "MLO"}
-    rows = (TEST.table["view"] == "CC").to_numpy()
-    assert views["CC"]["n"] == rows.sum()
-    assert views["CC"]["malignant"] == TEST.malignant[rows].sum()
-    assert views["CC"]["auc"]["value"] == pytest.approx(auc(TEST.malignancy[rows], TEST.malignant[rows]))
+def test_folds_are_summarised_by_the_mean_of_their_aucs() -> None:
+    fold = TEST.table["patient_id"].str[-1].astype(int) % 3
+    shift = 0.3 * fold.to_numpy()
+    malignant = np.clip(0.4 * TEST.malignancy + shift, 0, 1)
+    scored = TEST.with_scores(np.stack([1 - malignant, malignant], axis=1))
+    folds = Predictions(scored.table.assign(fold=fold.astype("Int64")), TEST.classes, "folds")
+    found = measure_performance(folds, calibration=None, resamples=100)
+    for unit in ("image", "breast", "patient"):
+        units = by_unit(folds, unit)
+        expected = mean_fold_auc(units.score, units.label, units.cluster, units.fold)
+        assert found[unit]["auc"]["value"] == pytest.approx(expected.value)
+        assert found[unit]["auc"]["low"] == pytest.approx(expected.low)
+        assert found[unit]["auc_pooled"]["low"] < found[unit]["auc_pooled"]["value"]
+        assert "auc_delong" not in found[unit]
+    again = TEST.table.assign(fold=fold.astype("Int64"))
+    plain_scores = measure_performance(Predictions(again, TEST.classes, "f"), calibration=None, resamples=100)
+    for name in ("auc", "auc_pooled", "average_precision"):  # the scale of a fold's network does not matter
+        assert plain_scores["image"][name] == pytest.approx(found["image"][name])
+    assert found["method"]["auc"].startswith("mean of the folds' AUCs")
 
 
-def test_small_and_unknown_subgroups_are_told() -> None:
-    density = TEST.table["density"].replace(1, 2).mask(TEST.table["patient_id"] > "P_00040")
-    density = density.mask(density.index < 4, 1)
-    table = TEST.table.assign(density=density)
-    groups = measure_performance(Predictions(table, TEST.classes, "t"), calibration=None, resamples=50)[
-        "subgroups"
-    ]
-    density_groups = {group["value"]: group for group in groups if group["column"] == "density"}
-    assert density_groups[1]["auc"] is None
-    assert "5 needed" in density_groups[1]["note"]
-    assert density_groups[None]["n"] == density.isna().sum()
-    assert sum(group["n"] for group in density_groups.values()) == len(density)
+@pytest.mark.parametrize("women", [3, 9])
+def test_few_malignant_women_are_said_with_their_number(women: int) -> None:
+    malignant = np.unique(TEST.patients[TEST.malignant == 1])
+    few = TEST.take(~np.isin(TEST.patients, malignant[women:]))
+    found = measure_performance(few, calibration=CALIBRATION, resamples=200)
+    note = f"image: too few to say: {women} patients with malignant images, 10 needed"
+    assert any(text.startswith(note) for text in found["notes"])
+    image, units = found["image"], by_unit(few)
+    alone = clustered_auc(units.score, units.label, units.cluster)
+    usual = delong_auc(units.score, units.label, units.cluster)
+    assert image["auc"]["low"] <= min(alone.low, usual.low)
+    assert image["auc"]["high"] >= max(alone.high, usual.high)
+    assert not any(
+        "too few" in text
+        for text in measure_performance(TEST, calibration=CALIBRATION, resamples=50)["notes"]
+    )
+
+
+def test_a_proportion_of_one_has_an_interval() -> None:
+    malignancy = np.where(TEST.malignant == 1, 0.9, TEST.malignancy * 0.99)
+    sure = TEST.with_scores(np.stack([1 - malignancy, malignancy], axis=1))
+    found = measure_performance(sure, calibration=None, resamples=100)["image"]["sensitivity"]
+    assert found["value"] == found["high"] == 1
+    assert 0.5 < found["low"] < 1
 
 
 def test_one_class_is_told() -> None:

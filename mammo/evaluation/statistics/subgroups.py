@@ -1,0 +1,226 @@
+"""Metrics by subgroup, and a test for each column of whether its subgroups have equal AUCs."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtrc
+
+from mammo.evaluation.number_format import aligned, as_json, finite, number, number_and_interval
+from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.statistics.clinical_metrics import calibration_in_the_large
+from mammo.evaluation.statistics.comparison import holm
+from mammo.evaluation.statistics.intervals import bootstrap, draw_patients
+from mammo.evaluation.statistics.weighted_metrics import Floats, Ranking, at_threshold, auc, logit
+from mammo.metrics import clustered_auc
+
+COLUMNS = ("density", "abnormality_type", "view", "subtlety", "assessment", "laterality")
+# Number of women with benign images, and of women with malignant images, that a subgroup needs.
+SMALLEST_GROUP = 10
+_METRICS = ("auc", "sensitivity", "specificity", "calibration_in_the_large")
+
+
+class _GroupMetrics:
+    """AUC, sensitivity and specificity at a threshold, and calibration-in-the-large, for each weighting.
+
+    Args:
+        scores: N.
+        labels: N, 1 for positive and 0 for negative.
+        threshold: score at or above which an image is called positive; NaN for none.
+        probability: N, the scores that are meant as probabilities.
+    """
+
+    def __init__(
+        self, scores: Floats, labels: NDArray[np.int64], *, threshold: float, probability: Floats
+    ) -> None:
+        self._ranking = Ranking(scores, labels)
+        self._labels = labels
+        self._called = None if math.isnan(threshold) else scores >= threshold
+        self._log_odds = logit(probability)
+
+    def __call__(self, weights: Floats) -> dict[str, Floats]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = {
+                "auc": auc(*self._ranking.points(weights)),
+                "calibration_in_the_large": calibration_in_the_large(self._log_odds, self._labels, weights),
+            }
+            if self._called is not None:
+                decided = at_threshold(self._called, self._labels, weights)
+                values |= {name: decided[name] for name in ("sensitivity", "specificity")}
+        return values
+
+
+def measure_subgroups(
+    predictions: Predictions, *, probability: Floats, threshold: float, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Return the metrics of each value of each non-empty column; missing values are the group None.
+
+    Args:
+        predictions: predictions of the images.
+        probability: N, the scores that are meant as probabilities: the calibrated ones, if there are any.
+        threshold: operating threshold for images; NaN for none.
+        resamples: number of resamples of the patients of each group.
+        seed: seed of the resamples.
+
+    Returns:
+        For each group `column`, `value`, the numbers of images `n` and `malignant`, of women `patients`,
+        `malignant_patients` and `benign_patients` (a woman with images of both kinds counts in both), and
+        `auc`, `sensitivity`, `specificity` and `calibration_in_the_large` as `{"value", "low", "high"}` or
+        None, with the reason as `note`.
+    """
+    groups: list[dict[str, Any]] = []
+    for column, value, rows in _groups(predictions):
+        patients, labels = predictions.patients[rows], predictions.malignant[rows]
+        women = {
+            name: len(np.unique(patients[labels == label]))
+            for label, name in enumerate(("benign", "malignant"))
+        }
+        group: dict[str, Any] = {
+            "column": column,
+            "value": value,
+            "n": len(labels),
+            "malignant": int(labels.sum()),
+            "patients": len(np.unique(patients)),
+            "malignant_patients": women["malignant"],
+            "benign_patients": women["benign"],
+            **dict.fromkeys(_METRICS),
+            "note": None,
+        }
+        few = [f"{count} women with {name} images" for name, count in women.items() if count < SMALLEST_GROUP]
+        if few:
+            group["note"] = f"too few: {' and '.join(few)}, {SMALLEST_GROUP} needed"
+        else:
+            metrics = _GroupMetrics(
+                predictions.malignancy[rows], labels, threshold=threshold, probability=probability[rows]
+            )
+            draws = draw_patients(patients, labels, resamples=resamples, rng=np.random.default_rng(seed))
+            estimates = bootstrap(metrics, draws, patients)
+            area = clustered_auc(predictions.malignancy[rows], labels, patients)
+            group |= {name: as_json(estimate) for name, estimate in (estimates | {"auc": area}).items()}
+        groups.append(group)
+    return groups
+
+
+def compare_subgroups(predictions: Predictions) -> list[dict[str, Any]]:
+    """Test for each column whether the AUCs of its subgroups are equal.
+
+    Wald's chi-square test of the differences of the logit AUCs. Each variance is that of `clustered_auc`;
+    the correlations are those of the influence of each woman on the AUCs, so that the test holds for
+    groups that share women, such as the views. The p-values of the columns are adjusted by Holm (1979).
+    Missing values and groups that are too small are left out.
+
+    Args:
+        predictions: predictions of the images.
+
+    Returns:
+        For each column `column`, `groups` (number of groups compared), `chi_square`, `df`, `p` and `p_holm`;
+        None where undefined, with the reason as `note`.
+    """
+    areas: dict[str, list[tuple[float, Floats]]] = {}
+    _, woman = np.unique(predictions.patients, return_inverse=True)
+    count = int(woman.max()) + 1
+    for column, value, rows in _groups(predictions):
+        compared = areas.setdefault(column, [])
+        labels = predictions.malignant[rows]
+        women = [len(np.unique(woman[rows][labels == label])) for label in (0, 1)]
+        if value is not None and min(women) >= SMALLEST_GROUP:
+            compared.append(_influence(predictions.malignancy[rows], labels, woman[rows], count))
+    tests: list[dict[str, Any]] = []
+    for column, compared in areas.items():
+        chi_square, p, note = math.nan, math.nan, None
+        if len(compared) < 2:
+            note = f"{len(compared)} groups of sufficient size, 2 needed"
+        else:
+            chi_square, p = _wald(
+                np.array([area for area, _ in compared]), np.stack([u for _, u in compared])
+            )
+            if math.isnan(p):
+                note = "an AUC is 0 or 1, or the groups do not differ"
+        df = max(0, len(compared) - 1)
+        tests.append(
+            {
+                "column": column,
+                "groups": len(compared),
+                "chi_square": chi_square,
+                "df": df,
+                "p": p,
+                "note": note,
+            }
+        )
+    for test, adjusted in zip(tests, holm(np.array([test["p"] for test in tests])).tolist(), strict=True):
+        test |= {"chi_square": finite(test["chi_square"]), "p": finite(test["p"]), "p_holm": finite(adjusted)}
+    return tests
+
+
+def _groups(predictions: Predictions) -> Iterator[tuple[str, Any, NDArray[np.bool_]]]:
+    """Yield column, value and rows of each group that is not empty."""
+    for column in COLUMNS:
+        values = predictions.table[column]
+        if values.isna().all():
+            continue
+        for value in [*sorted(values.dropna().unique().tolist()), None]:
+            rows = (values.isna() if value is None else values == value).fillna(value=False)
+            if rows.any():
+                yield column, value, rows.to_numpy(dtype=bool)
+
+
+def _influence(
+    scores: Floats, labels: NDArray[np.int64], woman: NDArray[np.intp], count: int
+) -> tuple[float, Floats]:
+    """Return the AUC of a group, and the influence of each of `count` women on it.
+
+    The sum of the squared influences is the variance of `clustered_auc`.
+    """
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+    estimate = clustered_auc(scores, labels, woman)
+    shift = np.bincount(woman[labels == 1], wins.mean(axis=1) - estimate.value, minlength=count) / len(
+        positive
+    )
+    shift += np.bincount(woman[labels == 0], wins.mean(axis=0) - estimate.value, minlength=count) / len(
+        negative
+    )
+    length = float(np.linalg.norm(shift))
+    return estimate.value, shift * (estimate.standard_error / length if length else 0.0)
+
+
+def _wald(areas: Floats, influence: Floats) -> tuple[float, float]:
+    """Return chi-square and p-value of the hypothesis that G logit AUCs are equal; NaN if undefined.
+
+    Args:
+        areas: G.
+        influence: G P, of each woman on each AUC.
+    """
+    if ((areas <= 0) | (areas >= 1)).any():
+        return math.nan, math.nan
+    scaled = influence / (areas * (1 - areas))[:, None]
+    differences = np.diff(logit(areas))
+    covariance = np.diff(scaled, axis=0) @ np.diff(scaled, axis=0).T
+    if np.linalg.matrix_rank(covariance, hermitian=True) < len(differences):
+        return math.nan, math.nan
+    chi_square = float(differences @ np.linalg.solve(covariance, differences))
+    return chi_square, float(chdtrc(len(differences), chi_square))
+
+
+def subgroups_table(groups: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Format the results of `measure_subgroups` and `compare_subgroups` as the lines of two tables."""
+    if not groups:
+        return []
+    rows = [["subgroup", "women", "AUC", "sensitivity", "specificity", "level"]]
+    for group in groups:
+        if [group["column"]] not in [row[:1] for row in rows]:
+            rows.append([group["column"], *[""] * 5])
+        value = "unknown" if group["value"] is None else group["value"]
+        women = f"{group['malignant_patients']}, {group['benign_patients']}"
+        found = [number_and_interval(group[name]) for name in _METRICS]
+        rows.append([f"  {value}", women, *(["too few", "", "", ""] if group["note"] else found)])
+    lines = ["", *aligned(rows)]
+    lines.append("women: with malignant images, with benign images; level: calibration-in-the-large;")
+    lines.append(f"too few: fewer than {SMALLEST_GROUP} women with malignant or with benign images")
+    rows = [["equal AUCs of the groups of", "groups", "chi-square", "p", "p, Holm"]]
+    for test in tests:
+        figures = [number(test[name], missing="-") for name in ("chi_square", "p", "p_holm")]
+        rows.append([test["column"], str(test["groups"]), *figures])
+    return [*lines, "", *aligned(rows)]

@@ -1,0 +1,29 @@
+"""The keys of an evaluation that are shares, and those that exclude each other."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from mammo.config.checks import check
+from mammo.config.composition import compose_with_choices
+from mammo.errors import ConfigError
+from mammo.evaluate import _rule
+
+
+@pytest.mark.parametrize("key", ["prevalence", "target_sensitivity", "target_specificity"])
+@pytest.mark.parametrize("value", ["0", "1", "-0.1", "6", "nan"])
+def test_a_share_out_of_range_is_refused(key: str, value: str) -> None:
+    cfg, _ = compose_with_choices("evaluate", [f"{key}={value}"])
+    with pytest.raises(ConfigError, match=rf"{key}=.*: must be above 0 and below 1"):
+        check(cfg)
+    cfg[key] = 0.006
+    check(cfg)
+
+
+def test_a_target_is_the_rule_and_two_are_refused() -> None:
+    keys = {"target_sensitivity": None, "target_specificity": None}
+    assert _rule(OmegaConf.create(keys)) == {}
+    one = OmegaConf.create(keys | {"target_specificity": 0.8})
+    assert _rule(one) == {"rule": "specificity", "target": 0.8}
+    both = OmegaConf.create({"target_sensitivity": 0.9, "target_specificity": 0.8})
+    with pytest.raises(ConfigError, match="exclude each other"):
+        _rule(both)

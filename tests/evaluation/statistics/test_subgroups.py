@@ -1,0 +1,167 @@
+"""Metrics by subgroup against those of the images alone; the test of equal AUCs against scipy and DeLong."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.cohorts import predictions
+from scipy.stats import chi2, kstest
+
+from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.statistics.clinical_metrics import calibration_in_the_large
+from mammo.evaluation.statistics.comparison import holm
+from mammo.evaluation.statistics.subgroups import compare_subgroups, measure_subgroups, subgroups_table
+from mammo.evaluation.statistics.weighted_metrics import expit, logit
+from mammo.metrics import auc, clustered_auc, clustered_covariance
+
+TEST = predictions(np.random.default_rng(1), patients=120)
+
+
+def by_column(groups: list[dict], column: str) -> dict:
+    return {group["value"]: group for group in groups if group["column"] == column}
+
+
+def measured(given: Predictions, **options: float) -> list[dict]:
+    settings = {"threshold": 0.5, "resamples": 100, "seed": 0} | options
+    return measure_subgroups(given, probability=given.malignancy, **settings)
+
+
+def changed(**columns: object) -> Predictions:
+    return Predictions(TEST.table.assign(**columns), TEST.classes, "changed")
+
+
+def test_a_group_has_the_metrics_of_its_images_alone() -> None:
+    groups = measured(TEST)
+    assert {group["column"] for group in groups} == {
+        "density", "abnormality_type", "view", "subtlety", "laterality",
+    }  # fmt: skip
+    for value, group in by_column(groups, "view").items():
+        rows = (TEST.table["view"] == value).to_numpy()
+        labels, scores, women = TEST.malignant[rows], TEST.malignancy[rows], TEST.patients[rows]
+        assert group["n"] == rows.sum()
+        assert group["malignant"] == labels.sum()
+        assert group["patients"] == len(set(women))
+        assert group["malignant_patients"] == len(set(women[labels == 1]))
+        assert group["benign_patients"] == len(set(women[labels == 0]))
+        level = calibration_in_the_large(logit(scores), labels, np.ones((1, len(labels))))[0]
+        for name, expected in {
+            "auc": auc(scores, labels),
+            "sensitivity": (scores[labels == 1] >= 0.5).mean(),
+            "specificity": (scores[labels == 0] < 0.5).mean(),
+            "calibration_in_the_large": level,
+        }.items():
+            assert group[name]["value"] == pytest.approx(expected), name
+            assert group[name]["low"] < expected < group[name]["high"], name
+        assert group["note"] is None
+
+
+def test_ten_women_of_each_kind_are_needed_and_counted() -> None:
+    with_malignant = np.unique(TEST.patients[TEST.malignant == 1])
+    for women in (9, 10):
+        few = np.isin(TEST.patients, with_malignant[:women])
+        group = by_column(measured(changed(view=np.where(few | (TEST.malignant == 0), "CC", "MLO"))), "view")[
+            "CC"
+        ]
+        assert group["malignant_patients"] == women
+        assert (group["auc"] is None) == (women < 10)
+        if women < 10:
+            assert group["note"] == "too few: 9 women with malignant images, 10 needed"
+            assert group["sensitivity"] is None
+
+
+def test_unknown_values_are_a_group_but_not_compared() -> None:
+    density = TEST.table["density"].mask(TEST.table["patient_id"] > "P_00060").replace({2: 1, 3: 4})
+    given_table = changed(density=density)
+    groups = by_column(measured(given_table), "density")
+    assert groups[None]["n"] == density.isna().sum()
+    assert sum(group["n"] for group in groups.values()) == len(density)
+    test = next(test for test in compare_subgroups(given_table) if test["column"] == "density")
+    assert (test["groups"], test["df"]) == (2, 1)
+
+
+def test_groups_of_different_women_by_hand() -> None:
+    """Without common women, the variance of a difference is the sum of the variances."""
+    half = np.where(TEST.patients < "P_00060", "LEFT", "RIGHT")
+    found = next(t for t in compare_subgroups(changed(laterality=half)) if t["column"] == "laterality")
+    log_odds, variance = [], 0.0
+    for side in ("LEFT", "RIGHT"):
+        rows = half == side
+        area = clustered_auc(TEST.malignancy[rows], TEST.malignant[rows], TEST.patients[rows])
+        log_odds.append(np.log(area.value / (1 - area.value)))
+        variance += (area.standard_error / (area.value * (1 - area.value))) ** 2
+    expected = (log_odds[0] - log_odds[1]) ** 2 / variance
+    assert found["chi_square"] == pytest.approx(expected)
+    assert found["p"] == pytest.approx(chi2.sf(expected, 1))
+
+
+def views(rng: np.random.Generator, *, women: int, loss: float = 0.0) -> Predictions:
+    """Two views of each woman with one label; the separation of the second is smaller by `loss`."""
+    label = (np.arange(women) < women // 2).astype(int)
+    shared = rng.normal(size=women)
+    scores = [shared + 0.5 * rng.normal(size=women) + (1.5 - loss * view) * label for view in (0, 1)]
+    malignant = expit(np.concatenate(scores))
+    columns = predictions(rng, patients=2).table.columns
+    table = pd.DataFrame({name: pd.array([pd.NA] * 2 * women, dtype="Int64") for name in columns})
+    table = table.assign(
+        image_id=np.arange(2 * women).astype(str),
+        patient_id=np.tile(np.arange(women).astype(str), 2),
+        view=pd.array(np.repeat(["CC", "MLO"], women), dtype="string"),
+        label=np.tile(np.where(label, "MALIGNANT", "BENIGN"), 2),
+        score_BENIGN=1 - malignant,
+        score_MALIGNANT=malignant,
+    )
+    return Predictions(table, TEST.classes, "views")
+
+
+def test_groups_of_the_same_women_are_compared_as_two_models_of_them() -> None:
+    women = 80
+    given_views = views(np.random.default_rng(5), women=women, loss=0.6)
+    found = compare_subgroups(given_views)
+    pair = given_views.malignancy.reshape(2, women).T
+    labels = given_views.malignant[:women]
+    covariance = clustered_covariance(pair, labels, np.arange(women))
+    areas = np.array([auc(column, labels) for column in pair.T])
+    slopes = np.array([1, -1]) / (areas * (1 - areas))
+    expected = np.diff(np.log(areas / (1 - areas)))[0] ** 2 / (slopes @ covariance @ slopes)
+    assert [test["column"] for test in found] == ["view"]
+    assert found[0]["chi_square"] == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.slow
+def test_p_values_are_uniform_where_the_areas_are_equal() -> None:
+    rng = np.random.default_rng(6)
+    p = [compare_subgroups(views(rng, women=80))[0]["p"] for _ in range(100)]
+    assert kstest(p, "uniform").pvalue > 0.01
+
+
+def test_p_values_are_adjusted_over_the_columns() -> None:
+    found = compare_subgroups(TEST)
+    expected = holm(np.array([test["p"] for test in found]))
+    assert [test["p_holm"] for test in found] == pytest.approx(expected.tolist())
+    lines = "\n".join(subgroups_table(measured(TEST), found))
+    for test in found:
+        assert f"{test['p']:.3f}" in lines
+
+
+def test_what_cannot_be_compared_has_no_p_value() -> None:
+    perfect = np.where(TEST.malignant == 1, 0.9, 0.1)
+    found = compare_subgroups(TEST.with_scores(np.stack([1 - perfect, perfect], axis=1)))
+    assert {test["p"] for test in found} == {None}
+    assert "0 or 1" in found[0]["note"]
+    one_view = compare_subgroups(changed(view="CC"))
+    assert (
+        next(t for t in one_view if t["column"] == "view")["note"] == "1 groups of sufficient size, 2 needed"
+    )
+    copied = pd.concat([TEST.table.assign(view=view) for view in ("CC", "MLO")], ignore_index=True)
+    same = compare_subgroups(Predictions(copied, TEST.classes, "copied"))
+    assert next(t for t in same if t["column"] == "view")["p"] is None
+
+
+@pytest.mark.parametrize("order", [[4, 3, 2, 1], [2, 4, 1, 3]])
+def test_the_order_of_the_groups_changes_nothing(order: list[int]) -> None:
+    renamed = TEST.table["density"].map(dict(enumerate(order, 1))).astype("Int64")
+    plain, moved = (
+        next(t for t in compare_subgroups(one) if t["column"] == "density")
+        for one in (TEST, changed(density=renamed))
+    )
+    assert moved["chi_square"] == pytest.approx(plain["chi_square"])
+    assert moved["df"] == plain["df"] == 3
