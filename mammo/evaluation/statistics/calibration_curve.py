@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 from mammo.evaluation.statistics.intervals import draw_patients
 from mammo.evaluation.statistics.weighted_metrics import Floats, expit, logit
 
-# Quantiles of the log odds at which the knots are, for a spline of four knots (Harrell 2015, table 2.3).
-_KNOTS = (0.05, 0.35, 0.65, 0.95)
+# Quantiles of the log odds at which the three knots of the spline are (Harrell 2015, table 2.3). With four
+# knots, 17 to 19 % of the fits of resamples of 60 and 120 simulated patients had no finite solution.
+_KNOTS = (0.1, 0.5, 0.9)
 _NEWTON_STEPS = 30
 # Longest step of Newton's method in a coefficient of the standardised columns.
 _LONGEST_STEP = 2.0
@@ -50,7 +51,8 @@ def calibration_curve(scores: Floats, labels: NDArray[np.int64], weights: Floats
         at: G, scores at which the curves are evaluated.
     """
     log_odds = logit(scores)
-    knots = np.unique(np.quantile(log_odds, _KNOTS))
+    # knots at observed values, so that a score of few distinct values has no more knots than values
+    knots = np.unique(np.quantile(log_odds, _KNOTS, method="closest_observation"))
     columns, wanted = spline_columns(log_odds, knots), spline_columns(logit(at), knots)
     centre, scale = columns.mean(axis=0), columns.std(axis=0)
     used = scale > 1e-12

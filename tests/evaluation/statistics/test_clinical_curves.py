@@ -4,8 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers.cohorts import predictions
 from sklearn.linear_model import LogisticRegression
 
+from mammo.evaluation.predictions import by_unit
 from mammo.evaluation.statistics.calibration_curve import calibration_band, calibration_curve, spline_columns
 from mammo.evaluation.statistics.decision_curve import net_benefit
 from mammo.evaluation.statistics.weighted_metrics import expit, logit
@@ -36,7 +38,7 @@ def test_the_curve_is_the_logistic_regression_of_scikit_learn_on_the_spline() ->
     weights = np.random.default_rng(1).integers(0, 4, size=(3, 300)).astype(float)
     at = np.linspace(0.05, 0.95, 19)
     found = calibration_curve(scores, labels, weights, at=at)
-    knots = np.quantile(logit(scores), [0.05, 0.35, 0.65, 0.95])
+    knots = np.quantile(logit(scores), [0.1, 0.5, 0.9], method="closest_observation")
     design = spline_columns(logit(scores), knots)
     centre, scale = design.mean(axis=0), design.std(axis=0)
     for row, weight in enumerate(weights):
@@ -68,6 +70,12 @@ def test_the_band_contains_the_curve_and_widens_with_fewer_patients() -> None:
         assert ((band[0] < curve) & (curve < band[1])).all()
         widths.append((band[1] - band[0]).mean())
     assert 1.5 < widths[0] / widths[1] < 3
+
+
+def test_a_band_of_sixty_patients_with_correlated_images() -> None:
+    units = by_unit(predictions(np.random.default_rng(7), patients=60))
+    at = np.quantile(units.score, [0.05, 0.5, 0.95])
+    assert calibration_band(units.score, units.label, units.cluster, at=at) is not None
 
 
 def test_few_distinct_scores_and_separated_classes() -> None:
