@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
         from mammo.evaluation.report.comparison_report import write_comparison
         from mammo.evaluation.statistics.comparison import compare, comparison_table
 
-    predictions = {name: predictions_of(run, cfg.split) for name, run in zip(names, runs, strict=True)}
+    predictions = {name: predictions_of(run, cfg.split.value) for name, run in zip(names, runs, strict=True)}
     found = compare(predictions, unit=cfg.unit, reduce=cfg.reduce, resamples=cfg.resamples, seed=cfg.seed)
     print(comparison_table(found))
     write_comparison(found, folder=Path(cfg.output), split=cfg.split)

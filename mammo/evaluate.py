@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from mammo.evaluation.statistics.calibration import Calibration
 
 
+_NOT_CALIBRATED = (
+    "the mean scores are not calibrated and the threshold is 0.5, because the runs have different validation "
+    "images; give runs of one split for a calibrated ensemble"
+)
+
+
 @hydra_main("evaluate")
 def main(cfg: DictConfig) -> None:
     names = _names(cfg.run)
@@ -24,7 +30,7 @@ def main(cfg: DictConfig) -> None:
 
     # importing PyTorch takes seconds, so errors in the configuration are reported before
     with quick_imports():
-        from mammo.evaluation.evaluation_files import write_evaluation
+        from mammo.evaluation.evaluation_files import read_evaluation, write_evaluation
     from mammo.evaluation.statistics.performance import measure_performance, performance_table
 
     settings = {"resamples": cfg.resamples, "seed": cfg.seed, "reduce": cfg.reduce.value}
@@ -46,8 +52,10 @@ def main(cfg: DictConfig) -> None:
             )
         )
     else:
-        predictions, calibration = _ensemble(cfg, runs) if runs else _read(cfg)
+        predictions, calibration = _ensemble(cfg, runs) if runs else read_evaluation(Path(cfg.predictions))
         metrics = measure_performance(predictions, calibration=calibration, **settings)
+        if runs and calibration is None:
+            metrics["notes"].append(_NOT_CALIBRATED)
         print(performance_table(metrics))
         if folder is not None:
             write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
@@ -77,29 +85,29 @@ def _name(cfg: DictConfig) -> str:
     return f"{cfg.split}{other}{flips}"
 
 
-def _read(cfg: DictConfig) -> "tuple[Predictions, Calibration | None]":
-    """Read a table of predictions, with the calibration in its folder."""
-    from mammo.evaluation.predictions import read_predictions
-    from mammo.evaluation.statistics.calibration import read_calibration
-
-    file = Path(cfg.predictions)
-    return read_predictions(file), read_calibration(file.parent)
-
-
-def _ensemble(cfg: DictConfig, runs: list[RunFolder]) -> "tuple[Predictions, Calibration]":
-    """Combine the scores of several runs, and fit a calibration to their combined validation scores."""
-    from mammo.evaluation.evaluation_files import calibration_of, combine_predictions, validation_predictions
+def _ensemble(cfg: DictConfig, runs: list[RunFolder]) -> "tuple[Predictions, Calibration | None]":
+    """Combine the scores of several runs, and fit a calibration to scores combined in the same way."""
+    from mammo.evaluation.evaluation_files import (
+        calibration_of,
+        combine_predictions,
+        ensemble_calibration,
+        predictions_of,
+    )
     from mammo.evaluation.split_scoring import score_split
-    from mammo.evaluation.statistics.calibration import fit_calibration
 
-    fixed = [found for found in map(calibration_of, runs) if found is not None]
+    split, tta = cfg.split.value, cfg.tta.value
+    fixed = [found for run in runs if (found := calibration_of(run, tta=tta)) is not None]
     if len(fixed) < len(runs):
         raise ConfigError("run=[...]: a run without calibration cannot be combined with others; remove it")
-    scored = [score_split(run, cfg.split.value, data=cfg.data, tta=cfg.tta.value) for run in runs]
-    both = zip(fixed, scored, strict=True)
-    together = combine_predictions([map_.apply(one) for map_, one in both], split=cfg.split.value)
-    held_out = [map_.apply(validation_predictions(run)) for map_, run in zip(fixed, runs, strict=True)]
-    return together, fit_calibration(combine_predictions(held_out, split="val"))
+    scored = [score_split(run, split, data=cfg.data, tta=tta) for run in runs]
+    held_out = [predictions_of(run, "val", tta=tta) for run in runs]
+    scored, held_out = (
+        [map_.apply(one) for map_, one in zip(fixed, side, strict=True)] for side in (scored, held_out)
+    )
+    together = combine_predictions(scored, split=split)
+    is_out_of_fold = len(together.images) > len(scored[0].images)
+    own = together if is_out_of_fold and cfg.data is None else None
+    return together, ensemble_calibration(held_out, out_of_fold_scores=own)
 
 
 if __name__ == "__main__":

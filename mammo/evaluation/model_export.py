@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from mammo.atomic_files import draft_of
 from mammo.data.tasks import CLASSES
 from mammo.errors import ConfigError
+from mammo.evaluation.evaluation_files import calibration_of
 from mammo.evaluation.scoring import open_classifier
-from mammo.evaluation.statistics.calibration import read_calibration
 from mammo.models.classifier import Classifier
 from mammo.runs import RunFolder
 
@@ -73,7 +73,7 @@ def export(run: RunFolder, *, format: Format, output: Path) -> str:
 
 def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:
     """Return the metadata needed to use the network: preprocessing, classes, threshold and calibration."""
-    config, calibration = run.config(), read_calibration(run.path)
+    config, calibration = run.config(), calibration_of(run, may_score=False)
     task = config["task"]["name"]
     return {
         "task": task,

@@ -53,7 +53,7 @@ def evaluate_run(
     Returns:
         The tables to print.
     """
-    calibration = calibration_of(run)
+    calibration = calibration_of(run, tta=tta)
     opened = open_split(run, split, data=data, tta=tta)
     rng = np.random.default_rng(seed)
     results = None

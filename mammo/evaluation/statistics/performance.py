@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mammo.errors import DataError
 from mammo.evaluation.number_format import aligned, as_json, finite, number, number_and_interval
 from mammo.evaluation.predictions import UNITS, Predictions, Reduce, Unit, Units, by_unit
+from mammo.evaluation.seen_patients import describe_seen
 from mammo.evaluation.statistics.calibration import Calibration
 from mammo.evaluation.statistics.intervals import Draws, bootstrap, draw_patients
 from mammo.evaluation.statistics.weighted_metrics import AucOnly, BinaryMetrics, MulticlassMetrics
@@ -70,9 +71,9 @@ def measure_performance(
         `n`; for each of `image`, `breast` and `patient` the metrics as `{"value", "low", "high"}` with
         `threshold` and `confusion` (rows: benign, malignant; columns: called benign, called malignant), or
         None if the unit is left out; `multiclass` or None; `subgroups`; `notes`, one sentence for each result
-        that is left out; `method`. Other values of None mean undefined.
+        that is left out, and for scored patients whom a run has seen; `method`; `provenance`. Other values
+        of None mean undefined.
     """
-    calibrated = calibration.apply(predictions) if calibration else None
     draws = draw_patients(
         predictions.patients,
         predictions.malignant,
@@ -100,7 +101,7 @@ def measure_performance(
         threshold = calibration.threshold(unit, reduce) if calibration else _NO_RULE
         if math.isnan(threshold):
             result["notes"].append(f"no operating threshold for the {unit}: the validation images gave none")
-        probability = by_unit(calibrated, unit, reduce=reduce).score if calibrated else None
+        probability = calibration.probabilities(predictions, unit, reduce) if calibration else None
         result[unit] = _of_unit(unit, units, probability, threshold, draws)
     result["multiclass"] = _multiclass(predictions, draws) if len(predictions.classes) > 2 else None
     result["subgroups"] = _subgroups(predictions, resamples=resamples, seed=seed)
@@ -110,21 +111,26 @@ def measure_performance(
         "resamples": resamples,
         "seed": seed,
         "reduce": reduce,
-        "threshold": calibration.rule if calibration else f"{_NO_RULE}, no validation images",
+        "threshold": calibration.rule if calibration else f"{_NO_RULE}, not calibrated",
         "partial_auc": "area at specificity >= 0.8, McClish-standardised: 0.5 is chance, 1 perfect",
         "ece": "15 bins of equal width; no interval, because no bootstrap interval has sufficient coverage",
         "auc_delong": "DeLong 1988 in Obuchowski's form for clusters, interval on the logit scale",
         "calibration": calibration.to_dict() if calibration else None,
     }
+    result["provenance"] = [record.to_dict() for record in predictions.provenance]
     return result
 
 
 def _notes(predictions: Predictions) -> list[str]:
+    number = len(predictions.images)
+    records = predictions.provenance
+    said = [describe_seen(each.seen, images=each.images or number, split=each.split) for each in records]
+    notes = list(dict.fromkeys(note for note in said if note))
     there = np.unique(predictions.malignant)
     if len(there) == 2:
-        return []
+        return notes
     only = "malignant" if there[0] else "benign"
-    return [f"all {len(predictions.images)} images are {only}: metrics that compare classes are undefined"]
+    return [*notes, f"all {number} images are {only}: metrics that compare classes are undefined"]
 
 
 def _of_unit(
