@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> None:
         from mammo.evaluation.report.comparison_report import write_comparison
         from mammo.evaluation.statistics.comparison import compare, comparison_table
 
-    predictions = {name: predictions_of(run, cfg.split) for name, run in zip(names, runs, strict=True)}
+    predictions = {name: predictions_of(run, cfg.split.value) for name, run in zip(names, runs, strict=True)}
     found = compare(predictions, unit=cfg.unit, reduce=cfg.reduce)
     if cfg.split.value in ("val", "train"):
         found["note"] = (

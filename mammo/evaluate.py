@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from mammo.evaluation.statistics.calibration import Calibration
 
 
+_NOT_CALIBRATED = (
+    "the scores are not calibrated and the threshold is 0.5, because the runs have different validation "
+    "images; give runs of one split for a calibrated ensemble"
+)
+
+
 @hydra_main("evaluate")
 def main(cfg: DictConfig) -> None:
     names = _names(cfg.run)
@@ -30,7 +36,7 @@ def main(cfg: DictConfig) -> None:
 
     # importing PyTorch takes seconds, so errors in the configuration are reported before
     with quick_imports():
-        from mammo.evaluation.evaluation_files import write_evaluation
+        from mammo.evaluation.evaluation_files import read_evaluation, write_evaluation
     from mammo.evaluation.statistics.performance import measure_performance, performance_table
 
     settings = {key: cfg[key] for key in ("resamples", "seed", "prevalence")} | {"reduce": cfg.reduce.value}
@@ -53,8 +59,12 @@ def main(cfg: DictConfig) -> None:
             )
         )
     else:
-        predictions, calibration = _ensemble(cfg, runs, rule) if runs else _read(cfg)
+        predictions, calibration = (
+            _ensemble(cfg, runs, rule) if runs else read_evaluation(Path(cfg.predictions))
+        )
         metrics = measure_performance(predictions, calibration=calibration, **settings)
+        if runs and calibration is None:
+            metrics["notes"].append(_NOT_CALIBRATED)
         print(performance_table(metrics))
         if folder is not None:
             write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
@@ -84,15 +94,6 @@ def _name(cfg: DictConfig) -> str:
     return f"{cfg.split}{other}{flips}"
 
 
-def _read(cfg: DictConfig) -> "tuple[Predictions, Calibration | None]":
-    """Read a table of predictions, with the calibration in its folder."""
-    from mammo.evaluation.predictions import read_predictions
-    from mammo.evaluation.statistics.calibration import read_calibration
-
-    file = Path(cfg.predictions)
-    return read_predictions(file), read_calibration(file.parent)
-
-
 def _rule(cfg: DictConfig) -> dict[str, Any]:
     """Return rule and target of the threshold as arguments of `fit_calibration`; empty for the default."""
     targets = {rule: cfg[f"target_{rule}"] for rule in ("sensitivity", "specificity")}
@@ -104,20 +105,39 @@ def _rule(cfg: DictConfig) -> dict[str, Any]:
 
 def _ensemble(
     cfg: DictConfig, runs: list[RunFolder], rule: dict[str, Any]
-) -> "tuple[Predictions, Calibration]":
-    """Combine the scores of several runs, and fit a calibration to their combined validation scores."""
-    from mammo.evaluation.evaluation_files import calibration_of, combine_predictions, validation_predictions
-    from mammo.evaluation.split_scoring import score_split
-    from mammo.evaluation.statistics.calibration import fit_calibration
+) -> "tuple[Predictions, Calibration | None]":
+    """Combine the scores of several runs, and fit a calibration to scores combined in the same way.
 
-    fixed = [found for found in map(calibration_of, runs) if found is not None]
+    Scores out of fold stay as they are: a calibration would need the labels of the very images it is
+    applied to, and so let the shares of the folds into the scores.
+    """
+    from mammo.evaluation.evaluation_files import (
+        calibration_of,
+        combine_predictions,
+        ensemble_calibration,
+        predictions_of,
+        same_images,
+    )
+    from mammo.evaluation.split_scoring import score_split
+
+    split, tta = cfg.split.value, cfg.tta.value
+    scored = [score_split(run, split, data=cfg.data, tta=tta) for run in runs]
+    held_out = [predictions_of(run, "val", tta=tta) for run in runs]
+    folds = not same_images(held_out)
+    if folds and rule:
+        raise ConfigError(
+            f"target_{rule['rule']}={rule['target']}: the threshold is fixed on validation images, and these "
+            "runs have none in common; leave it out"
+        )
+    if folds and split == "val" and cfg.data is None:
+        return combine_predictions(scored, split=split), None
+    fixed = [found for run in runs if (found := calibration_of(run, tta=tta)) is not None]
     if len(fixed) < len(runs):
         raise ConfigError("run=[...]: a run without calibration cannot be combined with others; remove it")
-    scored = [score_split(run, cfg.split.value, data=cfg.data, tta=cfg.tta.value) for run in runs]
-    both = zip(fixed, scored, strict=True)
-    together = combine_predictions([map_.apply(one) for map_, one in both], split=cfg.split.value)
-    held_out = [map_.apply(validation_predictions(run)) for map_, run in zip(fixed, runs, strict=True)]
-    return together, fit_calibration(combine_predictions(held_out, split="val"), **rule)
+    scored, held_out = (
+        [map_.apply(one) for map_, one in zip(fixed, side, strict=True)] for side in (scored, held_out)
+    )
+    return combine_predictions(scored, split=split), ensemble_calibration(held_out, **rule)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def main(cfg: DictConfig) -> None:
         reason = "is a folder" if output.is_dir() else "its folder does not exist"
         raise ConfigError(f"output={output}: {reason}; name a file, such as model.{cfg.format}")
 
-    from mammo.evaluation.prediction.file_scoring import checkpoint_of
+    from mammo.runs.provenance import checkpoint_of
 
     checkpoint_of(run)
     # importing PyTorch takes seconds, so errors in the configuration are reported before

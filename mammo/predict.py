@@ -53,12 +53,13 @@ def main(cfg: DictConfig) -> None:
 
 def _fixed(run: RunFolder) -> dict[str, Any]:
     """Return calibration and threshold of the run; if one is missing, print its replacement."""
-    from mammo.evaluation.statistics.calibration import read_calibration
+    from mammo.evaluation.evaluation_files import calibration_of
 
-    calibration = read_calibration(run.path)
+    calibration = calibration_of(run, may_score=False)
     if calibration is None:
         _say(
-            "the run has no calibration.json, so probabilities stay empty and the threshold is 0.5; "
+            "the run has no calibration.json of its current weights, so probabilities stay empty and the "
+            "threshold is 0.5; "
             f"run python -m mammo.evaluate run={run.path}, then this command again, to add both"
         )
         return {"calibration": None, "threshold": 0.5}

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from mammo.atomic_files import draft_of
 from mammo.data.tasks import CLASSES
 from mammo.errors import ConfigError
+from mammo.evaluation.evaluation_files import calibration_of
 from mammo.evaluation.scoring import open_classifier
-from mammo.evaluation.statistics.calibration import read_calibration
 from mammo.models.classifier import Classifier
 from mammo.runs import RunFolder
 
@@ -28,6 +28,10 @@ Format = Literal["onnx", "torchscript", "safetensors"]
 # Key of the metadata, one JSON object, in each format.
 METADATA = "mammo"
 _OPSET = 20
+_NO_CALIBRATION = (
+    "without threshold and calibration, because the run has none of its current weights; to add both, export "
+    "again after python -m mammo.evaluate run="
+)
 # Largest accepted difference between a file's probabilities and PyTorch's.
 _TOLERANCE = 1e-4
 _OTHER_SIZE = 32  # pixels added to the height and width for the comparison at a second size
@@ -56,7 +60,7 @@ def export(run: RunFolder, *, format: Format, output: Path) -> str:
         output: exported file; an existing one is replaced.
 
     Returns:
-        One line that describes the file.
+        One line that describes the file, and a second one if it has no calibration.
 
     Raises:
         ConfigError: the run has no checkpoint, the output cannot be written, a package is missing, or the
@@ -66,14 +70,16 @@ def export(run: RunFolder, *, format: Format, output: Path) -> str:
         with draft_of(output) as draft:
             draft.touch()  # an error of the output is raised before the work
             classifier = open_classifier(run)
-            return _WRITERS[format](classifier, facts(run, classifier), draft)
+            known = facts(run, classifier)
+            line = _WRITERS[format](classifier, known, draft)
+            return line if known["calibration"] is not None else f"{line}\n{_NO_CALIBRATION}{run.path}"
     except OSError as error:
         raise ConfigError(f"output={output}: cannot be written: {error.strerror}") from error
 
 
 def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:
     """Return the metadata needed to use the network: preprocessing, classes, threshold and calibration."""
-    config, calibration = run.config(), read_calibration(run.path)
+    config, calibration = run.config(), calibration_of(run, may_score=False)
     task = config["task"]["name"]
     return {
         "task": task,

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from mammo.data.catalog import LATERALITIES, VIEWS
 from mammo.data.sources.csv_table import CsvTable
 from mammo.data.tasks import CLASSES, malignant_classes
 from mammo.errors import DataError
+from mammo.runs.provenance import Provenance, write_scores
 
 Unit = Literal["image", "breast", "patient"]
 Reduce = Literal["mean", "max"]
@@ -35,11 +36,13 @@ class Predictions:
             class) and `score_<CLASS>` for each class.
         classes: names of the classes, in the order of the task.
         source: origin of the table, shown in messages.
+        provenance: record of the weights and data of each run; empty if it is not known.
     """
 
     table: pd.DataFrame
     classes: tuple[str, ...]
     source: str
+    provenance: tuple[Provenance, ...] = ()
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
@@ -86,16 +89,16 @@ class Predictions:
     def with_scores(self, scores: NDArray[np.float64], *, source: str | None = None) -> "Predictions":
         """Return the same images with other scores, N C."""
         columns = {f"score_{name}": scores[:, index] for index, name in enumerate(self.classes)}
-        return Predictions(self.table.assign(**columns), self.classes, source or self.source)
+        return replace(self, table=self.table.assign(**columns), source=source or self.source)
 
     def write(self, path: Path) -> None:
-        """Write the table; `read_predictions` reads back exactly the same numbers."""
-        self.table.to_csv(path, index=False)
+        """Write the table and its provenance; `read_predictions` reads back exactly the same numbers."""
+        write_scores(path, self.table.to_csv(index=False), provenance=self.provenance)
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Predictions":
         """Return the predictions of some of the images."""
         positions = np.flatnonzero(rows) if rows.dtype == bool else rows
-        return Predictions(self.table.iloc[positions].reset_index(drop=True), self.classes, self.source)
+        return replace(self, table=self.table.iloc[positions].reset_index(drop=True))
 
 
 @dataclass(frozen=True)
@@ -287,7 +290,8 @@ def ensemble(runs: Sequence[Predictions]) -> Predictions:
                 f"{first.source} and {run.source} have different classes; combine runs of one task"
             )
     scores = np.mean([run.scores for run in aligned(runs)], axis=0)
-    return first.with_scores(scores, source=", ".join(run.source for run in runs))
+    combined = first.with_scores(scores, source=", ".join(run.source for run in runs))
+    return replace(combined, provenance=_records(runs))
 
 
 def out_of_fold(folds: Sequence[Predictions]) -> Predictions:
@@ -318,4 +322,8 @@ def out_of_fold(folds: Sequence[Predictions]) -> Predictions:
                 f"{len(shared)} in more than one fold; {remedy}"
             )
     table = pd.concat([fold.table for fold in folds], ignore_index=True)
-    return Predictions(table, first.classes, ", ".join(fold.source for fold in folds))
+    return Predictions(table, first.classes, ", ".join(fold.source for fold in folds), _records(folds))
+
+
+def _records(runs: Sequence[Predictions]) -> tuple[Provenance, ...]:
+    return tuple(record for run in runs for record in run.provenance)

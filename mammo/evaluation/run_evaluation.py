@@ -61,7 +61,7 @@ def evaluate_run(
     Returns:
         The tables to print.
     """
-    calibration = calibration_of(run, rule=rule, target=target)
+    calibration = calibration_of(run, tta=tta, rule=rule, target=target)
     opened = open_split(run, split, data=data, tta=tta)
     rng = np.random.default_rng(seed)
     results = None

@@ -16,7 +16,9 @@ from mammo.data.tasks import CLASSES, labels
 from mammo.errors import DataError
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.scoring import Scorer, Tta, open_classifier
+from mammo.evaluation.seen_patients import count_seen, refuse_seen
 from mammo.runs import RunFolder
+from mammo.runs.provenance import Provenance, weights_digest
 from mammo.training.best_epoch import predictions_table
 
 SplitName = Literal["val", "test", "clean_test", "train", "all"]
@@ -37,6 +39,7 @@ class OpenedSplit:
         store: store of the images.
         scorer: scorer of the run.
         fold: fold of the run if the images are from its own data, else NA.
+        provenance: record of the weights and data, with the check of `count_seen`.
         source: run and split, shown in messages.
     """
 
@@ -47,6 +50,7 @@ class OpenedSplit:
     store: Store
     scorer: Scorer
     fold: Any
+    provenance: Provenance
     source: str
 
     def predictions(self, probability: NDArray[np.float32]) -> Predictions:
@@ -54,7 +58,8 @@ class OpenedSplit:
         table = predictions_table(
             self.images, label=self.labels, probability=probability, classes=self.classes
         )
-        return Predictions(table.reset_index(drop=True).assign(fold=self.fold), self.classes, self.source)
+        table = table.reset_index(drop=True).assign(fold=self.fold)
+        return Predictions(table, self.classes, self.source, (self.provenance,))
 
 
 def open_split(
@@ -71,7 +76,8 @@ def open_split(
 
     Raises:
         ConfigError: the run has no usable checkpoint, or the data have no such split.
-        DataError: the split has no images, or some of them are not in the store.
+        DataError: the split has no images, or some of them are not in the store; a test set of the run's own
+            data has a patient of the training or validation set.
     """
     config: Any = OmegaConf.create(run.config())
     settings = config.data if data is None else _as_prepared(data, config.data)
@@ -86,7 +92,18 @@ def open_split(
         )
     if not ids:
         raise DataError(f"split={split}: has no images; choose another split")
-    images = table.loc[ids]
+    images, own = table.loc[ids], data is None
+    seen = count_seen(run, images, table=store.table, own=own)
+    if own and split in ("test", "clean_test"):
+        refuse_seen(run, seen, split=split, images=len(images), data_split=config.data.split)
+    provenance = Provenance(
+        weights_digest(run),  # before the weights are read, which a training may replace
+        store.directory.name,
+        split,
+        tta,
+        images=len(images),
+        seen=None if seen is None else seen.to_dict(),
+    )
     task = config.task.name
     return OpenedSplit(
         images=images,
@@ -101,7 +118,8 @@ def open_split(
             batch_size=config.data.batch_size,
             tta=tta,
         ),
-        fold=config.data.fold if data is None and config.data.split == "kfold" else pd.NA,
+        fold=config.data.fold if own and config.data.split == "kfold" else pd.NA,
+        provenance=provenance,
         source=f"{run.path} ({split})",
     )
 
@@ -125,7 +143,7 @@ def _image_ids(run: RunFolder, split: SplitName, *, store: Store, data: DictConf
     if split == "all":
         return sorted(store.table["image_id"])
     if own and split != "clean_test":
-        return (run.path / "split" / f"{split}.txt").read_text().split()
+        return (run.path / "split" / f"{split}.txt").read_text().splitlines()
     wanted = arguments_for(make_split, data)
     if split == "clean_test":
         wanted |= {"split": "clean", "sample": None}

@@ -1,6 +1,5 @@
 """Results of a search or study: leaderboards, the best trial as an experiment, and the table of a study."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +80,8 @@ def _write_study_results(study: Study) -> str:
 
 def _study_table(study: Study) -> pd.DataFrame:
     """Write `study.csv`: one row per network with its tuned settings and its scores with intervals."""
+    from mammo.evaluation.evaluation_files import metrics_of
+
     rows = []
     for name in study.names:
         row: dict[str, Any] = {"network": name}
@@ -95,8 +96,7 @@ def _study_table(study: Study) -> pd.DataFrame:
                     "trials": len(search.read_trials()),
                     "settings": " ".join(search.space.overrides(best.settings)),
                 }
-        if run := study.tested_runs().get(name):
-            metrics = json.loads((run.evaluation / "test" / "metrics.json").read_text())
+        if (run := study.tested_runs().get(name)) and (metrics := metrics_of(run, "test")):
             for key in ("auc", "accuracy"):
                 row |= {f"test_{key}{end}": metrics["image"][key][part] for part, end in _SUFFIXES.items()}
             if metrics["multiclass"]:

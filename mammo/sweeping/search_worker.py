@@ -140,15 +140,18 @@ def _write_pruned(run: RunFolder, trial: Trial) -> None:
 
 
 def _test_run(run_dir: Path) -> dict[str, Any]:
-    """Evaluate a run on its test images, unless it was evaluated before."""
+    """Evaluate a run on its test images, unless its current weights were evaluated before."""
     with quick_imports():
+        from mammo.evaluation.evaluation_files import metrics_of
         from mammo.evaluation.run_evaluation import evaluate_run
 
     run = RunFolder(run_dir)
     folder = run.evaluation / "test"
-    if not (folder / "report.html").exists():  # written last
+    metrics = metrics_of(run, "test") if (folder / "report.html").exists() else None  # written last
+    if metrics is None:
         evaluate_run(run, split="test", folder=folder)
-    auc = json.loads((folder / "metrics.json").read_text())["image"]["auc"]
+        metrics = json.loads((folder / "metrics.json").read_text())
+    auc = metrics["image"]["auc"]
     return {"value": auc["value"], "low": auc["low"], "high": auc["high"]}
 
 

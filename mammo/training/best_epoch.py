@@ -1,6 +1,7 @@
 """Score of the best epoch on the validation images, and the table of its predictions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.metrics import Estimate, clustered_auc, clustered_multiclass_auc
+from mammo.runs.provenance import Provenance, write_scores
 from mammo.training.module import MammogramModule
 
 _FACTS = (
@@ -33,6 +35,7 @@ def score_best(
     checkpoint: Path,
     predictions: Path,
     fold: int | None,
+    provenance: Provenance,
 ) -> Estimate:
     """Return the validation AUC of the best epoch, with a confidence interval clustered by patient.
 
@@ -44,6 +47,7 @@ def score_best(
         predictions: CSV file to write: facts of each image, its class, and a score for each class;
             the files of all folds together contain out-of-fold predictions.
         fold: fold of the run, written as a column of the table; None without folds.
+        provenance: record of the checkpoint and the data, written beside the table.
     """
     weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(weights)
@@ -52,7 +56,8 @@ def score_best(
     images = datamodule.store.table.set_index("row").loc[row.tolist()]
     predictions.parent.mkdir(parents=True, exist_ok=True)
     table = predictions_table(images, label=label, probability=probability, classes=datamodule.classes)
-    table.assign(fold=fold).to_csv(predictions, index=False)
+    content = table.assign(fold=fold).to_csv(index=False)
+    write_scores(predictions, content, provenance=[replace(provenance, images=len(table))])
     patients = images["patient_id"].to_numpy(dtype=str)
     if len(datamodule.classes) == 2:
         return clustered_auc(probability[:, 1], label, patients)

@@ -17,6 +17,7 @@ from mammo.config.checks import arguments_for
 from mammo.data.splits import Split
 from mammo.errors import DataError, TrainingStopped
 from mammo.runs import RunFolder
+from mammo.runs.provenance import current_provenance
 from mammo.runs.run_lock import RunLock
 from mammo.training.batch_memory import explain_out_of_memory
 from mammo.training.best_epoch import score_best
@@ -70,7 +71,11 @@ def fit(
         run = _run(cfg, run_dir, training, begun=checkpoint is not None, overrides=overrides)
         if not cfg.resume:
             lock.acquire()
-        run.record(device=training.device, part_of=None if part_of is None else str(part_of))
+        run.record(
+            device=training.device,
+            part_of=None if part_of is None else str(part_of),
+            store=str(training.store.directory.absolute()),
+        )
     started = time.perf_counter()
     with _status(run, lock) if is_first else contextlib.nullcontext():
         trainer = _train(cfg, training, run=run, lock=lock, checkpoint=checkpoint, callbacks=callbacks)
@@ -83,6 +88,7 @@ def fit(
             checkpoint=run.checkpoints / "best.ckpt",
             predictions=run.evaluation / "val" / "predictions.csv",
             fold=cfg.data.fold if cfg.data.split == "kfold" else None,
+            provenance=current_provenance(run, split="val"),
         )
         lock.check()
         seconds = round(run.facts().get("seconds", 0.0) + time.perf_counter() - started, 1)
@@ -129,12 +135,11 @@ def _run(
     cfg: DictConfig, run_dir: Path, training: Training, *, begun: bool, overrides: list[str]
 ) -> RunFolder:
     """Folder of the new run, or of the resumed run, which has begun if it has a checkpoint."""
-    store, split = training.store, training.split
+    split = training.split
     config = _settings(cfg)
     if not cfg.resume:
         run = RunFolder.create(run_dir, config=config, overrides=overrides)
         _write_split(split, run.path / "split")
-        run.record(store=str(store.directory.absolute()))
         return run
     run = RunFolder(run_dir)
     if begun and _read_split(run.path / "split") != split:

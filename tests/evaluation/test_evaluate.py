@@ -140,6 +140,10 @@ def test_flips_and_ensemble_have_folders_of_their_own(evaluated: Path, place: Pa
     assert (plain - flips).abs().max() > 0
     both = json.loads((place / "both" / "metrics.json").read_text())
     assert both["n"]["images"] == len(plain)
+    # both runs have these validation images, so the means of their scores there are the calibrated ones
+    images = len((place / "runs" / "a" / "split" / "val.txt").read_text().splitlines())
+    assert both["method"]["calibration"]["images"] == images
+    assert len(both["provenance"]) == 2
 
 
 @pytest.mark.slow
@@ -148,11 +152,21 @@ def test_folds_are_put_together_out_of_fold(place: Path) -> None:
         folds = ["data.split=kfold", "data.folds=3", f"data.fold={fold}", f"run_dir=runs/cv/{fold}"]
         result = command("train", *SMALL, *folds, folder=place)
         assert result.returncode == 0, result.stderr
-    result = command("evaluate", "run=[runs/cv/0,runs/cv/1,runs/cv/2]", "output=cv", folder=place)
+    runs = "run=[runs/cv/0,runs/cv/1,runs/cv/2]"
+    result = command("evaluate", runs, "output=cv", folder=place)
     assert result.returncode == 0, result.stderr
     table = pd.read_csv(place / "cv" / "predictions.csv")
     assert sorted(table["fold"].unique()) == [0, 1, 2]
     assert table["image_id"].is_unique
+    assert json.loads((place / "cv" / "metrics.json").read_text())["method"]["calibration"] is not None
+    # no image is a validation image of all folds, so the mean of their scores cannot be calibrated
+    result = command("evaluate", runs, "split=test", "output=mean", folder=place)
+    assert result.returncode == 0, result.stderr
+    assert "the mean scores are not calibrated" in result.stdout
+    mean = json.loads((place / "mean" / "metrics.json").read_text())
+    assert mean["method"]["calibration"] is None
+    assert mean["image"]["threshold"] == 0.5
+    assert "brier_calibrated" not in mean["image"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """`python -m mammo.export` from the user's side: other programs compute the same outputs as PyTorch."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from torch import nn
 
 from mammo.evaluation.model_export import METADATA, export
 from mammo.evaluation.scoring import open_classifier
+from mammo.evaluation.statistics.calibration import Calibration
 from mammo.models.backbones import build_model
 from mammo.models.weight_loading import load_weights
 from mammo.runs import RunFolder
+from mammo.runs.provenance import current_provenance
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` brings it")
 
@@ -42,8 +45,15 @@ def place(place: Path) -> Path:
         choices = [f"model={model}", f"run_dir=runs/{model}", "trainer.fast_dev_run=true"]
         result = command("train", *SMALL, *choices, folder=place)
         assert result.returncode == 0, result.stderr
-    (place / "runs" / "custom_cnn" / "calibration.json").write_text(json.dumps(CALIBRATION))
+    shutil.rmtree(place / "runs" / "resnet18" / "evaluation")  # no scores for a calibration
+    calibration = fixed_calibration(place).to_dict()
+    (place / "runs" / "custom_cnn" / "calibration.json").write_text(json.dumps(calibration))
     return place
+
+
+def fixed_calibration(place: Path) -> Calibration:
+    record = current_provenance(run(place, "custom_cnn"), split="val")
+    return Calibration.from_dict(CALIBRATION | {"provenance": [record.to_dict()]})
 
 
 def run(place: Path, model: str) -> RunFolder:
@@ -67,7 +77,7 @@ def check_metadata(known: dict[str, Any], place: Path, model: str) -> None:
     assert (known["mean"], known["std"]) == (classifier.mean.item(), classifier.std.item())
     assert known["commit"] == run(place, model).facts()["commit"]
     assert known["model"]["name"] == model
-    fixed = CALIBRATION if model == "custom_cnn" else None
+    fixed = fixed_calibration(place).to_dict() if model == "custom_cnn" else None
     assert known["calibration"] == fixed
     assert known["threshold"] == (fixed and 0.4)
 

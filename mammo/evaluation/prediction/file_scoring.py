@@ -1,7 +1,6 @@
 """Scores and pictures of new mammograms, which several processes decode and the network scores in batches."""
 
 import functools
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from mammo.errors import ConfigError
 from mammo.evaluation.prediction.input_files import Files, Row, prepare_files
 from mammo.evaluation.prediction.prediction_log import PredictionLog
 from mammo.runs import RunFolder
+from mammo.runs.provenance import weights_digest
 
 if TYPE_CHECKING:  # these import PyTorch, which takes seconds, while the first images are decoded
     from mammo.evaluation.explain.heatmaps import Heatmaps
@@ -26,31 +26,13 @@ if TYPE_CHECKING:  # these import PyTorch, which takes seconds, while the first 
 _MIN_PICTURE_WIDTH = 480  # pixels
 
 
-def checkpoint_of(run: RunFolder) -> Path:
-    """Return the checkpoint file of the best epoch.
-
-    Raises:
-        ConfigError: The file does not exist.
-    """
-    file = run.checkpoints / "best.ckpt"
-    if not file.is_file():
-        raise ConfigError(f"run={run.path}: {file} is not there; python train.py resume={run.path} writes it")
-    return file
-
-
 def identity_of(run: RunFolder, files: Files) -> dict[str, str]:
     """Return what identifies a table of scores: SHA-256 of the weights and absolute path of the input folder.
 
     Raises:
         ConfigError: The run has no checkpoint of a best epoch, or it cannot be read.
     """
-    checkpoint = checkpoint_of(run)
-    try:
-        with checkpoint.open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ConfigError(f"run={run.path}: {checkpoint} cannot be read ({error.strerror})") from error
-    return {"weights_sha256": weights, "input": str(files.root.absolute())}
+    return {"weights_sha256": weights_digest(run), "input": str(files.root.absolute())}
 
 
 def pending_files(files: Files, log: PredictionLog, *, heatmaps: Path | None) -> list[str]:

@@ -38,6 +38,7 @@ from mammo.evaluation.report.training_curves import draw_curves
 from mammo.evaluation.statistics.calibration import Calibration
 from mammo.metrics import clustered_auc
 from mammo.runs import RunFolder
+from mammo.runs.provenance import Provenance
 
 _SPLITS = {"val": "validation", "train": "training", "clean_test": "clean test"}
 # Title and meaning of each score, in the order of the page.
@@ -112,6 +113,8 @@ def write_report(run: RunFolder, *, folder: Path, split: str | None = None) -> P
     """
     predictions = read_predictions(folder / "predictions.csv")
     metrics = _json(folder / "metrics.json", dict)
+    records = Provenance.all_from(metrics.get("provenance"))
+    seen = records[0].seen if len(records) == 1 else None
     key, _, variant = (split or folder.name).partition("-")
     shown = " ".join(filter(None, [_SPLITS.get(key, key), variant and f"({variant})"]))
     drawn = draw_figures(figures_of(predictions, metrics, split=shown), folder=folder / "figures")
@@ -123,7 +126,9 @@ def write_report(run: RunFolder, *, folder: Path, split: str | None = None) -> P
             **_run_facts(run),
             "split": shown,
             "validation": key == "val",
-            "seen": key in ("train", "all"),
+            "seen": seen,
+            "disjoint": seen is not None
+            and not (seen["trained_images"] or (seen["chosen_images"] and key != "val")),
             "written": f"{datetime.date.today():%-d %B %Y}",
             "metrics": metrics,
             "counts": metrics.get("n") or _counts(predictions),

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mammo.errors import DataError
 from mammo.evaluation.predictions import UNITS, Predictions, Reduce, Unit, by_unit
 from mammo.evaluation.statistics.weighted_metrics import Floats, Ranking, expit, logistic_fit, logit
+from mammo.runs.provenance import Provenance
 
 Rule = Literal["youden", "sensitivity", "specificity"]
 
@@ -43,6 +44,10 @@ class Calibration:
         images: number of images used to fit the calibration.
         source: predictions used to fit the calibration.
         reached: sensitivity and specificity of each threshold on these images, by the keys of `thresholds`.
+        maps: slope and intercept of the logit of a breast's or patient's score of malignancy, by the keys of
+            `thresholds`. A mean or maximum of calibrated scores of images is not a calibrated score of the
+            unit, because a unit is malignant if any of its images is.
+        provenance: records of the predictions used to fit the calibration; empty if they are not known.
     """
 
     classes: tuple[str, ...]
@@ -54,7 +59,9 @@ class Calibration:
     thresholds: dict[str, float]
     images: int
     source: str
-    reached: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    reached: dict[str, dict[str, float]] = field(default_factory=dict)
+    maps: dict[str, tuple[float, float]] = field(default_factory=dict)
+    provenance: tuple[Provenance, ...] = ()
 
     def apply(self, predictions: Predictions) -> Predictions:
         """Return the predictions with calibrated scores.
@@ -72,6 +79,23 @@ class Calibration:
             return predictions.with_scores(np.stack([1 - positive, positive], axis=1))
         return predictions.with_scores(_softmax(self.slope * _log(predictions.scores)))
 
+    def probabilities(self, predictions: Predictions, unit: Unit, reduce: Reduce) -> Floats | None:
+        """Return M calibrated scores of malignancy of images, breasts or patients, in the order of `by_unit`.
+
+        Returns:
+            None if the validation images gave no map for this unit.
+
+        Raises:
+            DataError: the predictions have other classes, or `by_unit` raises it.
+        """
+        calibrated = self.apply(predictions).malignancy
+        if unit == "image":
+            return calibrated
+        if (key := _key(unit, reduce)) not in self.maps:
+            return None
+        slope, intercept = self.maps[key]
+        return expit(slope * logit(by_unit(predictions, unit, reduce=reduce).score) + intercept)
+
     def threshold(self, unit: Unit, reduce: Reduce) -> float:
         """Return the operating threshold; NaN if the validation images gave none."""
         return self.thresholds.get(_key(unit, reduce), math.nan)
@@ -82,7 +106,12 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the calibration as plain values for JSON."""
-        return {**dataclasses.asdict(self), "classes": list(self.classes)}
+        return {
+            **dataclasses.asdict(self),
+            "classes": list(self.classes),
+            "maps": {key: list(pair) for key, pair in self.maps.items()},
+            "provenance": [record.to_dict() for record in self.provenance],
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -92,20 +121,22 @@ class Calibration:
             DataError: the values are not those of a calibration.
         """
         try:
-            return cls(**{**values, "classes": tuple(values["classes"])})
-        except (KeyError, TypeError):
+            maps = {key: (slope, intercept) for key, (slope, intercept) in values.get("maps", {}).items()}
+            records = Provenance.all_from(values.get("provenance"))
+            classes = tuple(values["classes"])
+            return cls(**{**values, "classes": classes, "maps": maps, "provenance": records})
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise DataError(
                 f"not a calibration: {', '.join(values) or 'empty'}; fit it on the validation images again"
             ) from None
 
 
-def read_calibration(folder: Path) -> Calibration | None:
-    """Read `calibration.json` in a folder; None if there is no such file.
+def read_calibration(file: Path) -> Calibration | None:
+    """Read a calibration; None if there is no such file.
 
     Raises:
         DataError: the file is damaged.
     """
-    file = folder / "calibration.json"
     if not file.exists():
         return None
     try:
@@ -140,7 +171,7 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
         slope, intercept = fit_platt(predictions.scores[:, 1], predictions.labels)
     else:
         slope, intercept = 1 / fit_temperature(predictions.scores, predictions.labels), 0.0
-    thresholds, reached = {}, {}
+    thresholds, reached, maps = {}, {}, {}
     reductions: tuple[Reduce, ...] = ("mean", "max")
     for unit in UNITS:
         if unit == "breast" and predictions.table["laterality"].isna().any():
@@ -148,13 +179,16 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
         for reduce in reductions:
             units = by_unit(predictions, unit, reduce=reduce)
             if 0 < units.label.mean() < 1:
+                key = _key(unit, reduce)
                 threshold = operating_threshold(units.score, units.label, rule=rule, target=target)
                 called = units.score >= threshold
-                thresholds[_key(unit, reduce)] = threshold
-                reached[_key(unit, reduce)] = {
+                thresholds[key] = threshold
+                reached[key] = {
                     "sensitivity": float(called[units.label == 1].mean()),
                     "specificity": float(1 - called[units.label == 0].mean()),
                 }
+                if unit != "image":
+                    maps[key] = fit_platt(units.score, units.label)
     return Calibration(
         classes=predictions.classes,
         method="platt" if len(predictions.classes) == 2 else "temperature",
@@ -166,6 +200,8 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
         images=len(predictions.labels),
         source=predictions.source,
         reached=reached,
+        maps=maps,
+        provenance=predictions.provenance,
     )
 
 

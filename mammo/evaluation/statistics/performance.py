@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mammo.errors import DataError
 from mammo.evaluation.number_format import aligned, as_json, finite, number, number_and_interval
 from mammo.evaluation.predictions import UNITS, Predictions, Reduce, Units, by_unit
+from mammo.evaluation.seen_patients import describe_seen
 from mammo.evaluation.statistics.calibration import Calibration
 from mammo.evaluation.statistics.clinical_metrics import ClinicalMetrics
 from mammo.evaluation.statistics.fold_scores import ranked_within_folds
@@ -86,9 +87,9 @@ def measure_performance(
         `n`; for each of `image`, `breast` and `patient` the metrics as `{"value", "low", "high"}` with
         `threshold` and `confusion` (rows: benign, malignant; columns: called benign, called malignant), or
         None if the unit is left out; `multiclass` or None; `subgroups` and `subgroup_tests`; `notes`, one
-        sentence for each result that is left out; `method`. Other values of None mean undefined.
+        sentence for each result that is left out, and for scored patients whom a run has seen; `method`;
+        `provenance`. Other values of None mean undefined.
     """
-    calibrated = calibration.apply(predictions) if calibration else None
     draws = draw_patients(
         predictions.patients,
         predictions.malignant,
@@ -118,7 +119,7 @@ def measure_performance(
         threshold = calibration.threshold(unit, reduce) if calibration else _NO_RULE
         if math.isnan(threshold):
             result["notes"].append(f"no operating threshold for the {unit}: the validation images gave none")
-        probability = by_unit(calibrated, unit, reduce=reduce).score if calibrated else None
+        probability = calibration.probabilities(predictions, unit, reduce) if calibration else None
         result[unit] = _of_unit(units, probability, threshold, prevalence, draws)
         if calibration:
             result[unit] |= {
@@ -128,7 +129,7 @@ def measure_performance(
     result["multiclass"] = _multiclass(predictions, draws) if len(predictions.classes) > 2 else None
     result["subgroups"] = measure_subgroups(
         predictions,
-        probability=(calibrated or predictions).malignancy,
+        probability=(calibration.apply(predictions) if calibration else predictions).malignancy,
         threshold=calibration.threshold("image", reduce) if calibration else _NO_RULE,
         resamples=resamples,
         seed=seed,
@@ -144,7 +145,7 @@ def measure_performance(
         "seed": seed,
         "reduce": reduce,
         "prevalence": prevalence,
-        "threshold": _rule(calibration) if calibration else f"{_NO_RULE}, no validation images",
+        "threshold": _rule(calibration) if calibration else f"{_NO_RULE}, not calibrated",
         "partial_auc": "area at specificity >= 0.8, McClish-standardised: 0.5 is chance, 1 perfect",
         "log_loss": "log loss",
         "ece": "15 bins of equal width; no interval, because no bootstrap interval has sufficient coverage",
@@ -152,6 +153,7 @@ def measure_performance(
         "subgroup_tests": "Wald chi-square of equal logit AUCs, covariance by patient; Holm over the columns",
         "calibration": calibration.to_dict() if calibration else None,
     }
+    result["provenance"] = [record.to_dict() for record in predictions.provenance]
     return result
 
 
@@ -161,11 +163,15 @@ def _rule(calibration: Calibration) -> str:
 
 
 def _notes(predictions: Predictions) -> list[str]:
+    number = len(predictions.images)
+    records = predictions.provenance
+    said = [describe_seen(each.seen, images=each.images or number, split=each.split) for each in records]
+    notes = list(dict.fromkeys(note for note in said if note))
     there = np.unique(predictions.malignant)
     if len(there) == 2:
-        return []
+        return notes
     only = "malignant" if there[0] else "benign"
-    return [f"all {len(predictions.images)} images are {only}: metrics that compare classes are undefined"]
+    return [*notes, f"all {number} images are {only}: metrics that compare classes are undefined"]
 
 
 def _of_unit(

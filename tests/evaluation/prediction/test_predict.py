@@ -27,6 +27,7 @@ from mammo.evaluation.predictions import read_predictions
 from mammo.evaluation.scoring import open_classifier
 from mammo.evaluation.statistics.calibration import Calibration
 from mammo.runs import RunFolder
+from mammo.runs.provenance import current_provenance
 
 SMALL = ["data.patients=20", "data.height=64", "data.width=48", "data.film_scale=2", "data.batch_size=8"]
 FAST = ["model=custom_cnn", "trainer.max_epochs=1", "trainer.precision=float32", "report=false"]
@@ -54,6 +55,7 @@ def place(place: Path) -> Path:
     calibration = {
         "classes": ["BENIGN", "MALIGNANT"], "method": "platt", "slope": 0.7, "intercept": -0.2,
         "rule": "youden", "target": None, "thresholds": {}, "images": 4, "source": "val",
+        "provenance": [current_provenance(RunFolder(run), split="val").to_dict()],
     }  # fmt: skip
     scores = pd.read_csv(run / "evaluation" / "val" / "predictions.csv")["score_MALIGNANT"]
     calibration["thresholds"] = {"image": scores.median()}  # images are on both sides of it
@@ -200,6 +202,7 @@ def test_only_what_is_new_is_scored(scored: pd.DataFrame, place: Path) -> None:
 def test_real_mammograms_by_a_run_without_calibration(real_dicoms: Path, place: Path) -> None:
     shutil.copytree(place / "runs" / "a", place / "runs" / "plain")
     (place / "runs" / "plain" / "calibration.json").unlink()
+    shutil.rmtree(place / "runs" / "plain" / "evaluation")
     arguments = ["run=runs/plain", f"input={real_dicoms}/**/*.dcm", "output=real.csv", "workers=1"]
     assert predict(*arguments, folder=place).count("calibration.json") == 1
     real = table(place / "real.csv")

@@ -99,7 +99,6 @@ def whole_run(folder: Path, given: Predictions, *, split: str) -> tuple[RunFolde
         "counts": {"malignant": counts, "all": {**counts, "left_out": 37}},
         "method": METHOD,
     }
-    found["leak"] = {"patients_in_train": 0, "images": ["a", "b"], "checked": None}
     (evaluation / "metrics.json").write_text(json.dumps(found))
     (evaluation / "heatmaps").mkdir()
     entries = []
@@ -253,7 +252,7 @@ def test_images_of_one_class_have_a_report(tmp_path: Path) -> None:
     text = " ".join("".join(Outline(page).words).split())
     assert "The AUC is undefined: the validation (flips) images are all of one class" in text
     assert "metrics that compare classes are undefined" in text
-    assert "Rule: 0.5, no validation images" in text
+    assert "Rule: 0.5, not calibrated" in text
 
 
 def test_an_image_on_two_sides_is_told(tmp_path: Path) -> None:

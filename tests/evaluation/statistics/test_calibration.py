@@ -2,6 +2,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.cohorts import four_classes, predictions
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.calibration import _sigmoid_calibration
 
 from mammo.errors import DataError
+from mammo.evaluation.predictions import Predictions, by_unit
 from mammo.evaluation.statistics.calibration import (
     Calibration,
     fit_calibration,
@@ -146,3 +148,56 @@ def test_each_unit_has_its_threshold() -> None:
     assert calibration.threshold("breast", "max") == calibration.thresholds["breast_max"]
     blind = type(made)(made.table.assign(laterality=None), made.classes, made.source)
     assert math.isnan(fit_calibration(blind).threshold("breast", "mean"))
+
+
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+@pytest.mark.parametrize("unit", ["breast", "patient"])
+def test_calibrated_images_do_not_make_calibrated_units(unit, reduce) -> None:
+    made, later = (two_images_of_each_breast(np.random.default_rng(seed)) for seed in (0, 1))
+    calibration = fit_calibration(made)
+    probability = calibration.probabilities(later, unit, reduce)
+    units = by_unit(later, unit, reduce=reduce)
+    assert probability is not None
+    averaged = by_unit(calibration.apply(later), unit, reduce=reduce).score
+    assert error_of(averaged, units.label) > 0.03  # the images alone are calibrated
+    assert error_of(calibration.apply(later).malignancy, later.malignant) < 0.02
+    assert error_of(probability, units.label) < error_of(averaged, units.label) / 5
+    units = by_unit(made, unit, reduce=reduce)
+    assert calibration.maps[f"{unit}_{reduce}"] == fit_platt(units.score, units.label)
+
+
+def two_images_of_each_breast(rng: np.random.Generator) -> Predictions:
+    """Two breasts of each of 6,000 patients; a fifth of the images are malignant; scores are calibrated."""
+    count = 24_000
+    logits = rng.normal(-2, 1.5, count)
+    score = 1 / (1 + np.exp(-logits))
+    made = predictions(rng, patients=2).table
+    columns = {name: [pd.NA] * count for name in made}
+    columns |= {
+        "image_id": np.arange(count).astype(str),
+        "patient_id": (np.arange(count) // 4).astype(str),
+        "laterality": np.where(np.arange(count) // 2 % 2, "LEFT", "RIGHT"),
+        "label": np.where(rng.random(count) < score, "MALIGNANT", "BENIGN"),
+        "score_BENIGN": 1 - score,
+        "score_MALIGNANT": score,
+    }
+    return Predictions(pd.DataFrame(columns), ("BENIGN", "MALIGNANT"), "simulated")
+
+
+def error_of(probability: np.ndarray, labels: np.ndarray) -> float:
+    """Expected calibration error in ten bins of equal width."""
+    bins = np.minimum((probability * 10).astype(int), 9)
+    parts = [bins == number for number in range(10)]
+    return sum(
+        part.mean() * abs(probability[part].mean() - labels[part].mean()) for part in parts if part.any()
+    )
+
+
+def test_unit_that_the_validation_images_lack_is_not_calibrated() -> None:
+    made = predictions(np.random.default_rng(5))
+    blind = type(made)(made.table.assign(laterality=None), made.classes, made.source)
+    calibration = fit_calibration(blind)
+    assert calibration.probabilities(made, "breast", "mean") is None
+    assert calibration.probabilities(made, "patient", "mean") is not None
+    old = {key: value for key, value in calibration.to_dict().items() if key not in ("maps", "provenance")}
+    assert Calibration.from_dict(old).probabilities(made, "patient", "mean") is None

@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,11 +95,22 @@ def test_a_calibration_of_an_older_version_has_no_validation_values() -> None:
     assert "sensitivity_validation" not in found["image"]
 
 
+@pytest.mark.parametrize("unit", ["breast", "patient"])
+def test_calibrated_score_of_a_unit_is_not_the_mean_of_those_of_its_images(unit: str) -> None:
+    found = measure_performance(TEST, calibration=CALIBRATION, resamples=50)[unit]
+    units, probability = by_unit(TEST, unit), CALIBRATION.probabilities(TEST, unit, "mean")
+    assert found["brier_calibrated"]["value"] == pytest.approx(((probability - units.label) ** 2).mean())
+    without = replace(CALIBRATION, maps={})
+    found = measure_performance(TEST, calibration=without, resamples=50)
+    assert not [name for name in found[unit] if name.endswith("_calibrated")]
+    assert "brier_calibrated" in found["image"]
+
+
 def test_without_calibration_the_threshold_is_a_half() -> None:
     found = measure_performance(TEST, calibration=None, resamples=50)
     assert found["patient"]["threshold"] == 0.5
     assert "brier_calibrated" not in found["image"]
-    assert "no validation images" in found["method"]["threshold"]
+    assert "not calibrated" in found["method"]["threshold"]
 
 
 def test_the_verdict_of_four_classes() -> None:
