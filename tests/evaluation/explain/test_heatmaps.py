@@ -356,8 +356,8 @@ def test_cells_are_drawn_where_the_network_sees(tiny: Classifier) -> None:
     network: Any = tiny.network
     network.features[0] = nn.Conv2d(1, 4, 3, stride=8, padding=1)
     with torch.no_grad():
-        network.features[0].weight.zero_()[:, 0, 1, 1] = 1
-        network.features[0].bias.zero_()
+        network.features[0].weight.zero_()[:, 0, 1, 1] = torch.tensor([1.0, 2.0, 4.0, 8.0])
+        network.features[0].bias.fill_(100)  # no cell is dead
         network.fc.weight[:] = torch.tensor([[-1.0], [1.0]])
     picture = torch.full((1, 1, 64, 48), 0.3)
     picture[..., 24, 16] = 1
