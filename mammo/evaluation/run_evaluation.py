@@ -92,6 +92,7 @@ def evaluate_run(
             rng=rng,
             resamples=resamples,
         )
+        metrics["localisation"]["placement"] = results.heatmaps.placement(opened.store.images.shape[1:])
         tables.append(localisation_table(metrics["localisation"]))
         write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
         threshold = metrics["image"]["threshold"]

@@ -13,30 +13,30 @@ Captum 0.9 has neither Grad-CAM++, Layer-CAM nor Eigen-CAM.
 """
 
 import difflib
-import math
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mammo.data.images.breast import Transform
 from mammo.errors import ConfigError
+from mammo.evaluation.explain.occlusion import default_patch, default_step, occlude
+from mammo.evaluation.number_format import number
 from mammo.models.classifier import Classifier
+from mammo.models.feature_maps import as_map, undisturbed
 from mammo.models.pooling import POOLS
+from mammo.models.receptive_field import CellCentres, cell_centres
 
 Method = Literal["gradcam", "gradcam++", "layercam", "eigencam", "occlusion"]
 
 # A map is constant if its spread is at most this fraction of its maximum; float32 rounds to 6e-8.
 _FLAT = 1e-5
 _GRADIENT_SCALE = 1024.0
-# Number of occluded copies in one forward pass.
-_COPIES = 32
 
 
 class Heatmaps:
@@ -50,8 +50,10 @@ class Heatmaps:
     - `eigencam`: Muhammad and Yeasin 2020, Eigen-CAM: class activation map using principal components. It
       does not depend on the class: the target is ignored.
     - `occlusion`: Zeiler and Fergus 2014, Visualizing and understanding convolutional networks: the decrease
-      of the target's probability when a patch is grey. The heat of a pixel is the mean over the patches that
-      cover it.
+      of the log-odds of the target (in the paper: its probability) when a patch is grey. The heat of a pixel
+      is the mean over the patches that cover it.
+
+    The cells of a feature map are drawn at the centres of their receptive fields, see `cell_centres`.
 
     The default layer is the module that outputs the last feature map before the pool: `layer4` of a ResNet,
     `features` of the custom CNN, `norm` of a Swin. In a ViT it is the first normalisation of the last block,
@@ -61,8 +63,8 @@ class Heatmaps:
         classifier: classifier to explain.
         method: one of the methods above.
         layer: name of a module of the classifier's network; None for the default layer.
-        patch: side of the occluding square, in pixels.
-        stride: distance between neighbouring patches, in pixels.
+        patch: side of the occluding square, in pixels; None for `default_patch`.
+        stride: distance between neighbouring patches, in pixels; None for `default_step`.
 
     Raises:
         ConfigError: the method or the layer does not exist, or there are pixels between the patches.
@@ -74,20 +76,21 @@ class Heatmaps:
         *,
         method: Method = "gradcam",
         layer: str | None = None,
-        patch: int = 32,
-        stride: int = 16,
+        patch: int | None = None,
+        stride: int | None = None,
     ) -> None:
         if method not in get_args(Method):
             raise ConfigError(f"heatmap method {method}: give one of {', '.join(get_args(Method))}")
         if method == "occlusion" and layer is not None:
             raise ConfigError(f"heatmap_layer={layer}: occlusion uses no layer; remove this setting")
-        if not 1 <= stride <= patch:
+        if patch is not None and stride is not None and not 1 <= stride <= patch:
             raise ConfigError(f"heatmap stride {stride}: give 1 to {patch} pixels, the side of the patch")
         self.classifier = classifier
         self.method = method
         self.layer = layer
         self.patch = patch
         self.stride = stride
+        self._centres: dict[tuple[int, int], CellCentres] = {}
         if layer is not None:
             self._check_name(layer)
 
@@ -104,11 +107,13 @@ class Heatmaps:
         Raises:
             ConfigError: the layer outputs no feature map, or the network has none before its pool.
         """
-        with _undisturbed(self.classifier):
+        with undisturbed(self.classifier):
             # a copy, because autograd cannot use a tensor created in inference mode
             targets = torch.as_tensor(target, device=images.device).expand(len(images)).clone()
             if self.method == "occlusion":
-                return _heat(self._occlude(images, targets), images)
+                patch, step = self._patches((images.shape[2], images.shape[3]))
+                fall = occlude(self.classifier, images, targets, patch=patch, step=step)
+                return _as_array(_scaled(fall.relu()))
             return self._explain(images, lambda: (self.classifier(images), targets))
 
     def of_pass(self, images: Tensor, forward: Callable[[], tuple[Tensor, Tensor]]) -> NDArray[np.float32]:
@@ -119,7 +124,7 @@ class Heatmaps:
             forward: function that runs the classifier once on the images and returns the logits and the
                 classes to explain, B.
         """
-        with _undisturbed(self.classifier):
+        with undisturbed(self.classifier):
             if self.method != "occlusion":
                 return self._explain(images, forward)
             with torch.no_grad():
@@ -128,7 +133,56 @@ class Heatmaps:
 
     def _explain(self, images: Tensor, forward: Callable[[], tuple[Tensor, Tensor]]) -> NDArray[np.float32]:
         features, gradient = self._features_and_gradient(images, forward)
-        return _heat(_FORMULAS[self.method](features, gradient), images)
+        # scaled before the interpolation, so that a map without differences stays one
+        cells = _scaled(_FORMULAS[self.method](features, gradient).relu())
+        size = (images.shape[2], images.shape[3])
+        if cells.shape[1:].numel() == 1:  # a single cell shows no place
+            return np.zeros((len(images), *size), np.float32)
+        return _as_array(_scaled(self._centres_of(cells, size).place(cells, size)))
+
+    def _centres_of(self, cells: Tensor, size: tuple[int, int]) -> CellCentres:
+        """Return the centres of the cells (B h w) of images of this size, which are measured once."""
+        assert self.layer is not None
+        if size not in self._centres:
+            shape = (cells.shape[1], cells.shape[2])
+            found = cell_centres(self.classifier.network, layer=self.layer, size=size, cells=shape)
+            if not found.measured:
+                print(
+                    f"heatmap_layer={self.layer}: the centres of the receptive fields cannot be measured; "
+                    f"the heat is drawn as {shape[0]} x {shape[1]} equal cells",
+                    file=sys.stderr,
+                )
+            self._centres[size] = found
+        return self._centres[size]
+
+    def placement(self, size: tuple[int, int]) -> str:
+        """Describe in a sentence how the heat of images is drawn that already have a heatmap.
+
+        Args:
+            size: H and W of the images.
+        """
+        if self.method == "occlusion":
+            patch, stride = self._patches(size)
+            return (
+                "The heat of a pixel is the mean decrease of the log-odds when a grey patch covers it: "
+                f"{patch} x {patch} pixels, in steps of {stride}."
+            )
+        centres = self._centres.get(size)
+        if centres is None:
+            return "The feature map has a single cell, which shows no place."
+        if not centres.measured:
+            return (
+                "The centres of the receptive fields cannot be measured: the cells of the feature map are "
+                "drawn as equal parts of the image."
+            )
+        down, across = (
+            f"{number(first, 1)} + {number(step, 1)} k"
+            for first, step in zip(centres.offset, centres.stride, strict=True)
+        )
+        return (
+            "Each cell of the feature map is drawn at the centre of its receptive field, measured with noise "
+            f"images: row k at pixel {down}, column k at pixel {across}, k from 0."
+        )
 
     def _check_name(self, layer: str) -> None:
         known = [name for name, _ in self.classifier.network.named_modules() if name]
@@ -172,58 +226,14 @@ class Heatmaps:
         return features, self._as_map(gradient, images) / _GRADIENT_SCALE
 
     def _as_map(self, output: Tensor, images: Tensor) -> Tensor:
-        """Return a layer's output (B C h w, B h w C or B tokens C) as B C h w, float32."""
-        network: Any = self.classifier.network
-        output = output.detach().float()
-        if output.dim() == 4:
-            last = getattr(network, "output_fmt", "NCHW") == "NHWC"  # timm's attribute
-            return output.permute(0, 3, 1, 2) if last else output
-        if output.dim() == 3:
-            patches = output[:, getattr(network, "num_prefix_tokens", 0) :]
-            height, width = images.shape[2:]
-            rows = max(1, round(math.sqrt(patches.shape[1] * height / width)))  # if patches are square
-            if patches.shape[1] % rows == 0:
-                return patches.transpose(1, 2).reshape(len(images), patches.shape[2], rows, -1)
-        shape = " x ".join(map(str, output.shape[1:]))
-        raise ConfigError(
-            f"heatmap_layer={self.layer}: its output of shape {shape} is not a feature map; name another"
-        )
+        assert self.layer is not None
+        size = (images.shape[2], images.shape[3])
+        return as_map(output.detach(), self.classifier.network, layer=self.layer, size=size)
 
-    def _occlude(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean decrease of the target's probability over the patches on each pixel, B H W.
-
-        Patches that cover only background (0) are skipped.
-        """
-        height, width = images.shape[2:]
-        tall, wide = min(self.patch, height), min(self.patch, width)
-        patches = [
-            (slice(top, top + tall), slice(left, left + wide))
-            for top in _starts(height, tall, self.stride)
-            for left in _starts(width, wide, self.stride)
-        ]
-        fall = images.new_zeros(len(images), height, width)
-        covered = images.new_zeros(height, width)
-        for patch in patches:
-            covered[patch] += 1
-        places = [(index, patch) for index in range(len(images)) for patch in patches]
-        places = [(index, patch) for index, patch in places if images[index, 0][patch].any()]
-        with torch.no_grad():
-            before = self._probability(images, targets)
-            for first in range(0, len(places), _COPIES):
-                part = places[first : first + _COPIES]
-                which = torch.tensor([index for index, _ in part], device=images.device)
-                copies = images[which]
-                for copy, (_, patch) in zip(copies, part, strict=True):
-                    copy[0][patch] = self.classifier.mean
-                falls = before[which] - self._probability(copies, targets[which])
-                for (index, patch), value in zip(part, falls, strict=True):
-                    fall[index][patch] += value
-        return fall / covered
-
-    def _probability(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Return the probability of each target, B."""
-        logits: Tensor = self.classifier(images)
-        return logits.softmax(dim=1).gather(1, targets[:, None])[:, 0]
+    def _patches(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the side of the patches and the distance between them for images of this size."""
+        step = self.stride or min(default_step(size), self.patch or max(size))
+        return self.patch or default_patch(step), step
 
 
 def to_file_pixels(heat: NDArray[np.float32], transform: Transform) -> NDArray[np.float32]:
@@ -287,11 +297,8 @@ _FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _heat(maps: Tensor, images: Tensor) -> NDArray[np.float32]:
-    """Set negative values of the maps (B h w) to 0, resize to the images and scale each to [0, 1]."""
-    size = (images.shape[2], images.shape[3])
-    heat = F.interpolate(maps[:, None].relu(), size, mode="bilinear", align_corners=False)[:, 0]
-    return np.asarray(_scaled(heat).cpu().numpy(), np.float32)
+def _as_array(heat: Tensor) -> NDArray[np.float32]:
+    return np.asarray(heat.cpu().numpy(), np.float32)
 
 
 def _scaled(heat: Tensor) -> Tensor:
@@ -300,11 +307,6 @@ def _scaled(heat: Tensor) -> Tensor:
     spread = high - low
     scaled = ((heat - low) / spread).clamp(0, 1)
     return torch.where(spread > _FLAT * high, scaled, 0.0)
-
-
-def _starts(length: int, patch: int, stride: int) -> list[int]:
-    """Return the first pixels of the patches along a side; the last patch ends with the image."""
-    return [*range(0, length - patch, stride), length - patch]
 
 
 def _last_map(classifier: Classifier, image: Tensor) -> str:
@@ -347,21 +349,3 @@ def _last_map(classifier: Classifier, image: Tensor) -> str:
         f"heatmap_layer: {type(network).__name__} has no feature map before its pool; "
         "name a layer or choose the method occlusion"
     )
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, freeze the parameters and enable gradients; restore the model at the end."""
-    modes = [(module, module.training) for module in model.modules()]
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        model.eval()
-        for parameter in learning:
-            parameter.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter in learning:
-            parameter.requires_grad_()

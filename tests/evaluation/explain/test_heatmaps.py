@@ -1,6 +1,8 @@
 """Heatmaps equal hand calculations and those of the package `grad-cam`, for every network family."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,12 @@ from torch import Tensor, nn
 
 from mammo.data.images.breast import Transform, plan
 from mammo.errors import ConfigError
+from mammo.evaluation.explain import heatmaps as heatmaps_module
 from mammo.evaluation.explain.heatmaps import Heatmaps, Method, to_file_pixels
 from mammo.models.backbones import build_model
 from mammo.models.classifier import Classifier
 from mammo.models.pooling import make_pool
+from mammo.models.receptive_field import CellCentres, cell_centres
 
 CAMS: list[Method] = ["gradcam", "gradcam++", "layercam", "eigencam"]
 
@@ -48,13 +52,46 @@ def images() -> Tensor:
     return torch.rand(3, 1, 16, 12, generator=torch.Generator().manual_seed(5))
 
 
+def equal_cells(*_: object, size: tuple[int, int], cells: tuple[int, int], **__: object) -> CellCentres:
+    return replace(CellCentres.equal(cells, size), measured=True)
+
+
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal cells in place of measured centres, because measuring takes longer than most of these tests."""
+    monkeypatch.setattr(heatmaps_module, "cell_centres", equal_cells)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, unmeasured: None) -> None:
+    monkeypatch.setattr(heatmaps_module, "cell_centres", cell_centres)
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch, unmeasured: None) -> None:
+    """Exact centres of the cells of `Tiny`."""
+    exact_centres = CellCentres((0.5, 0.5), (2.0, 2.0))
+    monkeypatch.setattr(heatmaps_module, "cell_centres", lambda *_, **__: exact_centres)
+
+
 def by_hand(raw: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Raw maps (B h w) after ReLU, resized to the images and scaled to the range 0 to 1."""
-    heat = nn.functional.interpolate(raw.relu()[:, None], size, mode="bilinear")[:, 0]
-    low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
-    return ((heat - low) / (high - low)).detach().numpy()
+    """Raw maps (B h w) of `Tiny` after ReLU, scaled to the range 0 to 1, with cell k at pixel 2 k."""
+    grid = nn.functional.affine_grid(torch.eye(2, 3)[None].repeat(len(raw), 1, 1), [len(raw), 1, *size], True)
+    cells = torch.stack(
+        [torch.arange(size[1]).expand(size) / 2, torch.arange(size[0])[:, None].expand(size) / 2], -1
+    )
+    grid[:] = 2 * cells / torch.tensor([raw.shape[2] - 1, raw.shape[1] - 1]) - 1
+    raw = scaled(raw.relu())
+    heat = nn.functional.grid_sample(raw[:, None], grid, padding_mode="zeros", align_corners=True)[:, 0]
+    return scaled(heat).detach().numpy()
 
 
+def scaled(maps: Tensor) -> Tensor:
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return (maps - low) / (high - low)
+
+
+@pytest.mark.usefixtures("exact")
 def test_gradcam_of_an_average_is_the_features_weighted_by_the_linear_layer(
     tiny: Classifier, images: Tensor
 ) -> None:
@@ -68,6 +105,7 @@ def test_gradcam_of_an_average_is_the_features_weighted_by_the_linear_layer(
     np.testing.assert_allclose(heat, by_hand(raw, (16, 12)), atol=1e-5)
 
 
+@pytest.mark.usefixtures("exact")
 def test_layercam_and_gradcam_plus_plus_of_an_average_by_hand(tiny: Classifier, images: Tensor) -> None:
     network: Any = tiny.network
     features = network.features((images - 0.3) / 0.2)
@@ -109,7 +147,10 @@ def test_agrees_with_the_package(method: Method, name: str, layer: str) -> None:
         cam.get_cam_image = lambda *arguments: get_2d_projection_with_sign_correction(arguments[3])
     expected = cam(pictures, targets)
     heat = Heatmaps(model, method=method, layer=layer)(pictures, torch.tensor([1, 0]))
-    np.testing.assert_allclose(heat, expected, atol=2e-3)
+    # the package divides the image into equal cells and continues the outermost ones to the border
+    inner = np.s_[:, 16:-16, 16:-16]
+    found, wanted = (scaled(torch.tensor(one[inner])).numpy() for one in (heat, expected))
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
 
 
 @pytest.mark.slow
@@ -207,6 +248,38 @@ def test_occlusion_of_one_patch_by_hand() -> None:
     np.testing.assert_array_equal(Heatmaps(model, method="occlusion", patch=8, stride=8)(picture, 0), 0)
 
 
+def test_occlusion_finds_the_evidence_of_a_certain_prediction() -> None:
+    model = looks_at_the_corner()
+    picture = torch.full((1, 1, 16, 16), 1.0)
+    weight: Any = model.network.get_submodule("features").weight
+    weight.data *= 50  # the probability is 1 in float32, with and without the other pixels
+    picture[..., :8, :] = 0.5
+    before = model(picture).softmax(1)[0, 1]
+    picture_without = picture.clone()
+    picture_without[..., 8:12, 8:] = 0
+    assert before == model(picture_without).softmax(1)[0, 1] == 1
+    heat = Heatmaps(model, method="occlusion", patch=4, stride=4)(picture, 1)[0]
+    assert heat[8:, 8:].min() == 1
+    assert heat[:8].max() == heat[:, :8].max() == 0
+
+
+def test_the_number_of_passes_of_occlusion_does_not_grow_with_the_image() -> None:
+    seen: list[int] = []
+
+    class Counting(nn.Module):
+        def forward(self, pictures: Tensor) -> Tensor:
+            seen.append(len(pictures))
+            return torch.cat([pictures.mean((2, 3)), pictures.mean((2, 3)) * 0], dim=1)
+
+    model = Classifier(network=Counting(), mean=0.0, std=1.0)
+    for size in [(224, 224), (448, 336), (48, 36)]:
+        seen.clear()
+        heatmaps = Heatmaps(model, method="occlusion")
+        assert heatmaps(torch.ones(1, 1, *size), 0).shape == (1, *size)
+        assert 300 < sum(seen) < 800
+    assert "24 x 24 pixels, in steps of 8" in heatmaps.placement((224, 224))
+
+
 def test_occlusion_covers_every_pixel_and_passes_over_the_background(images: Tensor) -> None:
     seen: list[int] = []
 
@@ -267,6 +340,48 @@ def test_restores_after_a_failure(tiny: Classifier) -> None:
     assert tiny.training
     assert all(parameter.requires_grad for parameter in tiny.parameters())
     assert not any(module._forward_hooks for module in tiny.modules())
+
+
+@pytest.mark.parametrize("method", CAMS)
+def test_a_map_of_a_single_cell_shows_no_place(method: Method) -> None:
+    torch.manual_seed(0)
+    heatmaps = Heatmaps(classifier(build_model(name="custom_cnn", num_classes=2)), method=method)
+    np.testing.assert_array_equal(heatmaps(torch.rand(1, 1, 128, 96), 1), 0)
+    assert heatmaps.placement((128, 96)) == "The feature map has a single cell, which shows no place."
+
+
+@pytest.mark.usefixtures("measured")
+def test_cells_are_drawn_where_the_network_sees(tiny: Classifier) -> None:
+    """A pixel of a multiple of 8 is at the centre of a cell; an equal division draws it 3.5 pixels away."""
+    network: Any = tiny.network
+    network.features[0] = nn.Conv2d(1, 4, 3, stride=8, padding=1)
+    with torch.no_grad():
+        network.features[0].weight.zero_()[:, 0, 1, 1] = torch.tensor([1.0, 2.0, 4.0, 8.0])
+        network.features[0].bias.fill_(100)  # no cell is dead
+        network.fc.weight[:] = torch.tensor([[-1.0], [1.0]])
+    picture = torch.full((1, 1, 64, 48), 0.3)
+    picture[..., 24, 16] = 1
+    heatmaps = Heatmaps(tiny)
+    heat = heatmaps(picture, 1)[0]
+    np.testing.assert_allclose(
+        np.indices(heat.shape).reshape(2, -1) @ heat.ravel() / heat.sum(), [24, 16], atol=1
+    )
+    assert re.search(
+        r"row k at pixel \S+ \+ 8.0 k, column k at pixel \S+ \+ 8.0 k", heatmaps.placement((64, 48))
+    )
+
+
+@pytest.mark.usefixtures("measured")
+def test_heat_that_cannot_be_placed_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    class Constant(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            nn.init.zeros_(self.features[0].weight)  # type: ignore[arg-type]
+
+    heatmaps = Heatmaps(classifier(Constant()))
+    heatmaps(torch.rand(1, 1, 16, 12), 1)
+    assert "cannot be measured; the heat is drawn as 8 x 6 equal cells" in capsys.readouterr().err
+    assert "drawn as equal parts" in heatmaps.placement((16, 12))
 
 
 def test_images_of_a_batch_do_not_touch(tiny: Classifier, images: Tensor) -> None:
