@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Callable
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ Method = Literal["gradcam", "gradcam++", "layercam", "eigencam", "occlusion"]
 # A map is constant if its spread is at most this fraction of its maximum; float32 rounds to 6e-8.
 _FLAT = 1e-5
 _GRADIENT_SCALE = 1024.0
+# By network, layer and size of the images; measuring takes seconds.
+_CENTRES: WeakKeyDictionary[nn.Module, dict[tuple[str, tuple[int, int]], CellCentres]] = WeakKeyDictionary()
 
 
 class Heatmaps:
@@ -90,7 +93,6 @@ class Heatmaps:
         self.layer = layer
         self.patch = patch
         self.stride = stride
-        self._centres: dict[tuple[int, int], CellCentres] = {}
         if layer is not None:
             self._check_name(layer)
 
@@ -143,7 +145,8 @@ class Heatmaps:
     def _centres_of(self, cells: Tensor, size: tuple[int, int]) -> CellCentres:
         """Return the centres of the cells (B h w) of images of this size, which are measured once."""
         assert self.layer is not None
-        if size not in self._centres:
+        measured = _CENTRES.setdefault(self.classifier.network, {})
+        if (self.layer, size) not in measured:
             shape = (cells.shape[1], cells.shape[2])
             found = cell_centres(self.classifier.network, layer=self.layer, size=size, cells=shape)
             if not found.measured:
@@ -152,8 +155,8 @@ class Heatmaps:
                     f"the heat is drawn as {shape[0]} x {shape[1]} equal cells",
                     file=sys.stderr,
                 )
-            self._centres[size] = found
-        return self._centres[size]
+            measured[self.layer, size] = found
+        return measured[self.layer, size]
 
     def placement(self, size: tuple[int, int]) -> str:
         """Describe in a sentence how the heat of images is drawn that already have a heatmap.
@@ -167,7 +170,7 @@ class Heatmaps:
                 "The heat of a pixel is the mean decrease of the log-odds when a grey patch covers it: "
                 f"{patch} x {patch} pixels, in steps of {stride}."
             )
-        centres = self._centres.get(size)
+        centres = _CENTRES.get(self.classifier.network, {}).get((self.layer or "", size))
         if centres is None:
             return "The feature map has a single cell, which shows no place."
         if not centres.measured:

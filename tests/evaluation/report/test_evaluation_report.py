@@ -262,7 +262,7 @@ def test_an_image_on_two_sides_is_told(tmp_path: Path) -> None:
         (tmp_path / "split" / f"{side}.txt").write_text(f"both\n{side}\n")
     page = write_report(run, folder=evaluation).read_text()
     assert "1 images are in more than one of the lists" in page
-    assert "These images include training images" in page
+    assert "were not compared with those of the training and validation set" in page
 
 
 @pytest.mark.parametrize(("text", "kind"), [("{", "is not valid JSON"), ("[]", "does not contain a dict")])

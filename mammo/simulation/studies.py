@@ -20,7 +20,7 @@ from mammo.metrics import (
     delong_auc,
     mean_fold_auc,
 )
-from mammo.simulate.designs import Design, draw
+from mammo.simulation.designs import Design, draw
 
 Row = dict[str, Any]
 _Method = Callable[..., Estimate]

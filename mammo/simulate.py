@@ -1,4 +1,4 @@
-"""The command: runs one simulation, prints its table and writes it to a CSV file; see `studies`."""
+"""`python -m mammo.simulate`: checks the statistics of an evaluation on data with a known truth."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
     with quick_imports():
         import pandas as pd
 
-        from mammo.simulate.studies import STUDIES
+        from mammo.simulation.studies import STUDIES
 
     table = pd.DataFrame(STUDIES[cfg.study.value](replicates=cfg.replicates, seed=cfg.seed))
     print(table.to_string(index=False, float_format="{:.3f}".format))

@@ -9,8 +9,8 @@ import pytest
 from helpers.commands import command
 
 from mammo.metrics import auc, clustered_auc, delong_auc
-from mammo.simulate import studies
-from mammo.simulate.designs import Design, draw
+from mammo.simulation import studies
+from mammo.simulation.designs import Design, draw
 
 
 def test_a_design_has_its_auc_and_its_correlation() -> None:
