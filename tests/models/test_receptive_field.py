@@ -75,7 +75,7 @@ def test_centres_of_convolutions_follow_from_their_paddings(
         ("repvgg_a0", "final_conv", (256, 256), -0.48),
         ("mobilenetv3_small_050", "blocks", (256, 256), -0.48),
         ("efficientnet_b0", "bn2", (256, 256), -0.48),
-        ("mnasnet_small", "bn2", (256, 256), -0.48),
+        ("densenet121", "features.norm5", (256, 256), -0.05),
         ("vgg11", "features", (256, 256), 0.0),
         ("convnext_atto", "norm_pre", (256, 256), 0.0),
         ("swin_tiny_patch4_window7_224", "norm", (128, 128), 0.0),
