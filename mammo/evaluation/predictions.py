@@ -76,8 +76,8 @@ class Predictions:
     @cached_property
     def folds(self) -> NDArray[np.int64] | None:
         """N, fold of each image; None unless the scores are of the networks of several folds."""
-        folds = self.table["fold"]
-        if folds.isna().any() or folds.nunique() < 2:
+        folds = self.table.get("fold")
+        if folds is None or folds.isna().any() or folds.nunique() < 2:
             return None
         return folds.to_numpy(dtype=np.int64)
 

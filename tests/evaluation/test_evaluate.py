@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -158,7 +159,19 @@ def test_folds_are_put_together_out_of_fold(place: Path) -> None:
     table = pd.read_csv(place / "cv" / "predictions.csv")
     assert sorted(table["fold"].unique()) == [0, 1, 2]
     assert table["image_id"].is_unique
-    assert json.loads((place / "cv" / "metrics.json").read_text())["method"]["calibration"] is not None
+    metrics = json.loads((place / "cv" / "metrics.json").read_text())
+    assert metrics["method"]["calibration"] is None  # it would need the labels of the very images
+    assert metrics["method"]["auc"].startswith("mean of the folds' AUCs")
+    areas = []
+    for fold in range(3):
+        scored = pd.read_csv(place / "runs" / "cv" / str(fold) / "evaluation" / "val" / "predictions.csv")
+        malignant = scored["score_MALIGNANT"]
+        areas.append(roc_auc_score(scored["label"] == "MALIGNANT", malignant))
+        together = table.set_index("image_id").loc[scored["image_id"], "score_MALIGNANT"]
+        np.testing.assert_allclose(together, malignant, atol=1e-3)
+    assert metrics["image"]["auc"]["value"] == pytest.approx(np.mean(areas), abs=1e-6)
+    assert metrics["image"]["auc_pooled"]["value"] is not None
+    assert "mean of the folds" in result.stdout
     # no image is a validation image of all folds, so the mean of their scores cannot be calibrated
     result = command("evaluate", runs, "split=test", "output=mean", folder=place)
     assert result.returncode == 0, result.stderr

@@ -83,7 +83,7 @@ def test_commands_use_no_result_of_the_checkpoint_before_the_resume(
     folder = stale.evaluation / "test"
     before, old = json.loads((stale.path / "calibration.json").read_text()), area_in(folder)
     runs = f"runs=[{stale.path},runs/b]"
-    run("compare", runs, "split=test", "resamples=50", f"output={tmp_path}/c", folder=place)
+    run("compare", runs, "split=test", f"output={tmp_path}/c", folder=place)
     assert area_in(folder) == old  # compare leaves the evaluation as it is
     run("evaluate", f"run={stale.path}", "split=test", "heatmap=none", "resamples=50", folder=place)
     after = json.loads((stale.path / "calibration.json").read_text())

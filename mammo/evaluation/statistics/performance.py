@@ -248,6 +248,7 @@ def performance_table(performance: Mapping[str, Any]) -> str:
     lines += [
         "",
         *performance["notes"],
-        f"95 % intervals: {method['interval']}, {method['resamples']} resamples",
+        f"95 % intervals of AUC: {method['auc']}",
+        f"other 95 % intervals: {method['interval']}, {method['resamples']} resamples",
     ]
     return "\n".join(lines)
