@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers.commands import line
 
 from mammo.bench.measurement import in_turn
 
@@ -34,8 +35,7 @@ RIVALS = {
 
 
 def bench(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mammo.bench", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    return subprocess.run(line("bench", *arguments), cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow
@@ -52,9 +52,9 @@ def test_all_stages_are_measured_and_told(place: Path) -> None:
     assert {"torch", "pytorch-lightning"} <= set(machine["versions"])
     assert list(numbers) == STAGES
     lines = result.stdout.splitlines()
-    for line, (stage, told) in zip(lines[1:7], numbers.items(), strict=True):
-        assert line.startswith(stage)
-        assert line.endswith(f" {told['ratio']:.3f}")
+    for row, (stage, told) in zip(lines[1:7], numbers.items(), strict=True):
+        assert row.startswith(stage)
+        assert row.endswith(f" {told['ratio']:.3f}")
         assert told["ratio"] == told["images_per_second"] / told["limit"]
         for name in ("images_per_second", "limit"):
             low, high = told[f"{name}_range"]

@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.commands import REPOSITORY
+from helpers.commands import REPOSITORY, line
 
 from mammo.config.checks import CONF
 
 
 def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(REPOSITORY / "train.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(line("train", *arguments), cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -96,7 +95,7 @@ def test_a_killed_run_resumes(trained: Path) -> None:
 def test_the_bench_measures_the_gpu(stage: str, trained: Path) -> None:
     bench = [f"stage={stage}", "repeats=1", "steps=4", "warmup=1", "data.batch_size=8", "trainer=gpu", *DATA]
     done = subprocess.run(
-        [sys.executable, "-m", "mammo.bench", *bench, f"output={stage}.json"],
+        line("bench", *bench, f"output={stage}.json"),
         cwd=trained, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

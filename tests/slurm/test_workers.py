@@ -5,10 +5,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
-from helpers.commands import REPOSITORY
+from helpers.commands import line
 from helpers.slurm_cluster import Slurm
 
 from mammo.sweeping.search.search import Search
@@ -22,8 +21,7 @@ def command(folder: Path, *arguments: str) -> list[str]:
     search = [f"sweep.workers={WORKERS}", f"sweep.budget.trials={TRIALS}", "sweep.stale_seconds=5"]
     slurm = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1"]
     drawn = ["sweep.sampler.name=random", "sweep.pruner.name=none", f"trainer.max_epochs={EPOCHS}"]
-    program = [sys.executable, str(REPOSITORY / "sweep.py"), "sweep=lr", f"sweep_dir={folder}"]
-    return [*program, *small, *search, *drawn, *slurm, *arguments]
+    return line("sweep", "sweep=lr", f"sweep_dir={folder}", *small, *search, *drawn, *slurm, *arguments)
 
 
 def trials(folder: Path) -> list[Trial]:

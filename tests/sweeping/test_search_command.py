@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers.commands import REPOSITORY
+from helpers.commands import line
 
 from mammo.config.composition import compose_search
 from mammo.sweeping.search.search import Search
@@ -37,8 +37,7 @@ WITH_A_BAD_ONE = (
 
 
 def command(*arguments: str, epochs: int = 9) -> list[str]:
-    sweep = [sys.executable, str(REPOSITORY / "sweep.py"), "sweep=lr", "sweep_dir=sweep"]
-    return [*sweep, *SMALL, f"trainer.max_epochs={epochs}", *arguments]
+    return line("sweep", "sweep=lr", "sweep_dir=sweep", *SMALL, f"trainer.max_epochs={epochs}", *arguments)
 
 
 def run(
@@ -139,7 +138,7 @@ def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_sam
         for tag in ("train", "val", "."):  # the last one contains HParams
             assert list((trial.folder / "tensorboard" / tag).glob("events.*")), (trial, tag)
     wait_for(lambda: not worker_pids(folder), 20)
-    train = [sys.executable, REPOSITORY / "train.py", "--config-dir", folder / "sweep", "experiment=best"]
+    train = line("train", "--config-dir", str(folder / "sweep"), "experiment=best")
     again = subprocess.run(
         [*train, "report=false", "run_dir=again"], cwd=folder, capture_output=True, text=True, timeout=100
     )
@@ -332,7 +331,7 @@ def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_r
     assert growing.returncode == 0, told
     assert [trial.state for trial in trials_in(folder)] == ["finished", "finished"]
     # without overrides of train.py the search continues with those that it began with
-    sweep = [sys.executable, REPOSITORY / "sweep.py", "sweep=lr", "sweep_dir=sweep", *settings]
+    sweep = line("sweep", "sweep=lr", "sweep_dir=sweep", *settings)
     grown = subprocess.run(
         [*sweep, "sweep.budget.trials=3"], cwd=folder, capture_output=True, text=True, timeout=200
     )

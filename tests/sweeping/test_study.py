@@ -2,12 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.commands import REPOSITORY
+from helpers.commands import line
 
 SMALL = (
     "model=custom_cnn", "data=phantom", "data.patients=60", "data.height=64", "data.width=48",
@@ -20,7 +19,7 @@ STUDY = (
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(REPOSITORY / "sweep.py"), *STUDY, *SMALL, *arguments]
+    command = line("sweep", *STUDY, *SMALL, *arguments)
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 

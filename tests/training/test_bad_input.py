@@ -4,12 +4,11 @@ import os
 import pickle
 import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.commands import REPOSITORY
+from helpers.commands import line
 
 from mammo.errors import ConfigError
 from mammo.models.backbones import build_model
@@ -24,7 +23,7 @@ def told(folder: Path, *arguments: str, memory: int | None = None, **environment
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
     result = subprocess.run(
-        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
+        line("train", *arguments),
         cwd=folder, capture_output=True, text=True, env=os.environ | environment, preexec_fn=limit,
     )  # fmt: skip
     assert result.returncode == 1

@@ -26,8 +26,8 @@ class Draws:
         patients: P, sorted.
         counts: R P, how often each patient was drawn.
         stratum: P, 1 for a patient with a positive image, else 0.
-        enough: whether each class that occurs is in at least two patients; otherwise there are no
-            intervals.
+        enough: whether each class that occurs is in at least two patients, and each stratum that is not empty
+            has two; otherwise there are no intervals.
     """
 
     patients: NDArray[np.str_]
@@ -67,6 +67,7 @@ def draw_patients(
             times = np.bincount(drawn.ravel(), minlength=resamples * members.size)
             counts[:, members] = times.reshape(resamples, -1)
     enough = all(np.unique(index[labels == value]).size > 1 for value in np.unique(labels))
+    enough &= all((stratum == side).sum() != 1 for side in (0, 1))  # a single patient is in every resample
     return Draws(names, counts, stratum, enough)
 
 

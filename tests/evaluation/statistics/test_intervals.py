@@ -134,3 +134,15 @@ def test_four_classes_have_intervals() -> None:
     draws = draw_patients(patients, labels % 2, resamples=300, rng=rng)
     for found in bootstrap(MulticlassMetrics(scores, labels, tuple("abcd")), draws, patients).values():
         assert found.low < found.value < found.high
+
+
+def test_a_single_patient_of_a_stratum_leaves_no_interval() -> None:
+    """One woman has benign images only: she is in every resample, as if her scores did not vary."""
+    patients = np.array(["a", "a", *(f"p{i}" for i in range(20) for _ in "xy")])
+    labels = np.array([0, 0, *([0, 1] * 20)])
+    scores = np.random.default_rng(0).random(labels.size)
+    draws = draw_patients(patients, labels, resamples=50, rng=np.random.default_rng(0))
+    assert not draws.enough
+    assert math.isnan(bootstrap(AucOnly({"auc": scores}, labels), draws, patients)["auc"].low)
+    two = np.where(np.arange(labels.size) == 1, "b", patients)
+    assert draw_patients(two, labels, resamples=50, rng=np.random.default_rng(0)).enough
