@@ -1,7 +1,7 @@
 """`python -m mammo.evaluate`: evaluates a finished run; the only command that reads a test set."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -9,16 +9,6 @@ from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder, dated
-
-if TYPE_CHECKING:
-    from mammo.evaluation.predictions import Predictions
-    from mammo.evaluation.statistics.calibration import Calibration
-
-
-_NOT_CALIBRATED = (
-    "the scores are not calibrated and the threshold is 0.5, because the runs have different validation "
-    "images; give runs of one split for a calibrated ensemble"
-)
 
 
 @hydra_main("evaluate")
@@ -59,12 +49,17 @@ def main(cfg: DictConfig) -> None:
             )
         )
     else:
-        predictions, calibration = (
-            _ensemble(cfg, runs, rule) if runs else read_evaluation(Path(cfg.predictions))
-        )
+        if runs:
+            from mammo.evaluation.ensemble_evaluation import combine_runs
+
+            choices = {"split": cfg.split.value, "tta": cfg.tta.value}
+            predictions, calibration, members = combine_runs(runs, data=cfg.data, rule=rule, **choices)
+        else:
+            predictions, calibration = read_evaluation(Path(cfg.predictions))
         metrics = measure_performance(predictions, calibration=calibration, **settings)
-        if runs and calibration is None:
-            metrics["notes"].append(_NOT_CALIBRATED)
+        if runs:
+            metrics["runs"] = members
+            metrics["notes"] += members["notes"]
         print(performance_table(metrics))
         if folder is not None:
             write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
@@ -101,43 +96,6 @@ def _rule(cfg: DictConfig) -> dict[str, Any]:
     if len(given) > 1:
         raise ConfigError("target_sensitivity and target_specificity exclude each other: give one of them")
     return {"rule": next(iter(given)), "target": next(iter(given.values()))} if given else {}
-
-
-def _ensemble(
-    cfg: DictConfig, runs: list[RunFolder], rule: dict[str, Any]
-) -> "tuple[Predictions, Calibration | None]":
-    """Combine the scores of several runs, and fit a calibration to scores combined in the same way.
-
-    Scores out of fold stay as they are: a calibration would need the labels of the very images it is
-    applied to, and so let the shares of the folds into the scores.
-    """
-    from mammo.evaluation.evaluation_files import (
-        calibration_of,
-        combine_predictions,
-        ensemble_calibration,
-        predictions_of,
-        same_images,
-    )
-    from mammo.evaluation.split_scoring import score_split
-
-    split, tta = cfg.split.value, cfg.tta.value
-    scored = [score_split(run, split, data=cfg.data, tta=tta) for run in runs]
-    held_out = [predictions_of(run, "val", tta=tta) for run in runs]
-    folds = not same_images(held_out)
-    if folds and rule:
-        raise ConfigError(
-            f"target_{rule['rule']}={rule['target']}: the threshold is fixed on validation images, and these "
-            "runs have none in common; leave it out"
-        )
-    if folds and split == "val" and cfg.data is None:
-        return combine_predictions(scored, split=split), None
-    fixed = [found for run in runs if (found := calibration_of(run, tta=tta)) is not None]
-    if len(fixed) < len(runs):
-        raise ConfigError("run=[...]: a run without calibration cannot be combined with others; remove it")
-    scored, held_out = (
-        [map_.apply(one) for map_, one in zip(fixed, side, strict=True)] for side in (scored, held_out)
-    )
-    return combine_predictions(scored, split=split), ensemble_calibration(held_out, **rule)
 
 
 if __name__ == "__main__":

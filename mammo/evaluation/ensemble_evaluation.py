@@ -1,0 +1,123 @@
+"""The scores of several runs as one: of an ensemble, of seeds of one setting, or of folds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from mammo.config.flattening import flatten
+from mammo.errors import ConfigError
+from mammo.evaluation.evaluation_files import (
+    calibration_of,
+    combine_predictions,
+    ensemble_calibration,
+    predictions_of,
+    same_images,
+)
+from mammo.evaluation.number_format import as_json, finite
+from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.scoring import Tta
+from mammo.evaluation.split_scoring import SplitName, score_split
+from mammo.evaluation.statistics.calibration import Calibration
+from mammo.metrics import clustered_auc
+from mammo.runs import RunFolder
+
+# Keys in which repetitions of one setting differ.
+_REPETITION = (
+    *("seed", "name", "run_dir", "resume", "report"),
+    *("data.store", "data.workers", "data.loader_workers"),
+)
+
+
+def combine_runs(
+    runs: Sequence[RunFolder],
+    *,
+    split: SplitName,
+    data: DictConfig | None,
+    tta: Tta,
+    rule: dict[str, Any],
+) -> tuple[Predictions, Calibration | None, dict[str, Any]]:
+    """Combine the scores of several runs, and fit a calibration to scores combined in the same way.
+
+    Scores out of fold stay as they are: a calibration would need the labels of the very images it is
+    applied to, and so let the shares of the folds into the scores.
+
+    Args:
+        runs: finished runs.
+        split: split to evaluate.
+        data: data to evaluate instead of the runs' own, if any.
+        tta: see `Scorer`.
+        rule: rule and target of the threshold as arguments of `fit_calibration`; empty for the default.
+
+    Returns:
+        The combined scores; their calibration, None for folds; and `describe_runs` with `notes`.
+
+    Raises:
+        ConfigError: a run has no calibration, or folds are given a target of the threshold.
+    """
+    scored = [score_split(run, split, data=data, tta=tta) for run in runs]
+    held_out = [predictions_of(run, "val", tta=tta) for run in runs]
+    facts: dict[str, Any] = {"notes": []}
+    if same_images(scored):
+        facts = describe_runs(scored, [run.config() for run in runs])
+    if not same_images(held_out):
+        if rule:
+            raise ConfigError(
+                f"target_{rule['rule']}={rule['target']}: the threshold is fixed on validation images, and "
+                "these runs have none in common; leave it out"
+            )
+        facts["notes"].append(
+            "the scores are not calibrated and the threshold is 0.5, because the runs have different "
+            "validation images; give runs of one split for a calibrated ensemble"
+        )
+        if split == "val" and data is None:
+            return combine_predictions(scored, split=split), None, facts
+    maps = [found for run in runs if (found := calibration_of(run, tta=tta)) is not None]
+    if len(maps) < len(runs):
+        raise ConfigError("run=[...]: a run without calibration cannot be combined with others; remove it")
+    scored, held_out = (
+        [map_.apply(one) for map_, one in zip(maps, side, strict=True)] for side in (scored, held_out)
+    )
+    return combine_predictions(scored, split=split), ensemble_calibration(held_out, **rule), facts
+
+
+def describe_runs(scored: Sequence[Predictions], configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return how the AUC varies from run to run on the same images.
+
+    For repetitions of one setting with other seeds, the standard deviation is that of training. Its share
+    says how much of the uncertainty of one run's AUC comes from training, and not from the choice of
+    patients: sd^2 / (sd^2 + se^2), with the mean standard error by patient se.
+
+    Args:
+        scored: scores of each run for the same images.
+        configs: configuration of each run.
+
+    Returns:
+        `auc`, the AUC by image of each run with its interval; `mean`, `sd` and `training_share` (None if a
+        value is undefined, or if the runs differ in more than the seed); `differ`, the keys in which they
+        differ; `notes`.
+    """
+    areas = [clustered_auc(run.malignancy, run.malignant, run.patients) for run in scored]
+    flat = [flatten(config) for config in configs]
+    keys = dict.fromkeys(key for config in flat for key in config if key not in _REPETITION)
+    differ = [key for key in keys if any(config.get(key) != flat[0].get(key) for config in flat)]
+    values = [area.value for area in areas]
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    error = float(np.mean([area.standard_error**2 for area in areas]))
+    repeated = not differ and len({config.get("seed") for config in flat}) == len(flat)
+    share = finite(spread**2 / (spread**2 + error)) if repeated and spread > 0 else None
+    notes = []
+    if repeated and finite(spread) is not None:
+        notes.append(
+            f"{len(areas)} seeds of one setting: AUC by image {mean:.3f} on average, standard deviation "
+            f"{spread:.3f} from seed to seed"
+        )
+    return {
+        "auc": [as_json(area) for area in areas],
+        "mean": finite(mean),
+        "sd": finite(spread),
+        "training_share": share,
+        "differ": differ,
+        "notes": notes,
+    }
