@@ -140,7 +140,7 @@ def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_sam
     wait_for(lambda: not worker_pids(folder), 20)
     train = line("train", "--config-dir", str(folder / "sweep"), "experiment=best")
     again = subprocess.run(
-        [*train, "report=false", "run_dir=again"], cwd=folder, capture_output=True, text=True, timeout=100
+        [*train, "report=false", "run_dir=again"], cwd=folder, capture_output=True, text=True, timeout=300
     )
     assert again.returncode == 0, again.stderr
     assert json.loads((folder / "again" / "run.json").read_text())["score"]["value"] == best.value
