@@ -249,6 +249,7 @@ def performance_table(performance: Mapping[str, Any]) -> str:
         "",
         *performance["notes"],
         f"95 % intervals of AUC: {method['auc']}",
-        f"other 95 % intervals: {method['interval']}, {method['resamples']} resamples",
+        f"other 95 % intervals: {method['interval']},",
+        f"{method['resamples']} resamples",
     ]
     return "\n".join(lines)
