@@ -105,6 +105,7 @@ def measure_performance(
         "breasts": None,
         "malignant_breasts": None,
     }
+    few: dict[str, list[str]] = {}
     for unit in UNITS:
         try:
             units = by_unit(predictions, unit, reduce=reduce)
@@ -113,7 +114,7 @@ def measure_performance(
             result["notes"].append(str(error))
             continue
         if note := too_few(units):
-            result["notes"].append(f"{unit}: {note}")
+            few.setdefault(note, []).append(unit)
         if unit == "breast":
             result["n"].update(breasts=len(units.label), malignant_breasts=int(units.label.sum()))
         threshold = calibration.threshold(unit, reduce) if calibration else _NO_RULE
@@ -126,6 +127,7 @@ def measure_performance(
                 f"{name}_validation": {"value": value, "low": None, "high": None}
                 for name, value in calibration.on_validation(unit, reduce).items()
             }
+    result["notes"] += [f"by {', '.join(units)}: {note}" for note, units in few.items()]
     result["multiclass"] = _multiclass(predictions, draws) if len(predictions.classes) > 2 else None
     result["subgroups"] = measure_subgroups(
         predictions,
