@@ -38,6 +38,7 @@ def one_by_one(scorer: Scorer, images: Tensor, heatmaps: Heatmaps, classes: list
     return probability, heatmaps(images, torch.tensor(classes)[probability[:, classes].argmax(dim=1)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", get_args(Method))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_method_and_network(name: str, method: Method) -> None:
@@ -54,6 +55,7 @@ def test_every_method_and_network(name: str, method: Method) -> None:
     assert seen.boxes is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tta", get_args(Tta))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_of_four_classes_the_likeliest_malignant_one_is_explained(name: str, tta: Tta) -> None:
@@ -66,6 +68,7 @@ def test_of_four_classes_the_likeliest_malignant_one_is_explained(name: str, tta
     np.testing.assert_allclose(seen.heat, heat, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tta", get_args(Tta))
 @pytest.mark.parametrize("method", ["gradcam", "occlusion"])
 def test_boxes_come_along(method: Method, tta: Tta) -> None:
@@ -80,6 +83,7 @@ def test_boxes_come_along(method: Method, tta: Tta) -> None:
     torch.testing.assert_close(seen.probability, scorer(images), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS[::2])
 def test_in_bfloat16_the_scores_are_those_of_bfloat16_and_the_heat_is_near_that_of_float32(name: str) -> None:
     size = (128, 96)
