@@ -8,24 +8,12 @@ import venv
 from pathlib import Path
 
 import pytest
-from helpers.commands import REPOSITORY
+from helpers.commands import COMMANDS, REPOSITORY
 
 import mammo
 
 pytestmark = pytest.mark.slow
 
-COMMANDS = [
-    "train",
-    "sweep",
-    "audit",
-    "prepare",
-    "evaluate",
-    "compare",
-    "predict",
-    "export",
-    "bench",
-    "simulate",
-]
 SMALL = ["data.patients=20", "data.height=64", "data.width=48", "model=custom_cnn", "trainer=cpu"]
 
 

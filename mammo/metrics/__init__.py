@@ -8,6 +8,7 @@ from mammo.metrics.auc_intervals import (
     clustered_multiclass_auc,
     delong_auc,
     mean_fold_auc,
+    patient_influence,
 )
 from mammo.metrics.roc_auc import auc, micro_chance, multiclass_auc
 
@@ -22,4 +23,5 @@ __all__ = [
     "mean_fold_auc",
     "micro_chance",
     "multiclass_auc",
+    "patient_influence",
 ]

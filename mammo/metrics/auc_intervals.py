@@ -142,7 +142,7 @@ def auc_difference(
     if (share > 1 - _ROUNDING).any():
         return Estimate(value, math.nan, math.nan, math.nan), math.nan
     influence = np.subtract(
-        *(_influence(s, labels, index, len(names), area) for s, area in zip(both, areas, strict=True))
+        *(patient_influence(s, labels, index, len(names), area) for s, area in zip(both, areas, strict=True))
     )
     error, degrees = _error(influence, share)
     reach = float(stdtrit(degrees, (1 + level) / 2)) * error
@@ -173,7 +173,7 @@ def _mean_auc(parts: Sequence[_Scored], *, level: float, common_mean: bool = Fal
     for (scores, labels, clusters), area in zip(parts, areas, strict=True):
         index = np.searchsorted(names, clusters)
         centre = mean if common_mean else area
-        influence += _influence(scores, labels, index, len(names), centre) / len(parts)
+        influence += patient_influence(scores, labels, index, len(names), centre) / len(parts)
         share += _shares(labels, index, len(names)) / len(parts)
     if (share > 1 - _ROUNDING).any():  # a class is in one patient only
         return Estimate(mean, math.nan, math.nan, math.nan)
@@ -194,14 +194,22 @@ def _mean_auc(parts: Sequence[_Scored], *, level: float, common_mean: bool = Fal
     return Estimate(mean, low, high, error)
 
 
-def _influence(
+def patient_influence(
     scores: NDArray[np.generic],
     labels: NDArray[np.generic],
     index: NDArray[np.intp],
     count: int,
     centre: float,
 ) -> NDArray[np.float64]:
-    """Returns the influence of each patient's positive and negative images on the AUC, 2 P."""
+    """Returns the influence of each patient's positive and negative images on the AUC, 2 P.
+
+    Args:
+        scores: N, higher for the positive class.
+        labels: N, 1 for positive and 0 for negative.
+        index: N, index of each image's patient.
+        count: number of patients, P.
+        centre: AUC, or the mean over several sets.
+    """
     sides = zip(placements(scores, labels), (labels == 1, labels == 0), strict=True)
     return np.stack(
         [np.bincount(index[side], (placed - centre) / side.sum(), minlength=count) for placed, side in sides]
@@ -219,7 +227,7 @@ def _error(influence: NDArray[np.float64], share: NDArray[np.float64]) -> tuple[
     """Returns the standard error by the jackknife and its degrees of freedom (Satterthwaite).
 
     Args:
-        influence: 2 P, see `_influence`.
+        influence: 2 P, see `patient_influence`.
         share: 2 P, see `_shares`.
     """
     effective = 1 / (share**2).sum(axis=1)  # number of patients of equal size

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.commands import REPOSITORY, line
+from helpers.commands import COMMANDS, REPOSITORY, line
 
 from mammo.config.checks import CONF
 
@@ -107,22 +107,10 @@ def test_mistake_is_told_before_slow_imports(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_help_of_every_command_is_told_before_slow_imports(tmp_path: Path) -> None:
-    doors = (
-        "train",
-        "sweep",
-        "audit",
-        "prepare",
-        "evaluate",
-        "compare",
-        "predict",
-        "export",
-        "bench",
-        "simulate",
-    )
     # all in one process, where the modules that any of them imports remain
     code = f"""
 import runpy, sys
-for door in {doors}:
+for door in {COMMANDS}:
     sys.argv = [door, "--help"]
     try:
         if door in ("train", "sweep"):
@@ -135,7 +123,7 @@ for door in {doors}:
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     helps = re.split(r"(\w+) imported \[\]\n", result.stdout)
-    assert helps[1::2] == list(doors)
+    assert helps[1::2] == COMMANDS
     for door, text in zip(helps[1::2], helps[::2], strict=False):
         for group in CONF.iterdir():  # groups are listed with their choices, the config with its keys
             assert not group.is_dir() or group.name == "hydra" or f"\n{group.name}: " in text, door

@@ -10,6 +10,18 @@ import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+COMMANDS = [
+    "train",
+    "sweep",
+    "audit",
+    "prepare",
+    "evaluate",
+    "compare",
+    "predict",
+    "export",
+    "bench",
+    "simulate",
+]
 
 # Each command runs in its own process, forked from a server that has imported PyTorch and the other slow
 # modules and has run nothing.

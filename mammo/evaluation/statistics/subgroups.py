@@ -12,18 +12,17 @@ from mammo.evaluation.number_format import aligned, as_json, finite, number, num
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.statistics.clinical_metrics import calibration_in_the_large
 from mammo.evaluation.statistics.comparison import holm
+from mammo.evaluation.statistics.headline_intervals import FEW
 from mammo.evaluation.statistics.intervals import bootstrap, draw_patients
-from mammo.evaluation.statistics.weighted_metrics import Floats, Ranking, at_threshold, auc, logit
-from mammo.metrics import clustered_auc
+from mammo.evaluation.statistics.weighted_metrics import Floats, at_threshold, logit
+from mammo.metrics import clustered_auc, patient_influence
 
 COLUMNS = ("density", "abnormality_type", "view", "subtlety", "assessment", "laterality")
-# Number of women with benign images, and of women with malignant images, that a subgroup needs.
-SMALLEST_GROUP = 10
 _METRICS = ("auc", "sensitivity", "specificity", "calibration_in_the_large")
 
 
 class _GroupMetrics:
-    """AUC, sensitivity and specificity at a threshold, and calibration-in-the-large, for each weighting.
+    """Sensitivity and specificity at a threshold, and calibration-in-the-large, for each weighting.
 
     Args:
         scores: N.
@@ -35,7 +34,6 @@ class _GroupMetrics:
     def __init__(
         self, scores: Floats, labels: NDArray[np.int64], *, threshold: float, probability: Floats
     ) -> None:
-        self._ranking = Ranking(scores, labels)
         self._labels = labels
         self._called = None if math.isnan(threshold) else scores >= threshold
         self._log_odds = logit(probability)
@@ -43,7 +41,6 @@ class _GroupMetrics:
     def __call__(self, weights: Floats) -> dict[str, Floats]:
         with np.errstate(divide="ignore", invalid="ignore"):
             values = {
-                "auc": auc(*self._ranking.points(weights)),
                 "calibration_in_the_large": calibration_in_the_large(self._log_odds, self._labels, weights),
             }
             if self._called is not None:
@@ -88,9 +85,9 @@ def measure_subgroups(
             **dict.fromkeys(_METRICS),
             "note": None,
         }
-        few = [f"{count} women with {name} images" for name, count in women.items() if count < SMALLEST_GROUP]
+        few = [f"{count} women with {name} images" for name, count in women.items() if count < FEW]
         if few:
-            group["note"] = f"too few: {' and '.join(few)}, {SMALLEST_GROUP} needed"
+            group["note"] = f"too few: {' and '.join(few)}, {FEW} needed"
         else:
             metrics = _GroupMetrics(
                 predictions.malignancy[rows], labels, threshold=threshold, probability=probability[rows]
@@ -125,7 +122,7 @@ def compare_subgroups(predictions: Predictions) -> list[dict[str, Any]]:
         compared = areas.setdefault(column, [])
         labels = predictions.malignant[rows]
         women = [len(np.unique(woman[rows][labels == label])) for label in (0, 1)]
-        if value is not None and min(women) >= SMALLEST_GROUP:
+        if value is not None and min(women) >= FEW:
             compared.append(_influence(predictions.malignancy[rows], labels, woman[rows], count))
     tests: list[dict[str, Any]] = []
     for column, compared in areas.items():
@@ -173,15 +170,8 @@ def _influence(
 
     The sum of the squared influences is the variance of `clustered_auc`.
     """
-    positive, negative = scores[labels == 1], scores[labels == 0]
-    wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
     estimate = clustered_auc(scores, labels, woman)
-    shift = np.bincount(woman[labels == 1], wins.mean(axis=1) - estimate.value, minlength=count) / len(
-        positive
-    )
-    shift += np.bincount(woman[labels == 0], wins.mean(axis=0) - estimate.value, minlength=count) / len(
-        negative
-    )
+    shift = patient_influence(scores, labels, woman, count, estimate.value).sum(axis=0)
     length = float(np.linalg.norm(shift))
     return estimate.value, shift * (estimate.standard_error / length if length else 0.0)
 
@@ -218,7 +208,7 @@ def subgroups_table(groups: Sequence[Mapping[str, Any]], tests: Sequence[Mapping
         rows.append([f"  {value}", women, *(["too few", "", "", ""] if group["note"] else found)])
     lines = ["", *aligned(rows)]
     lines.append("women: with malignant images, with benign images; level: calibration-in-the-large;")
-    lines.append(f"too few: fewer than {SMALLEST_GROUP} women with malignant or with benign images")
+    lines.append(f"too few: fewer than {FEW} women with malignant or with benign images")
     rows = [["equal AUCs of the groups of", "groups", "chi-square", "p", "p, Holm"]]
     for test in tests:
         figures = [number(test[name], missing="-") for name in ("chi_square", "p", "p_holm")]
