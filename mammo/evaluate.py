@@ -1,5 +1,6 @@
 """`python -m mammo.evaluate`: evaluates a finished run; the only command that reads a test set."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
-from mammo.runs import RunFolder, dated
+from mammo.runs import RunFolder, dated_folder
 
 
 @hydra_main("evaluate")
@@ -24,13 +25,18 @@ def main(cfg: DictConfig) -> None:
         )
     runs = [RunFolder.find(name, key="run") for name in names]
 
+    own = dated_folder("ensemble") if len(runs) > 1 and cfg.output is None else contextlib.nullcontext()
+    with own as ensemble:
+        _evaluate(cfg, runs, folder=_folder(cfg, runs, ensemble), rule=rule)
+
+
+def _evaluate(cfg: DictConfig, runs: list[RunFolder], *, folder: Path | None, rule: dict[str, Any]) -> None:
     # importing PyTorch takes seconds, so errors in the configuration are reported before
     with quick_imports():
         from mammo.evaluation.evaluation_files import read_evaluation, write_evaluation
     from mammo.evaluation.statistics.performance import measure_performance, performance_table
 
     settings = {key: cfg[key] for key in ("resamples", "seed", "prevalence")} | {"reduce": cfg.reduce.value}
-    folder = Path(cfg.output) if cfg.output is not None else _folder(cfg, runs)
     if len(runs) == 1 and folder is not None:
         from mammo.evaluation.run_evaluation import evaluate_run
 
@@ -74,12 +80,13 @@ def _names(run: Any) -> list[str]:
     return [str(name) for name in run] if OmegaConf.is_list(run) else [str(run)]
 
 
-def _folder(cfg: DictConfig, runs: list[RunFolder]) -> Path | None:
-    if not runs:
-        return None  # a table of predictions is evaluated without writing files
-    if len(runs) > 1:
-        return dated("ensemble") / "evaluation" / _name(cfg)
-    return runs[0].evaluation / _name(cfg)
+def _folder(cfg: DictConfig, runs: list[RunFolder], ensemble: Path | None) -> Path | None:
+    """Return the folder for the results; None for a table of predictions, which is evaluated without."""
+    if cfg.output is not None:
+        return Path(cfg.output)
+    if ensemble is not None:
+        return ensemble / "evaluation" / _name(cfg)
+    return runs[0].evaluation / _name(cfg) if runs else None
 
 
 def _name(cfg: DictConfig) -> str:

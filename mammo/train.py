@@ -1,5 +1,6 @@
 """`python -m mammo.train`: trains a network; see `conf/train.yaml`."""
 
+import contextlib
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -10,7 +11,7 @@ from mammo.config.command import hydra_main
 from mammo.config.resume import is_finished, reopen
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
-from mammo.runs import dated
+from mammo.runs import RunFolder, dated_folder
 from mammo.sweeping.jobs.launchers import register
 
 
@@ -20,6 +21,10 @@ def _train(cfg: DictConfig) -> None:
         launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
         raise ConfigError(f"hydra/launcher={launcher}: give local or slurm")
     overrides = list(HydraConfig.get().overrides.task)
+    if cfg.resume == "auto":
+        if cfg.run_dir is None:
+            raise ConfigError("resume=auto: needs the folder of the run; give run_dir=PATH")
+        cfg.resume = cfg.run_dir if RunFolder(Path(cfg.run_dir)).facts() else None
     if cfg.resume:
         run, cfg = reopen(cfg, overrides=overrides)
         if is_finished(run, cfg):
@@ -29,7 +34,9 @@ def _train(cfg: DictConfig) -> None:
     with quick_imports():
         from mammo.evaluation.training_run import train
 
-    trained = train(cfg, run_dir=Path(cfg.run_dir or dated(cfg.name)), overrides=overrides)
+    own = contextlib.nullcontext(cfg.run_dir) if cfg.run_dir else dated_folder(cfg.name)
+    with own as run_dir:
+        trained = train(cfg, run_dir=Path(run_dir), overrides=overrides)
     if trained is not None:
         print(trained.summary())
 

@@ -14,9 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from mammo.compat import child_node, is_missing
 from mammo.config.choices import Normalisation, Source, SplitName
 from mammo.errors import ConfigError
+from mammo.runs import slurm_suffix
 
 # number of usable cores, also under the limits of Slurm or a container
 OmegaConf.register_new_resolver("cores", lambda: len(os.sched_getaffinity(0)), replace=True)
+
+OmegaConf.register_new_resolver("slurm_suffix", slurm_suffix, replace=True)
 
 # `conf/` is inside the package in a wheel, and beside the package in a checkout
 _PACKAGE = Path(__file__).resolve().parent.parent

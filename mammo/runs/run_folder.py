@@ -1,10 +1,14 @@
 """The run folder: the settings, the progress and the results of a training."""
 
+import contextlib
 import datetime
 import importlib.metadata
+import itertools
 import json
+import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +17,7 @@ import yaml
 import mammo
 from mammo.atomic_files import write_atomically
 from mammo.errors import ConfigError
+from mammo.runs.run_lock import RunLock
 
 Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
 
@@ -21,9 +26,54 @@ FROZEN_COMMIT = "COMMIT"  # file beside `mammo/` with the commit of a copy of th
 _PACKAGES = ("mammo", "torch", "torchvision", "pytorch-lightning", "timm", "torchmetrics", "pydicom", "numpy")
 
 
-def dated(name: str, *, parent: Path = Path("runs")) -> Path:
-    """Returns `<parent>/<date>-<time>-<name>`, in local time."""
-    return parent / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
+@contextlib.contextmanager
+def dated_folder(name: str, *, parent: Path = Path("runs")) -> Iterator[Path]:
+    """Make a new folder `<parent>/<date>-<time>-<name>`, in local time; if it stays empty, it is removed.
+
+    In a Slurm job the name ends with the job's id, of an array with `<id of the array>_<task>`. If the name
+    exists, it gets a number from 2. Two processes never get the same folder, also on a network file system.
+    In a distributed training only the first process makes a folder.
+
+    Args:
+        name: last part of the folder's name.
+        parent: folder that contains it, made if needed.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    path = parent / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}{slurm_suffix()}"
+    if not _is_first_process():
+        yield path
+        return
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(2):
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                break
+            path = path.with_name(f"{path.name.removesuffix(f'-{number - 1}')}-{number}")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            path.rmdir()
+
+
+def slurm_suffix() -> str:
+    """Return `-<job>`, or `-<array>_<task>`, in a Slurm job; an empty string elsewhere."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
+    job = os.environ.get("SLURM_JOB_ID") if array is None else f"{array}_{task}"
+    return "" if job is None else f"-{job}"
+
+
+def _is_first_process() -> bool:
+    """Return whether this is the only process, or the first of a distributed training."""
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        return os.environ.get("SLURM_PROCID") == "0"
+    ranks = ("NODE_RANK", "GROUP_RANK", "LOCAL_RANK")
+    return all(os.environ.get(rank, "0") == "0" for rank in ranks)
 
 
 class RunFolder:
@@ -42,17 +92,27 @@ class RunFolder:
         self.evaluation = path / "evaluation"
 
     @classmethod
-    def create(cls, path: Path, *, config: dict[str, Any], overrides: list[str]) -> "RunFolder":
+    def create(
+        cls, path: Path, *, config: dict[str, Any], overrides: list[str], lock: RunLock | None = None
+    ) -> "RunFolder":
         """Makes the folder and writes the resolved config and the start of `run.json`.
+
+        Args:
+            path: folder of the run.
+            config: resolved config.
+            overrides: overrides of the command line.
+            lock: lock of the folder, acquired before the first file is written; None for no lock.
 
         Raises:
             ConfigError: the folder already contains a run, or cannot be written.
         """
-        if (path / "run.json").exists():
-            raise ConfigError(f"run_dir={path}: holds a run already; give another folder or remove it")
         run = cls(path)
+        run._refuse_second()
         try:
             path.mkdir(parents=True, exist_ok=True)
+            if lock is not None:
+                lock.acquire()
+                run._refuse_second()  # another process may have been faster
             run.write_config(config)
         except OSError as error:
             raise ConfigError(f"run_dir={path}: cannot be written: {error.strerror}") from error
@@ -66,6 +126,13 @@ class RunFolder:
             versions={package: importlib.metadata.version(package) for package in _PACKAGES},
         )
         return run
+
+    def _refuse_second(self) -> None:
+        if self.facts():
+            raise ConfigError(
+                f"run_dir={self.path}: holds a run already; give another folder, or remove it, or add "
+                "resume=auto to continue it"
+            )
 
     @classmethod
     def find(cls, name: str, *, key: str = "resume", parent: Path = Path("runs")) -> "RunFolder":

@@ -68,9 +68,7 @@ def fit(
         lock.acquire()
     checkpoint = _checkpoint(run) if cfg.resume else None
     if is_first:
-        run = _run(cfg, run_dir, training, begun=checkpoint is not None, overrides=overrides)
-        if not cfg.resume:
-            lock.acquire()
+        run = _run(cfg, lock, training, begun=checkpoint is not None, overrides=overrides)
         run.record(
             device=training.device,
             part_of=None if part_of is None else str(part_of),
@@ -132,16 +130,16 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _run(
-    cfg: DictConfig, run_dir: Path, training: Training, *, begun: bool, overrides: list[str]
+    cfg: DictConfig, lock: RunLock, training: Training, *, begun: bool, overrides: list[str]
 ) -> RunFolder:
     """Folder of the new run, or of the resumed run, which has begun if it has a checkpoint."""
     split = training.split
     config = _settings(cfg)
     if not cfg.resume:
-        run = RunFolder.create(run_dir, config=config, overrides=overrides)
+        run = RunFolder.create(lock.folder, config=config, overrides=overrides, lock=lock)
         _write_split(split, run.path / "split")
         return run
-    run = RunFolder(run_dir)
+    run = RunFolder(lock.folder)
     if begun and _read_split(run.path / "split") != split:
         raise DataError(
             f"resume={cfg.resume}: the run began with other images; bring them back, or start a new run"

@@ -1,6 +1,9 @@
 """The facts that a run folder records."""
 
+import datetime
+import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +11,10 @@ from pathlib import Path
 
 import pytest
 from helpers.commands import REPOSITORY
+
+from mammo.errors import ConfigError
+from mammo.runs import RunFolder, dated_folder, run_folder
+from mammo.runs.run_lock import RunLock
 
 GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
 
@@ -43,3 +50,69 @@ def test_an_environment_within_another_checkout_has_no_commit(project: Path) -> 
     site = project / ".venv" / "site-packages"
     site.mkdir(parents=True)
     assert recorded(site) == "None"
+
+
+class OneSecond(datetime.datetime):
+    """A clock that does not move."""
+
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> "OneSecond":
+        return cls(2026, 1, 2, 3, 4, 5)
+
+
+def make_folder(parent: Path) -> str:
+    """The name of a new folder, with a file in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_folder.datetime, "datetime", OneSecond)
+        with dated_folder("name", parent=parent) as folder:
+            (folder / "run.json").write_text("{}")
+    return folder.name
+
+
+def test_processes_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(4) as processes:
+        names = processes.map(make_folder, [tmp_path] * 12, chunksize=1)
+    first = "20260102-030405-name"
+    assert sorted(names) == sorted([first, *(f"{first}-{number}" for number in range(2, 13))])
+
+
+def test_the_folder_of_a_slurm_job_has_its_id_and_an_empty_one_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with dated_folder("name", parent=tmp_path) as job:
+        assert job.is_dir()
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "5")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    with dated_folder("name", parent=tmp_path) as task:
+        pass
+    assert re.fullmatch(r"\d{8}-\d{6}-name-7", job.name)
+    assert re.fullmatch(r"\d{8}-\d{6}-name-5_2", task.name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "variables", [{"LOCAL_RANK": "1"}, {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}]
+)
+def test_only_the_first_process_of_a_training_makes_a_folder(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with dated_folder("name", parent=tmp_path) as folder:
+        assert not folder.exists()
+
+
+def test_the_second_process_with_the_same_run_dir_is_refused_before_it_writes(tmp_path: Path) -> None:
+    settings = {"config": {"seed": 1}, "overrides": ["seed=1"]}
+    with RunLock(tmp_path / "run") as first, RunLock(tmp_path / "run") as second:
+        (tmp_path / "run").mkdir()
+        first.acquire()
+        with pytest.raises(ConfigError, match="still running on"):
+            RunFolder.create(tmp_path / "run", **settings, lock=second)
+        assert not RunFolder(tmp_path / "run").facts()
+    RunFolder.create(tmp_path / "run", **settings)
+    with pytest.raises(
+        ConfigError, match="holds a run already; give another folder, or remove it, or add res"
+    ):
+        RunFolder.create(tmp_path / "run", **settings)

@@ -271,6 +271,24 @@ def test_finished_run_grows_or_says_that_it_is_finished(place: Path) -> None:
     assert (facts["epochs"], facts["status"], facts["resumed"]) == (2, "finished", 1)
 
 
+@pytest.mark.slow
+def test_auto_begins_a_run_where_there_is_none_and_else_continues_it(place: Path) -> None:
+    paths = ["data.root=phantom", "data.store=store", "schedule=constant", "resume=auto"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return command("train", *SMALL, *paths, *arguments, folder=place)
+
+    assert run("trainer.max_epochs=1", "run_dir=runs/auto").returncode == 0
+    done = run("trainer.max_epochs=1", "run_dir=runs/auto")
+    assert done.stdout.startswith("already finished, nothing to do\n"), done.stderr
+    assert run("trainer.max_epochs=2", "run_dir=runs/auto").returncode == 0
+    facts = json.loads((place / "runs" / "auto" / "run.json").read_text())
+    assert (facts["epochs"], facts["resumed"]) == (2, 1)
+    changed = run("trainer.max_epochs=2", "run_dir=runs/auto", "seed=5")
+    assert "the run has seed=0, not 5; start a new run" in changed.stderr
+    assert "resume=auto: needs the folder of the run; give run_dir=PATH" in run().stderr
+
+
 def test_latest_is_the_run_that_started_last(tmp_path: Path) -> None:
     for name, started in (("b", "2026-01-02"), ("a", "2026-01-03"), ("many/0", "2026-01-01")):
         (tmp_path / name).mkdir(parents=True)
