@@ -24,6 +24,7 @@ from mammo.training.best_epoch import score_best
 from mammo.training.callbacks import BatchSeed, EpochRecord, FiniteLoss, SameStart, Unfreezing
 from mammo.training.checkpoints import Checkpoints, newest_whole
 from mammo.training.hparams import write_hparams
+from mammo.training.optional_output import OptionalOutput
 from mammo.training.setup import Training, mode_of, say, set_up
 
 
@@ -90,7 +91,8 @@ def fit(
         )
         lock.check()
         seconds = round(run.facts().get("seconds", 0.0) + time.perf_counter() - started, 1)
-        write_hparams(run.tensorboard, config=run.config(), score=score, seconds=seconds)
+        with OptionalOutput("TensorBoard HParams"):
+            write_hparams(run.tensorboard, config=run.config(), score=score, seconds=seconds)
         run.record(
             score={"name": "val/auc"} | {k: None if math.isnan(v) else v for k, v in asdict(score).items()},
             seconds=seconds,
