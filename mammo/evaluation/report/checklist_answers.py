@@ -3,12 +3,13 @@
 Each answer is a function of `StudyFacts` that returns a text, or None where the facts are not recorded.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from mammo.config.flattening import flatten
+from mammo.evaluation.explain.localisation import BASELINES
 from mammo.evaluation.number_format import count, interval, number
 from mammo.evaluation.report.figure_style import readable
+from mammo.evaluation.report.report_texts import SCORES
 from mammo.evaluation.report.study_data import DataFlow, Part, StudyFacts
 
 Answer = Callable[[StudyFacts], str | None]
@@ -30,6 +31,8 @@ def technology(facts: StudyFacts) -> str | None:
 
 
 def study_kind(facts: StudyFacts) -> str | None:
+    if not facts.metrics:
+        return None
     if facts.metrics.get("data"):
         return "evaluation of a trained model on other data"
     return f"development of a model, and its evaluation on the {facts.split} images of the same data"
@@ -69,10 +72,8 @@ def preprocessing(facts: StudyFacts) -> str | None:
     height, width = facts.setting("data.height"), facts.setting("data.width")
     if height is None or width is None:
         return None
-    crop = {"breast": "cropped to the breast", "none": "the whole film"}.get(facts.setting("data.crop") or "")
-    aspect = {"keep": "padded, aspect ratio kept", "stretch": "stretched"}.get(
-        facts.setting("data.aspect") or ""
-    )
+    crop = {"breast": "cropped to the breast", "none": "the whole film"}.get(str(facts.setting("data.crop")))
+    aspect = {"keep": "padded, aspect ratio kept"}.get(str(facts.setting("data.aspect")), "stretched")
     return _joined(
         crop, f"resized to {height} x {width} pixels", aspect,
         f"normalised by data.normalisation={facts.setting('data.normalisation')}",
@@ -149,10 +150,9 @@ def sample_size(facts: StudyFacts) -> str | None:
     n = facts.metrics.get("n") or {}
     if n.get("malignant_patients") is None:
         return None
-    return (
-        f"{_number(n, 'images')} images of {_number(n, 'patients')} patients were scored, "
-        f"{_number(n, 'malignant_images')} malignant of {_number(n, 'malignant_patients')} patients"
-    )
+    images, patients = count(n.get("images")), count(n.get("patients"))
+    malignant, ill = count(n.get("malignant_images")), count(n["malignant_patients"])
+    return f"{images} images of {patients} patients were scored, {malignant} malignant of {ill} patients"
 
 
 def model(facts: StudyFacts) -> str | None:
@@ -203,6 +203,10 @@ def training(facts: StudyFacts) -> str | None:
     )
 
 
+def building(facts: StudyFacts) -> str | None:
+    return _joined(technology(facts), training(facts), selection(facts))
+
+
 def selection(facts: StudyFacts) -> str | None:
     monitors = dict.fromkeys(run.get("monitor") for run in facts.runs)
     if None in monitors:
@@ -215,32 +219,38 @@ def selection(facts: StudyFacts) -> str | None:
 
 
 def ensembling(facts: StudyFacts) -> str | None:
-    number_of_runs = len(facts.configs)
+    if not facts.records:
+        return None
     averaged = facts.setting("trainer.ema_decay")
     tta = {record.tta for record in facts.records} - {"none"}
-    if facts.folds:
-        combined = f"none: each image is scored by one of {number_of_runs} networks, that of its fold"
-    elif number_of_runs > 1:
-        combined = f"mean of the scores of {number_of_runs} networks"
-    else:
-        combined = "none: one network"
     return _joined(
-        combined,
+        _networks(facts) if len(facts.configs) > 1 and not facts.folds else f"none: {_networks(facts)}",
         f"test-time augmentation: {', '.join(sorted(tta))}" if tta else None,
         f"moving average of the weights, decay {averaged}" if averaged else None,
     )
 
 
+def _networks(facts: StudyFacts) -> str:
+    if facts.folds:
+        return f"each image is scored by one of {len(facts.configs)} networks, that of its fold"
+    return (
+        "one network" if len(facts.configs) == 1 else f"mean of the scores of {len(facts.configs)} networks"
+    )
+
+
+def prediction(facts: StudyFacts) -> str | None:
+    return f"probability of malignancy of an image; {_networks(facts)}" if facts.records else None
+
+
 def measures(facts: StudyFacts) -> str | None:
-    names = [name for name in facts.metrics.get("image") or {} if not name.endswith("_calibrated")]
-    shown = [readable(name).replace("_", " ") for name in names if name != "confusion"]
-    return ", ".join(shown) or None
+    titles = [SCORES[name][0] for name in facts.metrics.get("image") or {} if name in SCORES]
+    return ", ".join(titles).format(prevalence=facts.method.get("prevalence")) or None
 
 
 def uncertainty(facts: StudyFacts) -> str | None:
     method = facts.method
     return _joined(
-        f"{method['level']:.0%} intervals by patient" if method.get("level") else None,
+        f"{100 * method['level']:g} % intervals by patient" if method.get("level") else None,
         f"AUC: {method['auc']}" if method.get("auc") else None,
         f"others: {method['interval']}, {method.get('resamples')} resamples"
         if method.get("interval")
@@ -258,14 +268,19 @@ def robustness(facts: StudyFacts) -> str | None:
 
 
 def explainability(facts: StudyFacts) -> str | None:
-    methods = list((facts.metrics.get("localisation") or {}).get("malignant") or {})
+    found = (facts.metrics.get("localisation") or {}).get("malignant") or {}
+    methods = [name for name in found if name not in BASELINES]
     return _joined(
-        f"{', '.join(methods)}, compared with the drawn lesions" if methods else None,
+        f"{', '.join(methods)}, compared with the drawn lesions and with {' and '.join(BASELINES)} points"
+        if methods
+        else None,
         f"{facts.pictures} pictures of heatmaps" if facts.pictures else None,
     ) or (None if not facts.metrics else "no heatmaps in this evaluation")
 
 
 def internal_evaluation(facts: StudyFacts) -> str | None:
+    if not facts.metrics:
+        return None
     if facts.metrics.get("data"):
         return "not on this page: the images are other data"
     kind = (
@@ -294,10 +309,6 @@ def flow(facts: StudyFacts) -> str | None:
 
 def characteristics(facts: StudyFacts) -> str | None:
     return "see the table of characteristics" if facts.has_characteristics else None
-
-
-def data_comparison(facts: StudyFacts) -> str | None:
-    return characteristics(facts) if facts.flow.sides or facts.metrics.get("data") else None
 
 
 def numbers_analysed(facts: StudyFacts) -> str | None:
@@ -345,11 +356,9 @@ def output(facts: StudyFacts) -> str | None:
 
 def class_balance(facts: StudyFacts) -> str | None:
     balance = facts.setting("data.balance")
-    if balance is None:
-        return None
     if balance == "none":
         return "no method was used"
-    return _joined(f"data.balance={balance}", updating(facts))
+    return balance and _joined(f"data.balance={balance}", updating(facts))
 
 
 def updating(facts: StudyFacts) -> str | None:
@@ -362,7 +371,8 @@ def updating(facts: StudyFacts) -> str | None:
 
 
 def indeterminate(facts: StudyFacts) -> str | None:
-    return f"none: each of the {count(facts.flow.scored.images)} images has a score"
+    number_of_images = (facts.metrics.get("n") or {}).get("images")
+    return f"none: each of the {count(number_of_images)} images has a score" if number_of_images else None
 
 
 def severity(facts: StudyFacts) -> str | None:
@@ -386,7 +396,3 @@ def _sides(flow_of_images: DataFlow) -> str | None:
 
 def _total(parts: tuple[Part, ...]) -> str:
     return count(sum(part.images or 0 for part in parts))
-
-
-def _number(n: Mapping[str, Any], name: str) -> str:
-    return count(n.get(name))

@@ -56,11 +56,21 @@ def filled(items: Sequence[Item], facts: StudyFacts) -> list[Row]:
     return [_row(item, facts) for item in items]
 
 
+# Answers to which an author has nothing to add if the images are synthetic.
+_WHOLE_IF_SYNTHETIC: tuple[Answer, ...] = (
+    answers.acquisition,
+    answers.annotators,
+    answers.design,
+    answers.reference_standard,
+)
+
+
 def _row(item: Item, facts: StudyFacts) -> Row:
     if item.answer is None:
         return Row(item.number, item.topic, "for the author", item.author)
     text = item.answer(facts)
-    to_add = f"for the author: {item.author}" if item.author else ""
+    whole = facts.scored_source == "phantom" and item.answer in _WHOLE_IF_SYNTHETIC
+    to_add = f"for the author: {item.author}" if item.author and not whole else ""
     if text is None:
         return Row(item.number, item.topic, "for the author" if to_add else "not recorded", item.author)
     return Row(
@@ -78,7 +88,7 @@ CLAIM = Checklist(
         Item("2", "Summary in the abstract"),
         Item("3", "Background, intended use and role of the AI"),
         Item("4", "Aims and hypotheses"),
-        Item("5", "Prospective or retrospective", answers.design, "for own images, how they were collected"),
+        Item("5", "Prospective or retrospective", answers.design, "how the images were collected"),
         Item("6", "Goal of the study", answers.study_kind, "what the result is for"),
         Item("7", "Sources of the data", answers.sources, "places, dates and how well they fit the use"),
         Item("8", "Criteria for inclusion and exclusion", answers.eligibility, "criteria of the data set"),
@@ -153,17 +163,17 @@ TRIPOD_AI = Checklist(
         Item("11", "Missing data", answers.missing_data),
         Item("12a", "Use and partition of the data", answers.partitions),
         Item("12b", "Handling of the predictors", answers.preprocessing),
-        Item("12c", "Type of the model, its building, internal validation", answers.training),
+        Item("12c", "Type of the model, its building, internal validation", answers.building),
         Item(
             "12d", "Heterogeneity between clusters, such as hospitals", None, "centres are not in the tables"
         ),
         Item("12e", "Measures and plots of performance", answers.measures),
         Item("12f", "Updating of the model", answers.updating),
-        Item("12g", "How predictions were calculated", answers.ensembling),
+        Item("12g", "How predictions were calculated", answers.prediction),
         Item("13", "Class imbalance", answers.class_balance),
         Item("14", "Fairness", answers.robustness, "sociodemographic groups, which are not in the tables"),
         Item("15", "Output of the model and threshold", answers.output),
-        Item("16", "Differences of development and evaluation data", answers.data_comparison, "setting"),
+        Item("16", "Differences of development and evaluation data", answers.characteristics, "setting"),
         Item("17", "Ethical approval"),
         Item("18a", "Funding"),
         Item("18b", "Conflicts of interest"),
@@ -174,7 +184,7 @@ TRIPOD_AI = Checklist(
         Item("19", "Involvement of patients and the public"),
         Item("20a", "Flow of participants", answers.flow),
         Item("20b", "Characteristics of participants", answers.characteristics, "demography, dates"),
-        Item("20c", "Comparison with the development data", answers.data_comparison),
+        Item("20c", "Comparison with the development data", answers.characteristics),
         Item("21", "Participants and events in each analysis", answers.numbers_analysed),
         Item("22", "Full specification of the model", answers.model, "where the weights can be obtained"),
         Item("23a", "Performance with intervals", answers.accuracy),
@@ -197,7 +207,7 @@ STARD = Checklist(
         Item("2", "Structured abstract"),
         Item("3", "Background, intended use and role of the test"),
         Item("4", "Objectives and hypotheses"),
-        Item("5", "Prospective or retrospective", answers.design, "for own images, how they were collected"),
+        Item("5", "Prospective or retrospective", answers.design, "how the images were collected"),
         Item("6", "Eligibility", answers.eligibility, "criteria of the data set"),
         Item("7", "How eligible participants were identified"),
         Item("8", "Where and when they were identified"),

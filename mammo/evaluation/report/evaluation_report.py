@@ -81,9 +81,7 @@ def write_report(
     key, _, variant = (split or folder.name).partition("-")
     shown = " ".join(filter(None, [_SPLITS.get(key, key), variant and f"({variant})"]))
     threshold = operating_threshold(metrics)
-    data = read_study_data(
-        runs, predictions, store=store or _recorded_store(runs), own=not metrics.get("data")
-    )
+    data = read_study_data(runs, predictions, store=store, own=not metrics.get("data"))
     flow, table = data_flow(data), characteristics(data)
     write_atomically(folder / "characteristics.csv", table.to_csv(index=False))
     figures = {"flow": flow_figure(flow, title=f"{shown} images")}
@@ -143,13 +141,6 @@ def write_report(
     return folder / "report.html"
 
 
-def _recorded_store(runs: Sequence[RunFolder]) -> Path | None:
-    """Return the store that all runs record; None if they record none, or different ones."""
-    stores = {run.facts().get("store") for run in runs}
-    store = stores.pop()
-    return Path(store) if store and not stores else None
-
-
 def _json(file: Path, kind: type[dict[Any, Any]] | type[list[Any]]) -> Any:
     """Return the content of a JSON file, or an empty container if the file does not exist."""
     if not file.exists():
@@ -166,7 +157,7 @@ def _json(file: Path, kind: type[dict[Any, Any]] | type[list[Any]]) -> Any:
 def _run_facts(runs: Sequence[RunFolder], metrics: Mapping[str, Any], facts: StudyFacts) -> dict[str, Any]:
     """Return facts about networks, data and training, from `config.yaml`, `run.json` and the split lists."""
     first = facts.configs[0]
-    kind = f"{len(runs)} folds" if facts.folds else f"ensemble of {len(runs)} runs"
+    kind = f"{len(runs)} folds" if facts.folds else f"Ensemble of {len(runs)} runs"
     rows = [dict(settings(config)) for config in facts.configs]
     keys = dict.fromkeys(key for row in rows for key in row)
     areas = (metrics.get("runs") or {}).get("auc") or [None] * len(runs)
@@ -200,7 +191,7 @@ def _leaks(runs: Sequence[RunFolder], records: Sequence[Provenance], *, images: 
     """Return a sentence for each run on the scored images of patients of its training and validation set."""
     found = []
     for run, record in zip(runs, records, strict=False):
-        of_run = f" of {run.path.name}" if len(runs) > 1 else ""
+        of_run = f" of run {run.path.name}" if len(runs) > 1 else ""
         if record.seen is None:
             found.append(
                 "The patients of this page were not compared with those of the training and validation "
@@ -240,10 +231,8 @@ def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, str, list[Any]]]:
     prevalence = method.get("prevalence") if isinstance(method, dict) else None
     held = {name: None for unit in units for name, value in unit.items() if parts(value)[0] is not None}
     rows = []
-    for name in [
-        *(name for name in SCORES if name in held),
-        *(name for name in held if name not in SCORES),
-    ]:
+    order = [*SCORES, *(f"{name}_calibrated" for name in SCORES)]
+    for name in [*(name for name in order if name in held), *(name for name in held if name not in order)]:
         label, meaning = SCORES.get(name, (readable(name).capitalize(), ""))
         plain = name.removesuffix("_calibrated")
         if name != plain and plain in SCORES:

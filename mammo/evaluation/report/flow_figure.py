@@ -60,10 +60,11 @@ def flow_figure(flow: DataFlow, *, title: str) -> Figure:
     sets, from_sets = _sets(flow)
     centres = [box.left + box.width / 2 for box in from_sets or sets[:1]] or [main[0] + main[1] / 2]
     centre = sum(centres) / len(centres)
-    left = min(max(centre - main[1] / 2, 0.0), _WIDTH - main[1])
     whole = set(flow.origins) <= set(flow.sides)
     origins = [] if whole else [f"{part.name}: {_numbers(part)}" for part in flow.origins]
-    scored = _box(f"Scored: {title}", _numbers(flow.scored), (left, main[1]), *origins)
+    width = from_sets[0].width if len(from_sets) == 1 and whole else main[1]
+    left = min(max(centre - width / 2, 0.0), _WIDTH - width)
+    scored = _box(f"Scored: {title}", _numbers(flow.scored), (left, width), *origins)
 
     levels = [max(box.height for box in row) for row in (*steps, *([sets] if sets else []), [scored])]
     total = sum(levels) + _GAP * (len(levels) - 1)
@@ -91,7 +92,7 @@ def flow_figure(flow: DataFlow, *, title: str) -> Figure:
         height = levels[2]
         for each in sets:
             _draw(axes, each, top, height, strong=each in from_sets)
-        below, into = top - height - _GAP, left + main[1] / 2
+        below, into = top - height - _GAP, left + width / 2
         for out in centres:
             _line(axes, [(out, top - height), (out, below + _GAP / 2), (into, below + _GAP / 2)])
         _arrow(axes, (into, below + _GAP / 2), (into, below))

@@ -84,7 +84,7 @@ _HOW = {
     "are of the images (of the patients in their rows) of the set; missing values are counted, none is "
     "imputed",
     "members": "AUC by image of each run on the images that it scored, with the score interval by patient; "
-    "the other columns are recorded settings of the runs",
+    "the other columns are recorded settings of the runs{spread}",
     "settings": "copied from config.yaml of {runs}; nothing is computed",
     "loss": "mean of the loss over the images of an epoch; no interval",
     "auc_curve": "AUC by image in each epoch; the training AUC is measured while the weights change; no "
@@ -146,11 +146,15 @@ def hows(
     """
     method = metrics.get("method")
     method = method if isinstance(method, dict) else {}
+    sd = (metrics.get("runs") or {}).get("sd")
     reduce = {"mean": "mean", "max": "highest"}.get(method.get("reduce", ""))
     facts = {
         "images": images,
         "runs": "the run" if runs == 1 else f"the {runs} runs",
         "resamples": method.get("resamples", "the recorded number of"),
+        "spread": ""
+        if sd is None
+        else ". Standard deviation: with n - 1, of the AUCs of the runs, without interval",
         "ranks": ", by rank within each fold" if folds else "",
         "reduce": f", its score is the {reduce} of those of its images" if reduce else "",
         "at_threshold": " and compared with the operating threshold" if threshold else "",

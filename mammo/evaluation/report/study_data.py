@@ -72,8 +72,8 @@ class StudyData:
     Attributes:
         table: images table of the prepared store; None if the store is not known.
         rejected: content of the store's `rejected.csv`; None if it is not known.
-        sides: rows of the images table of each set by name; empty if they are not known.
-        listed: number of listed images of each set.
+        sides: rows of the images table of each set of the runs by name; empty if they are not known.
+        listed: image ids of each set, if the scored images are from the runs' own data; else empty.
         reasons: reason by image id, of the images that are in no set.
         scored: rows of the scored images, as far as the images table is known, else of the predictions.
     """
@@ -148,21 +148,36 @@ def read_study_data(
     Args:
         runs: the run, or the members of an ensemble or of a k-fold split.
         predictions: predictions of the scored images.
-        store: folder of the store of the scored images; None if it is not known.
+        store: folder of the store of the scored images; None for the one that the runs record, if the
+            images are from their own data.
         own: whether the scored images are from the runs' own data.
     """
-    listed = _lists(runs, predictions) if own else {}
-    table, rejected = _tables(store)
+    listed = _lists(runs, predictions)
+    recorded = _recorded_store(runs)
+    table, rejected = _tables((store or recorded) if own else store)
+    own_table = table if own else _tables(recorded)[0]
     scored = predictions.table
-    ids = {name for names in (*listed.values(), predictions.images.tolist()) for name in names}
-    if table is not None and ids <= set(table.index):
+    if table is not None and set(predictions.images) <= set(table.index):
         scored = table.loc[predictions.images.tolist()]
     else:  # another store, or a newer one
         table = rejected = None
         pathology = pd.Series(predictions.malignant, scored.index).map({0: "BENIGN", 1: "MALIGNANT"})
         scored = scored.assign(pathology=pathology)
-    sides = {} if table is None else {name: table.loc[images] for name, images in listed.items()}
-    return StudyData(table, rejected, sides, listed, _reasons(runs) if own else {}, scored)
+    sides: dict[str, pd.DataFrame] = {}
+    if own_table is not None and all(set(images) <= set(own_table.index) for images in listed.values()):
+        sides = {name: own_table.loc[images] for name, images in listed.items()}
+    elif own:
+        table = rejected = None
+    if not own:
+        return StudyData(table, rejected, sides, {}, {}, scored)
+    return StudyData(table, rejected, sides, listed, _reasons(runs), scored)
+
+
+def _recorded_store(runs: Sequence[RunFolder]) -> Path | None:
+    """Return the store that all runs record; None if they record none, or different ones."""
+    stores = {run.facts().get("store") for run in runs}
+    store = stores.pop()
+    return Path(store) if store and not stores else None
 
 
 def _lists(runs: Sequence[RunFolder], predictions: Predictions) -> dict[str, list[str]]:
@@ -225,7 +240,7 @@ def data_flow(data: StudyData) -> DataFlow:
         used = placed or set(data.scored["image_id"])
         reason = _UNKNOWN_REASON if placed else "in no set of these data that was scored"
         rest = data.table[~data.table["image_id"].isin(used)]
-        reasons = rest["image_id"].map(data.reasons).fillna(reason)
+        reasons = [data.reasons.get(name, reason) for name in rest["image_id"]]
         left_out = tuple(_part(str(name), images) for name, images in rest.groupby(reasons, sort=True))
     return DataFlow(
         source=source,

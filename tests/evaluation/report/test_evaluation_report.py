@@ -200,6 +200,20 @@ def test_units_split_and_date_stand_with_the_numbers(whole: Path) -> None:
         assert section in text
 
 
+def test_every_figure_and_table_says_how_it_is_computed(whole: Path, bare: Path) -> None:
+    for file in (whole, bare):
+        page = file.read_text()
+        blocks = re.findall(r"<(?:figure|table)\b[^>]*>", page)
+        assert len(blocks) == page.count("<figure") + page.count("<table") >= 8
+        for block in blocks:
+            described = re.search(r'aria-describedby="(how-\w+)"', block)
+            assert described, block
+            texts = re.findall(rf'class="how" id="{described[1]}">([^<]*)<', page)
+            assert len(texts) == 1, block
+            assert len(texts[0]) > 30
+            assert "{" not in texts[0]
+
+
 def test_the_page_says_what_a_lesion_is_and_which_images_are_left_out(whole: Path) -> None:
     page = html.unescape(re.sub(r"<[^>]+>", "", whole.read_text()))
     assert f"Lesion: {METHOD['lesion']}." in page
