@@ -136,7 +136,7 @@ def disjoint(facts: StudyFacts) -> str | None:
     if not seen or any(each is None for each in seen):
         return None
     trained, chosen = (sum(each[f"{kind}_images"] for each in seen if each) for kind in ("trained", "chosen"))
-    if not trained and (not chosen or facts.split == "validation"):
+    if not trained and (not chosen or facts.split.startswith("validation")):
         return "the patient: no scored patient is in the training set" + (
             ", nor in the validation set" if not chosen else ", checked by image and patient id"
         )

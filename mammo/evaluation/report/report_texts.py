@@ -121,11 +121,11 @@ _HOW = {
     "subgroup_tests": "Wald's chi-square test of equal log odds of the AUCs of the groups of {images}, with "
     "covariances by patient; Holm's adjustment over the columns. Unknown values and groups that are too "
     "small are left out",
-    "localisation": "means over lesions or over {images} with a drawn lesion. Pointing game: Wilson's "
-    "interval with a design effect; others: percentiles of {resamples} resamples of the patients",
+    "localisation": "means over those of {images} that have a drawn lesion. Pointing game: Wilson's interval with "
+    "a design effect; others: percentiles of {resamples} resamples of the patients",
     "froc": "share of malignant lesions of {images} with a mark, by the number of marks outside lesions per "
     "image. Bars: percentiles of {resamples} resamples of the patients",
-    "gallery": "heatmap of {images}, chosen by the given reason; no interval",
+    "gallery": "heatmaps of single images out of {images}, chosen by the given reason; no interval",
     "images": "copied from predictions.csv{at_threshold}; nothing is estimated",
     "checklist": "filled from the files of {runs}; the numbers are those of the guideline, the topics are "
     "paraphrased",

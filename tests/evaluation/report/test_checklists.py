@@ -68,6 +68,8 @@ def test_disjointness_is_that_of_the_check() -> None:
     assert found[1].text.startswith("not disjoint: 2 scored images are of patients of the training set")
     assert found[2].text.startswith("not disjoint: 0 scored images")
     assert found[3].status == "not recorded"
+    flips = replace(NOTHING, split="validation (flips)", metrics={"provenance": [record(chosen=3)]})
+    assert item(flips, "20").text.startswith("the patient: no scored patient is in the training set, checked")
 
 
 def test_data_decide_on_internal_and_external_evaluation() -> None:
