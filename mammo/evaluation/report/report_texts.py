@@ -121,8 +121,8 @@ _HOW = {
     "subgroup_tests": "Wald's chi-square test of equal log odds of the AUCs of the groups of {images}, with "
     "covariances by patient; Holm's adjustment over the columns. Unknown values and groups that are too "
     "small are left out",
-    "localisation": "means over those of {images} that have a drawn lesion. Pointing game: Wilson's interval with "
-    "a design effect; others: percentiles of {resamples} resamples of the patients",
+    "localisation": "means over those of {images} that have a drawn lesion. Pointing game: Wilson's interval "
+    "with a design effect; others: percentiles of {resamples} resamples of the patients",
     "froc": "share of malignant lesions of {images} with a mark, by the number of marks outside lesions per "
     "image. Bars: percentiles of {resamples} resamples of the patients",
     "gallery": "heatmaps of single images out of {images}, chosen by the given reason; no interval",
