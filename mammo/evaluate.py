@@ -24,15 +24,24 @@ def main(cfg: DictConfig) -> None:
         )
     runs = [RunFolder.find(name, key="run") for name in names]
 
+    # importing PyTorch takes seconds, so errors in the configuration are reported before
+    with quick_imports():
+        from mammo.evaluation.evaluation_files import read_evaluation, write_evaluation
+
     settings = {key: cfg[key] for key in ("resamples", "seed", "prevalence")} | {"reduce": cfg.reduce.value}
     folder = Path(cfg.output) if cfg.output is not None else _folder(cfg, runs)
     if not runs:
-        print(_of_table(Path(cfg.predictions), folder=folder, settings=settings))
+        from mammo.evaluation.statistics.performance import measure_performance, performance_table
+
+        predictions, calibration = read_evaluation(Path(cfg.predictions))
+        metrics = measure_performance(predictions, calibration=calibration, **settings)
+        print(performance_table(metrics))
+        if folder is not None:
+            write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
     else:
         assert folder is not None
         choices = {"split": cfg.split.value, "tta": cfg.tta.value, "data": cfg.data, "name": _name(cfg)}
         choices |= {"folder": folder, "report": cfg.report} | settings
-        # importing PyTorch takes seconds, so errors in the configuration are reported before
         if len(runs) == 1:
             from mammo.evaluation.run_evaluation import evaluate_run
 
@@ -44,19 +53,6 @@ def main(cfg: DictConfig) -> None:
             print(evaluate_runs(runs, **choices, rule=rule))
     if folder is not None:
         print(f"written to {folder}")
-
-
-def _of_table(file: Path, *, folder: Path | None, settings: dict[str, Any]) -> str:
-    """Evaluate a table of predictions; return the table of metrics."""
-    with quick_imports():
-        from mammo.evaluation.evaluation_files import read_evaluation, write_evaluation
-    from mammo.evaluation.statistics.performance import measure_performance, performance_table
-
-    predictions, calibration = read_evaluation(file)
-    metrics = measure_performance(predictions, calibration=calibration, **settings)
-    if folder is not None:
-        write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
-    return performance_table(metrics)
 
 
 def _names(run: Any) -> list[str]:

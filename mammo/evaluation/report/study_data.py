@@ -12,6 +12,7 @@ from mammo.data.store.store import Store
 from mammo.errors import DataError
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.report.figure_style import readable
+from mammo.evaluation.report.report_content import public
 from mammo.runs import RunFolder
 from mammo.runs.provenance import Provenance
 
@@ -241,7 +242,9 @@ def data_flow(data: StudyData) -> DataFlow:
         reason = _UNKNOWN_REASON if placed else "in no set of these data that was scored"
         rest = data.table[~data.table["image_id"].isin(used)]
         reasons = [data.reasons.get(name, reason) for name in rest["image_id"]]
-        left_out = tuple(_part(str(name), images) for name, images in rest.groupby(reasons, sort=True))
+        left_out = tuple(
+            _part(public(str(name)), images) for name, images in rest.groupby(reasons, sort=True)
+        )
     return DataFlow(
         source=source,
         rejected=rejected,
@@ -264,7 +267,7 @@ def _rejected(rejected: pd.DataFrame) -> tuple[Part, ...]:
     """Return the most frequent reasons, and the rest as one."""
     numbers = rejected["reason"].fillna(_UNKNOWN_REASON).value_counts(sort=True)
     most = len(numbers) if len(numbers) <= _MOST_REASONS else _MOST_REASONS - 1
-    found = [Part(str(reason), int(number)) for reason, number in numbers.iloc[:most].items()]
+    found = [Part(public(str(reason)), int(number)) for reason, number in numbers.iloc[:most].items()]
     if len(numbers) > most:
         found.append(Part(f"{len(numbers) - most} other reasons", int(numbers.iloc[most:].sum())))
     return tuple(found)
