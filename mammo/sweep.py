@@ -18,9 +18,10 @@ def main() -> None:
     Hydra composes the search from the overrides of its keys; its launcher and its trainings are composed from
     the other overrides.
     """
-    sys.argv[1:], of_launcher, of_training = split_overrides(sys.argv[1:])
+    arguments = sys.argv[1:]
+    sys.argv[1:], of_launcher, of_training = split_overrides(arguments)
 
-    @hydra_main("sweep")
+    @hydra_main("sweep", arguments=arguments)
     def sweep(cfg: DictConfig) -> None:
         from mammo.sweeping.search_command import run_search
 

@@ -32,8 +32,8 @@ def split_overrides(arguments: list[str]) -> tuple[list[str], list[str], list[st
         order.
 
     Example:
-        >>> split_overrides(["--info", "sweep=lr", "optim.lr=0.1", "hydra/launcher=slurm", "hydra.launcher.n=2"])
-        (['--info', 'sweep=lr'], ['hydra/launcher=slurm', 'hydra.launcher.n=2'], ['optim.lr=0.1'])
+        >>> split_overrides(["--info", "sweep=lr", "optim.lr=0.1", "hydra/launcher=slurm"])
+        (['--info', 'sweep=lr'], ['hydra/launcher=slurm'], ['optim.lr=0.1'])
     """
     search: list[str] = []
     launcher: list[str] = []

@@ -4,14 +4,15 @@ import datetime
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mammo.config.composition import compose_search, compose_train
+from mammo.config.composition import compose_search, options_of
 from mammo.errors import ConfigError, MammoError
+from mammo.fast_imports import quick_imports
 from mammo.sweeping.jobs.code_snapshot import freeze
 from mammo.sweeping.jobs.device_slots import slots
 from mammo.sweeping.jobs.launchers import prepare_stores, start_process
@@ -75,7 +76,7 @@ def run_search(
         if cfg.detach and not plan.is_over():
             print(
                 f"{progress_text(plan, workers)}\n"
-                "the search continues in the background; status=true shows its state, stop=true stops the workers"
+                "the search continues in the background; status=true shows its state, and stop=true stops it"
             )
             return
         follow(plan, workers)
@@ -99,16 +100,18 @@ def begin_search(folder: Path, *, settings: dict[str, Any], overrides: list[str]
     """
     begun_with = Search.overrides_of(folder)
     train_overrides = begun_with if begun_with and not overrides else [*settings["overrides"], *overrides]
-    training = compose_train(train_overrides)
-    if training.trainer.devices * training.trainer.nodes > 1:
-        raise ConfigError(
-            f"trainer.devices={training.trainer.devices} trainer.nodes={training.trainer.nodes}: a worker "
-            "of a search is one process; give trainer.devices=1 trainer.nodes=1"
-        )
     space = Space.from_config(settings["space"])
     fixed = space.fixed(train_overrides)
-    check_search(settings, space=space, fixed=fixed, training=training)
     trainings = space.check(train_overrides)
+    training = max(trainings, key=lambda cfg: cfg.trainer.max_epochs)
+    for each in (cfg.trainer for cfg in trainings):
+        if each.devices * each.nodes > 1:
+            raise ConfigError(
+                f"trainer.devices={each.devices} trainer.nodes={each.nodes}: a worker of a search is one "
+                "process; give trainer.devices=1 trainer.nodes=1"
+            )
+    check_search(settings, space=space, fixed=fixed, training=training)
+    require_networks(cfg.model.name for cfg in trainings)
     search = Search.begin(
         folder,
         settings=settings,
@@ -116,8 +119,25 @@ def begin_search(folder: Path, *, settings: dict[str, Any], overrides: list[str]
         max_epochs=training.trainer.max_epochs,
         fixed=fixed,
     )
-    prepare_stores([training, *trainings])
+    prepare_stores(trainings)
     return search
+
+
+def require_networks(names: Iterable[str]) -> None:
+    """Refuse a network that timm does not have, before a trial is begun.
+
+    Args:
+        names: `model.name` of each training.
+
+    Raises:
+        ConfigError: there is no such network.
+    """
+    if others := set(names) - set(options_of("model")):
+        with quick_imports():  # timm takes seconds to import, and the networks of conf/model need no check
+            from mammo.models.backbones import require_network
+
+        for name in sorted(others):
+            require_network(name)
 
 
 def begin_study(folder: Path, *, settings: dict[str, Any], overrides: list[str], phase: str | None) -> Study:
@@ -216,7 +236,7 @@ def interruption_text(stopped: int, *, left: int) -> str:
     if not left:
         return f"interrupted, {stopped} workers stopped; {again}"
     if stopped:
-        return f"interrupted, {stopped} workers stopped, {left} continue; {again}, or with stop=true to stop them"
+        return f"interrupted, {stopped} workers stopped, {left} continue; {again}, or stop it with stop=true"
     return (
         f"the search continues without this command, with {left} workers; status=true shows its state, and "
         "stop=true stops the workers"
@@ -250,7 +270,7 @@ def begun_searches(folder: Path) -> list[Search]:
     """
     files = [*folder.glob("search.json"), *sorted(folder.glob("*/*/search.json"))]
     if not files:
-        raise ConfigError(f"sweep_dir={folder}: no search was begun here; leave out status and stop to begin one")
+        raise ConfigError(f"sweep_dir={folder}: no search was begun here; leave out status and stop")
     return [Search(file.parent) for file in files]
 
 

@@ -249,7 +249,7 @@ def test_a_trial_that_raises_fails_alone(folder: Path) -> None:
     search = run(folder, *WITH_A_BAD_ONE)
     assert search.returncode == 0, search.stderr
     good, bad = trials_in(folder)
-    assert f"best of 1 finished trials, 1 failed: {bad.error}\n" in search.stdout
+    assert f"best of 1 finished trial, 1 failed: {bad.error}\n" in search.stdout
     assert good.state == "finished"
     assert bad.state == "failed"
     assert bad.error
@@ -361,6 +361,11 @@ def test_the_objective_is_a_mean_over_runs(over: str, folder: Path) -> None:
         (["sweep.budget.trials=null"], "sweep.budget: has no end"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
         (["optim.lr=0.1"], "optim.lr=0.1: sweep.space.optim.lr varies it"),
+        (["model=timm"], "model.name has no value: give model.name=..."),
+        (
+            ["model=timm", "+sweep.space={model.name: {choice: [resnet18d, resnet18dd]}}"],
+            "model.name=resnet18dd: timm has no such network; did you mean resnet18d",
+        ),
         (["sweep_dir=file/sweep"], "sweep_dir="),
         (["sweep_dir=file"], "sweep_dir="),
     ],

@@ -31,8 +31,9 @@ def test_a_further_key_adds_to_the_recorded_ones(again: list[str], tmp_path: Pat
     changed = SearchLauncher(tmp_path, [*again, "hydra.launcher.mem_gb=16"])
     assert (changed.keys["partition"], changed.keys["mem_gb"]) == ("gpu", 16)
     assert changed.change() == (
-        "the launcher of the search changes from hydra/launcher=slurm hydra.launcher.partition=gpu "
-        "hydra.launcher.mem_gb=8 to hydra/launcher=slurm hydra.launcher.partition=gpu hydra.launcher.mem_gb=16"
+        "the launcher of the search changes from "
+        "hydra/launcher=slurm hydra.launcher.partition=gpu hydra.launcher.mem_gb=8 to "
+        "hydra/launcher=slurm hydra.launcher.partition=gpu hydra.launcher.mem_gb=16"
     )
 
 

@@ -134,7 +134,8 @@ class Workers:
         """
         files = [file for file in self.folder.glob("*.json") if names is None or file.stem in names]
         workers = {file.stem: json.loads(file.read_text()) for file in files}
-        queued = sorted(workers.keys() & _queue()) if any(facts["slurm"] for facts in workers.values()) else []
+        in_slurm = {name for name, facts in workers.items() if facts["slurm"]}
+        queued = sorted(in_slurm & _queue()) if in_slurm else []
         if queued:
             subprocess.run(["scancel", *queued], check=True)
         local = [
