@@ -188,6 +188,7 @@ class Search:
         write_atomically(folder / "owner.json", json.dumps({"worker": name, "taken": taken}))
         trial = self.trial(number)
         if "settings" not in trial.user_attrs:
+            self._set_sampler(number)
             trial.set_user_attr("settings", self.space.suggest(trial, self._fixed))
         return True
 
@@ -226,7 +227,6 @@ class Search:
 
     def trial(self, number: int) -> optuna.Trial:
         """Return Optuna's trial, which takes reports and decides on pruning."""
-        self._set_sampler(number)
         return optuna.Trial(self.study, self._frozen(number)._trial_id)
 
     def _set_sampler(self, number: int) -> None:

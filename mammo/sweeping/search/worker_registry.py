@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -15,10 +16,11 @@ from typing import Any
 from optuna.storages.journal import JournalFileOpenLock
 
 from mammo.atomic_files import write_atomically
-from mammo.runs.heartbeat import heartbeat, process_exists, seconds_silent
+from mammo.runs.heartbeat import clock_offset, heartbeat, process_exists, seconds_silent
 from mammo.sweeping.search.optuna_journal import acquired
 
 _BEATS = 6  # heartbeats in the time after which a silent worker counts as dead
+_REUSE_SECONDS = 5  # age up to which the answer of squeue and the offset of the clock are used again
 _STOP_SECONDS = 30  # longest wait for workers that were sent SIGTERM
 
 
@@ -33,11 +35,17 @@ class Workers:
     def __init__(self, folder: Path, *, stale_seconds: float) -> None:
         self.folder = folder
         self.stale_seconds = stale_seconds
+        self._queued: tuple[float, set[str]] = (
+            -math.inf,
+            set(),
+        )  # time of the answer of squeue, and the answer
+        self._clock: tuple[float, float] = (-math.inf, 0.0)  # time of the measurement, and `clock_offset`
 
     def add_submitted(self, name: str) -> None:
         """Record a worker that Slurm will start, unless it runs already; its name is the id of its job."""
         if not self._file(name).exists():
             self._write(name, {"state": "submitted", "slurm": True})
+        self._queued = (-math.inf, set())
 
     def add_started(self, pid: int, *, slot: int) -> str:
         """Record a worker on this machine whose process is started, before its first heartbeat.
@@ -82,7 +90,8 @@ class Workers:
                 return None
             if facts["host"] == platform.node() and not process_exists(facts["pid"]):
                 return None
-            return facts if seconds_silent(file) < self.stale_seconds else None
+            silent = seconds_silent(file, offset=self._clock_offset())
+            return facts if silent < self.stale_seconds else None
         except (OSError, ValueError):
             return None
 
@@ -111,9 +120,9 @@ class Workers:
         return len(self.alive())
 
     def alive(self) -> list[str]:
-        """List the workers that are alive or wait in Slurm's queue."""
+        """List the workers that are alive or wait in Slurm's queue, which is asked only every few seconds."""
         files = sorted(self.folder.glob("*.json"))
-        queued = _queue() if any(json.loads(file.read_text())["slurm"] for file in files) else set()
+        queued = self._queue() if any(json.loads(file.read_text())["slurm"] for file in files) else set()
         return [file.stem for file in files if file.stem in queued or self.is_alive(file.stem)]
 
     def free_slots(self, count: int) -> list[int]:
@@ -150,6 +159,21 @@ class Workers:
         while any(process_exists(pid) for pid in local) and time.monotonic() < until:
             time.sleep(0.1)
         return len(queued) + len(local)
+
+    def _clock_offset(self) -> float:
+        """Return the offset of the disk's clock, measured only every few seconds."""
+        measured, offset = self._clock
+        if time.monotonic() - measured > _REUSE_SECONDS:
+            offset = clock_offset(self.folder)
+            self._clock = (time.monotonic(), offset)
+        return offset
+
+    def _queue(self) -> set[str]:
+        asked, queued = self._queued
+        if time.monotonic() - asked > _REUSE_SECONDS:
+            queued = _queue()
+            self._queued = (time.monotonic(), queued)
+        return queued
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.json"
