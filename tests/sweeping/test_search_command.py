@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from helpers import search_load
 from helpers.commands import line
 
 from mammo.config.composition import compose_search
@@ -518,6 +519,15 @@ def begun(folder: Path) -> Search:
     return Search.begin(folder / "sweep", settings=settings, overrides=["model=custom_cnn"], max_epochs=9)
 
 
+@pytest.mark.slow
+def test_many_workers_share_the_trials_of_a_search(tmp_path: Path) -> None:
+    search_load.begin(tmp_path / "sweep", trials=30, sampler="random", epochs=2)
+    timed = search_load.run(tmp_path / "sweep", workers=6, epochs=2, seconds=0.01)
+    assert [trial["number"] for trial in timed] == list(range(30))
+    assert ends_told(tmp_path) == dict.fromkeys(range(30), 1)
+    assert {trial.state for trial in trials_in(tmp_path)} == {"finished", "pruned"}
+
+
 def test_an_ended_trial_is_told_once(tmp_path: Path) -> None:
     search = begun(tmp_path)
     search.take(FakeWorkers(), "a")  # type: ignore[arg-type]
@@ -569,6 +579,20 @@ class TestWorkers:
         with workers.heartbeat("12_0", slot=None):
             workers.add_submitted("12_0")
             assert workers.is_alive("12_0")
+
+    def test_squeue_is_asked_once_in_a_while_and_again_after_a_submission(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        squeue = tmp_path / "squeue"
+        squeue.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/log\necho 7_0 7_1\n")
+        squeue.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        workers = Workers(tmp_path / "workers", stale_seconds=60)
+        workers.add_submitted("7_0")
+        assert [workers.count() for _ in range(5)] == [1] * 5
+        workers.add_submitted("7_1")
+        assert [workers.count() for _ in range(5)] == [2] * 5
+        assert (tmp_path / "log").read_text() == "asked\n" * 2
 
     def test_silence_is_death_by_the_disk_s_own_clock(self, tmp_path: Path) -> None:
         workers = Workers(tmp_path, stale_seconds=5)
