@@ -63,9 +63,9 @@ def _write_search_results(search: Search) -> str:
 def outcome_text(trials: list[Trial]) -> str:
     """Describe in one line how the trials ended; failures with the commonest error and its count."""
     count = Counter(trial.state for trial in trials)
-    finished = (
-        f"best of {count['finished']} finished trials" if count["finished"] else "no trial was finished"
-    )
+    finished = "no trial was finished"
+    if count["finished"]:
+        finished = f"best of {count['finished']} finished trial{'s' if count['finished'] > 1 else ''}"
     others = [f"{count['pruned']} pruned"] if count["pruned"] else []
     others += [failures_text(trials)] if _failed(trials) else []
     return ", ".join([finished, *others])

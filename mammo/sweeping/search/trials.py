@@ -1,5 +1,6 @@
 """Trials of a search, independent of Optuna."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,11 +36,16 @@ def failures_text(trials: list[Trial]) -> str:
     """Describe how many trials failed, with the commonest error and its count.
 
     Example:
-        >>> a, b = (Trial(n, "failed", {}, Path(), error="out of memory") for n in range(2))
+        >>> a, b = (Trial(n, "failed", {}, Path(), error=f"loss is nan (image {n})") for n in range(2))
         >>> failures_text([]), failures_text([a]), failures_text([a, b])
-        ('0 failed', '1 failed: out of memory', '2 failed, 2 of them: out of memory')
+        ('0 failed', '1 failed: loss is nan', '2 failed, 2 of them: loss is nan')
     """
-    failed = [trial.error or "no reason recorded" for trial in trials if trial.state == "failed"]
+    # what is in brackets, such as the images of a batch, differs between trials and may be long
+    failed = [
+        re.sub(r" \([^)]*\)", "", trial.error or "no reason recorded")
+        for trial in trials
+        if trial.state == "failed"
+    ]
     if not failed:
         return "0 failed"
     [(error, count)] = Counter(failed).most_common(1)
