@@ -35,10 +35,7 @@ class Workers:
     def __init__(self, folder: Path, *, stale_seconds: float) -> None:
         self.folder = folder
         self.stale_seconds = stale_seconds
-        self._queued: tuple[float, set[str]] = (
-            -math.inf,
-            set(),
-        )  # time of the answer of squeue, and the answer
+        self._queued: tuple[float, set[str]] = (-math.inf, set())  # time of squeue's answer, and the answer
         self._clock: tuple[float, float] = (-math.inf, 0.0)  # time of the measurement, and `clock_offset`
 
     def add_submitted(self, name: str) -> None:
