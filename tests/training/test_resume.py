@@ -18,6 +18,7 @@ from helpers.commands import start as start_command
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import mammo.config.composition  # noqa: F401, registers the schemas that CONF names
 from mammo.config.checks import CONF
 from mammo.config.resume import reopen
 from mammo.errors import ConfigError, DataError
