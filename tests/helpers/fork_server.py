@@ -36,20 +36,23 @@ MODULES = (
     "mammo.sweeping.search_results",
     "mammo.sweeping.trial_callback",
 )
+# the parameters of `subprocess.Popen._execute_child` after the first three, by position
+_PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+_PARAMETERS = (
+    *("close_fds", "pass_fds", "cwd", "env", "startupinfo", "creationflags", "shell"),
+    *_PIPES,
+    *("restore_signals", "gid", "gids", "uid", "umask", "start_new_session", "process_group"),
+)
 
 
 class ForkedPython(subprocess.Popen[Any]):
     """`subprocess.Popen` of a Python program or module, forked from the server.
 
-    Other command lines are run by `subprocess.Popen` itself.
+    Other command lines, and those with a `preexec_fn`, are run by `subprocess.Popen` itself.
     """
 
     def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *rest: Any) -> None:
-        names = (
-            "close_fds pass_fds cwd env startupinfo creationflags shell p2cread p2cwrite c2pread c2pwrite "
-        )
-        names += "errread errwrite restore_signals gid gids uid umask start_new_session process_group"
-        given = dict(zip(names.split(), rest, strict=True))
+        given = dict(zip(_PARAMETERS, rest, strict=True))
         self._connection: socket.socket | None = None
         if not is_python_program(args) or preexec_fn is not None:
             super()._execute_child(args, executable, preexec_fn, *rest)  # type: ignore[misc]
@@ -68,7 +71,7 @@ class ForkedPython(subprocess.Popen[Any]):
         self._connection.sendall(content)
         (self.pid,) = struct.unpack("i", self._connection.recv(4))
         self._child_created = True
-        self._close_pipe_fds(*(given[name] for name in names.split()[7:13]))  # type: ignore[attr-defined]
+        self._close_pipe_fds(*(given[name] for name in _PIPES))  # type: ignore[attr-defined]
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         if self._connection is None:
