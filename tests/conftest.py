@@ -27,6 +27,8 @@ _LONGEST = (
     "test_distributed",
     "test_bench",
     "test_experiments",
+    "test_provenance",
+    "test_run_evaluation",
     "test_choices",
     "test_multirun",
     "test_resume",
@@ -43,6 +45,7 @@ _LONGEST = (
     "test_optuna_journal",
     "test_predict",
     "test_docs",
+    "test_receptive_field",
 )
 
 

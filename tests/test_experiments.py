@@ -1,13 +1,12 @@
 """Every experiment of `conf/experiment`, on small phantoms."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from helpers.commands import REPOSITORY, command, line
+from helpers.commands import REPOSITORY, command
 
 EXPERIMENTS = sorted(
     file.stem for file in (REPOSITORY / "conf" / "experiment").glob("*.yaml") if not file.name.startswith("_")
@@ -24,7 +23,7 @@ STUDY = {
 @pytest.fixture(scope="module")
 def runs(place: Path) -> dict[str, Path]:
     """Each experiment, trained to its end."""
-    small = ["data=phantom", "data.patients=24", "data.film_scale=2", "data.height=128", "data.width=96"]
+    small = ["data=phantom", "data.patients=24", "data.film_scale=2", "data.height=80", "data.width=80"]
     small += ["data.sample=[8,4,2]", "trainer.max_epochs=1", "report=false"]
     for name in EXPERIMENTS:
         # there is no network to download weights from
@@ -63,10 +62,10 @@ def test_experiment_opens_with_its_command(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(STUDY))
-def test_study_is_as_it_was_described(name: str) -> None:
+def test_study_is_as_it_was_described(name: str, tmp_path: Path) -> None:
     """Model, task and common settings are those of the study."""
-    shown = line("train", f"experiment={name}", "data.root=x", "--cfg", "job")
-    config = yaml.safe_load(subprocess.run(shown, capture_output=True, text=True, check=True).stdout)
+    shown = command("train", f"experiment={name}", "data.root=x", "--cfg", "job", folder=tmp_path)
+    config = yaml.safe_load(shown.stdout)
     four = "4class" in name or "prelu" in name
     model = name.removeprefix("study2019_").removesuffix("_4class").removesuffix("_prelu")
     assert config["model"]["name"] == model

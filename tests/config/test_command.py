@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.commands import COMMANDS, REPOSITORY, line
+from helpers.commands import COMMANDS, REPOSITORY, command
 
 from mammo.config.checks import CONF
 
 
 def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(line("train", *arguments), cwd=folder, capture_output=True, text=True, timeout=120)
+    return command("train", *arguments, folder=folder)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """One pass gives the same scores, heat and boxes as a separate pass for each."""
 
+import functools
 from typing import Any, get_args
 
 import numpy as np
@@ -16,21 +17,33 @@ SIZE = (64, 48)
 NETWORKS = ["resnet18", "custom_cnn", "vit_tiny_patch16_224"]
 
 
-def scorer_of(name: str, *, classes: int = 2, size: tuple[int, int] = SIZE, **options: Any) -> Scorer:
+@functools.cache  # the centres of the receptive fields are measured once for each network
+def classifier_of(name: str, *, classes: int, size: tuple[int, int], box_head: bool) -> Classifier:
     torch.manual_seed(0)
-    kinds = {"box_head": options.pop("box_head")} if "box_head" in options else {}
-    network: Any = build_model(name=name, num_classes=classes, image_size=size, **kinds)
+    network: Any = build_model(name=name, num_classes=classes, image_size=size, box_head=box_head)
     classifier = Classifier(network=network, mean=0.4, std=0.2).eval()
     with torch.no_grad():  # the most likely class differs between images
         head = network.get_classifier()
         head.weight *= 20
         head.bias -= classifier(images_of(size, 8)).median(dim=0).values
+    return classifier
+
+
+def scorer_of(
+    name: str, *, classes: int = 2, size: tuple[int, int] = SIZE, box_head: bool = False, **options: Any
+) -> Scorer:
+    classifier = classifier_of(name, classes=classes, size=size, box_head=box_head)
     return Scorer(classifier, size=size, **({"precision": "float32"} | options))
 
 
 def images_of(size: tuple[int, int] = SIZE, count: int = 5) -> Tensor:
     smooth = torch.rand(count, 1, 8, 6, generator=torch.Generator().manual_seed(1))
     return nn.functional.interpolate(smooth, size, mode="bilinear")
+
+
+def heatmaps_of(scorer: Scorer, method: Method, **options: Any) -> Heatmaps:
+    few_patches = {"patch": 18, "stride": 6} if method == "occlusion" else {}
+    return Heatmaps(scorer.classifier, method=method, **few_patches, **options)
 
 
 def one_by_one(scorer: Scorer, images: Tensor, heatmaps: Heatmaps, classes: list[int]) -> tuple[Tensor, Any]:
@@ -46,7 +59,7 @@ def test_every_method_and_network(name: str, method: Method) -> None:
     images = images_of(count=2 if method == "occlusion" else 5)
     # the last map of the custom CNN has one pixel for images of this size
     layer = "features.8" if name == "custom_cnn" and method != "occlusion" else None
-    heatmaps = Heatmaps(scorer.classifier, method=method, layer=layer)
+    heatmaps = heatmaps_of(scorer, method, layer=layer)
     probability, heat = one_by_one(scorer, images, heatmaps, [1])
     seen = scorer.with_heat(images, heatmaps, classes=[1])
     torch.testing.assert_close(seen.probability, probability, rtol=0, atol=1e-6)
@@ -74,7 +87,7 @@ def test_of_four_classes_the_likeliest_malignant_one_is_explained(name: str, tta
 def test_boxes_come_along(method: Method, tta: Tta) -> None:
     scorer = scorer_of("resnet18", tta=tta, box_head=True)
     images = images_of(count=2)
-    seen = scorer.with_heat(images, Heatmaps(scorer.classifier, method=method), classes=[1])
+    seen = scorer.with_heat(images, heatmaps_of(scorer, method), classes=[1])
     with torch.no_grad():
         fractions = scorer.classifier.with_boxes(images)[1]
     assert seen.boxes is not None

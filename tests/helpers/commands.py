@@ -1,13 +1,11 @@
 """The project's commands as a user gives them: `python train.py ...`, `python -m mammo.evaluate ...`."""
 
-import atexit
-import multiprocessing
-import os
-import runpy
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
+from typing import Any
+
+from helpers.fork_server import ForkedPython
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = [
@@ -23,11 +21,6 @@ COMMANDS = [
     "simulate",
 ]
 
-# Each command runs in its own process, forked from a server that has imported PyTorch and the other slow
-# modules and has run nothing.
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["mammo.evaluation.training_run", "mammo.evaluation.run_evaluation"])
-
 
 def line(door: str, *arguments: str) -> list[str]:
     """The whole command line, including the interpreter.
@@ -40,40 +33,35 @@ def line(door: str, *arguments: str) -> list[str]:
     return [sys.executable, *program, *arguments]
 
 
-def command(door: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def command(
+    door: str, *arguments: str, folder: Path, timeout: float = 600, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end, without the time for its imports.
 
     Args:
         door: see `line`.
         arguments: arguments of the command.
         folder: the working folder.
+        timeout: time limit in seconds.
+        options: other arguments of `subprocess.Popen`.
     """
-    whole = line(door, *arguments)
-    with tempfile.TemporaryDirectory() as streams:
-        files = [Path(streams) / name for name in ("out", "err")]
-        process = _SERVER.Process(target=_run, args=(whole[1:], folder, dict(os.environ), files))
-        process.start()
-        process.join(timeout=600)
-        if process.exitcode is None:
+    with start(door, *arguments, folder=folder, stdout=subprocess.PIPE, **options) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
             process.kill()
-            raise subprocess.TimeoutExpired(whole, 600)
-        return subprocess.CompletedProcess(whole, process.exitcode, *(file.read_text() for file in files))
+            raise
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def _run(program: list[str], folder: Path, environment: dict[str, str], streams: list[Path]) -> None:
-    for number, file in enumerate(streams, start=1):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
-    try:
-        if program[0] == "-m":
-            sys.argv = program[1:]
-            sys.path.insert(0, str(folder))
-            runpy.run_module(program[1], run_name="__main__", alter_sys=True)
-        else:
-            sys.argv = program
-            sys.path.insert(0, str(Path(program[0]).parent))
-            runpy.run_path(program[0], run_name="__main__")
-    finally:
-        atexit._run_exitfuncs()  # multiprocessing does not call these
+def start(door: str, *arguments: str, folder: Path, **options: Any) -> ForkedPython:
+    """Starts a command, without the time for its imports; its standard error is a pipe.
+
+    Args:
+        door: see `line`.
+        arguments: arguments of the command.
+        folder: the working folder.
+        options: other arguments of `subprocess.Popen`.
+    """
+    defaults = {"cwd": folder, "stderr": subprocess.PIPE, "text": True}
+    return ForkedPython(line(door, *arguments), **defaults | options)

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from helpers.commands import REPOSITORY
+from helpers.commands import REPOSITORY, command
 from helpers.slurm_cluster import Slurm
 
 SMALL = ["model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48", "report=false"]
@@ -93,9 +93,8 @@ def hear_interrupts() -> None:
 
 def train(slurm: Slurm, place: Path, *arguments: str) -> None:
     """Trains a single run without Slurm."""
-    program = str(REPOSITORY / "train.py")
     environment = slurm.environment | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, program, *arguments], cwd=place, env=environment, check=True, timeout=200)
+    command("train", *arguments, folder=place, env=environment, timeout=200).check_returncode()
 
 
 def facts(run: Path) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 import yaml
 from helpers import search_load
-from helpers.commands import line
+from helpers.commands import command, line, start
 
 from mammo.config.composition import compose_search
 from mammo.sweeping.search.search import Search
@@ -38,17 +39,12 @@ WITH_A_BAD_ONE = (
 )
 
 
-def command(*arguments: str, epochs: int = 9) -> list[str]:
-    return line("sweep", "sweep=lr", "sweep_dir=sweep", *SMALL, f"trainer.max_epochs={epochs}", *arguments)
+def search(*arguments: str, epochs: int = 9) -> list[str]:
+    return ["sweep", "sweep=lr", "sweep_dir=sweep", *SMALL, f"trainer.max_epochs={epochs}", *arguments]
 
 
-def run(
-    folder: Path, *arguments: str, epochs: int = 9, **options: object
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments, epochs=epochs),
-        **{"cwd": folder, "capture_output": True, "text": True, "timeout": 300} | options,  # type: ignore[call-overload]
-    )
+def run(folder: Path, *arguments: str, epochs: int = 9, **options: Any) -> subprocess.CompletedProcess[str]:
+    return command(*search(*arguments, epochs=epochs), folder=folder, timeout=300, **options)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
@@ -66,30 +62,22 @@ def ended(folder: Path) -> int:
     return sum(trial.state != "running" for trial in trials_in(folder))
 
 
-def heed_the_terminal() -> None:
-    """Restores the default handlers of SIGINT and SIGHUP, which the tests' own process may ignore."""
-    for sign in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(sign, signal.SIG_DFL)
-
-
 def reported(folder: Path) -> int:
     """Number of epochs of all trials."""
     return sum(len(trial.curve) for trial in trials_in(folder))
 
 
 def worker_pids(folder: Path) -> list[int]:
-    """Process ids of the running workers of the search."""
-    mark = f"mammo.sweeping.search_worker\0{folder / 'sweep'}\0".encode()
-    return sorted(
-        int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if mark in content(file)
-    )
+    """Process ids of the running workers of the search, by its registry."""
+    facts = [json.loads(file.read_text()) for file in (folder / "sweep" / "workers").glob("*.json")]
+    return sorted(fact["pid"] for fact in facts if working_folder(fact["pid"]) == folder)
 
 
-def content(file: Path) -> bytes:
+def working_folder(pid: int) -> Path | None:
     try:
-        return file.read_bytes()
+        return Path(f"/proc/{pid}/cwd").readlink()
     except OSError:
-        return b""
+        return None
 
 
 def epochs_of(trial: Trial, part: str = ".") -> list[int]:
@@ -122,15 +110,17 @@ def folder(tmp_path: Path, shared_cache: Path) -> Iterator[Path]:
 def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_same(folder: Path) -> None:
     # with this seed the first trials are good, so others are pruned
     settings = ("sweep.budget.trials=6", "sweep.sampler.startup_trials=3", "sweep.seed=1")
-    search = run(folder, "sweep.workers=2", *settings)
-    assert search.returncode == 0, search.stderr
+    # new interpreters, so that the workers import the copy of the code
+    whole = line(*search("sweep.workers=2", *settings))
+    done = subprocess.run(whole, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     trials = trials_in(folder)
     assert len(trials) == 6
     table = pd.read_csv(folder / "sweep" / "leaderboard.csv")
     best = trials[table["number"][0]]
     count = Counter(trial.state for trial in trials)
-    assert f"best of {count['finished']} finished trials, {count['pruned']} pruned\n" in search.stdout
-    assert f"best trial   {best.number}, validation AUC {best.value:.3f}" in search.stdout
+    assert f"best of {count['finished']} finished trials, {count['pruned']} pruned\n" in done.stdout
+    assert f"best trial   {best.number}, validation AUC {best.value:.3f}" in done.stdout
     assert "optim.lr" in (folder / "sweep" / "leaderboard.html").read_text()
     assert {trial.state for trial in trials} == {"finished", "pruned"}
     for trial in trials:
@@ -142,10 +132,8 @@ def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_sam
         for tag in ("train", "val", "."):  # the last one contains HParams
             assert list((trial.folder / "tensorboard" / tag).glob("events.*")), (trial, tag)
     wait_for(lambda: not worker_pids(folder), 20)
-    train = line("train", "--config-dir", str(folder / "sweep"), "experiment=best")
-    again = subprocess.run(
-        [*train, "report=false", "run_dir=again"], cwd=folder, capture_output=True, text=True, timeout=300
-    )
+    best_one = ("--config-dir", str(folder / "sweep"), "experiment=best")
+    again = command("train", *best_one, "report=false", "run_dir=again", folder=folder)
     assert again.returncode == 0, again.stderr
     assert json.loads((folder / "again" / "run.json").read_text())["score"]["value"] == best.value
 
@@ -217,14 +205,7 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
     assert "lr: 0 trials finished, 2 running" in give("detach=true").stdout
 
     for sign in (signal.SIGINT, signal.SIGHUP):
-        with subprocess.Popen(
-            command(*settings, epochs=400),
-            cwd=folder,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            preexec_fn=heed_the_terminal,
-        ) as attached:
+        with start(*search(*settings, epochs=400), folder=folder, start_new_session=True) as attached:
             assert attached.stderr
             lines = iter(attached.stderr)
             assert any("running" in line for line in lines)
@@ -247,10 +228,10 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
 
 @pytest.mark.slow
 def test_a_trial_that_raises_fails_alone(folder: Path) -> None:
-    search = run(folder, *WITH_A_BAD_ONE)
-    assert search.returncode == 0, search.stderr
+    done = run(folder, *WITH_A_BAD_ONE)
+    assert done.returncode == 0, done.stderr
     good, bad = trials_in(folder)
-    assert "best of 1 finished trial, 1 failed: the loss is nan in epoch 1, batch 2: check" in search.stdout
+    assert "best of 1 finished trial, 1 failed: the loss is nan in epoch 1, batch 2: check" in done.stdout
     assert good.state == "finished"
     assert bad.state == "failed"
     assert bad.error
@@ -264,10 +245,10 @@ def test_a_trial_that_raises_fails_alone(folder: Path) -> None:
 def test_a_search_of_which_every_trial_failed_fails_with_the_commonest_error(folder: Path) -> None:
     rates = "rate: {choice: {a: ['optim.lr=1e30'], b: ['optim.lr=2e30']}}"
     settings = (f"+sweep.space={{optim.lr: null, {rates}}}", "sweep.sampler.name=grid", NO_PRUNER)
-    search = run(folder, *settings, "trainer.gradient_clip=null", epochs=3)
-    assert search.returncode == 1
+    done = run(folder, *settings, "trainer.gradient_clip=null", epochs=3)
+    assert done.returncode == 1
     told = "2 failed, 2 of them: the loss is nan in epoch 1, batch 2: check the images"
-    assert f"error: lr: no trial was finished, {told}" in search.stderr
+    assert f"error: lr: no trial was finished, {told}" in done.stderr
     again = run(folder, *settings, "trainer.gradient_clip=null", "detach=true", epochs=3)
     assert again.returncode == 1
     assert told in again.stdout
@@ -280,14 +261,7 @@ def test_ctrl_c_ends_the_workers_that_the_command_started_and_the_status_starts_
     assert early.returncode == 1
     assert "no search was begun here" in early.stderr
     for sign, left in ((signal.SIGHUP, 2), (signal.SIGINT, 0)):
-        with subprocess.Popen(
-            command(*settings, epochs=400),
-            cwd=folder,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            preexec_fn=heed_the_terminal,
-        ) as attached:
+        with start(*search(*settings, epochs=400), folder=folder, start_new_session=True) as attached:
             assert attached.stderr
             lines = iter(attached.stderr)
             assert any("2 running" in line for line in lines if line.startswith("lr: "))
@@ -329,8 +303,8 @@ def test_a_search_reopened_without_a_launcher_uses_its_own(tmp_path: Path) -> No
 @pytest.mark.parametrize("over", ["seeds", "folds"])
 def test_the_objective_is_a_mean_over_runs(over: str, folder: Path) -> None:
     settings = ("sweep.budget.trials=1", f"sweep.objective.over={over}", "sweep.objective.count=2", NO_PRUNER)
-    search = run(folder, *settings, epochs=3)
-    assert search.returncode == 0, search.stderr
+    done = run(folder, *settings, epochs=3)
+    assert done.returncode == 0, done.stderr
     [trial] = trials_in(folder)
     parts = [f"{over[:-1]}-{number}" for number in range(2)]
     scores = [json.loads((trial.folder / part / "run.json").read_text())["score"] for part in parts]
@@ -396,9 +370,7 @@ def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_r
         assert refused.returncode == 1
         assert sentence in refused.stderr
         assert "Traceback" not in refused.stderr
-    with subprocess.Popen(
-        command(*settings, "sweep.budget.trials=2"), cwd=folder, stderr=subprocess.PIPE, text=True
-    ) as growing:
+    with start(*search(*settings, "sweep.budget.trials=2"), folder=folder) as growing:
         assert growing.stderr
         assert any("0 workers started, 1 running or queued" in told for told in growing.stderr)
         os.kill(worker, signal.SIGCONT)
@@ -406,10 +378,8 @@ def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_r
     assert growing.returncode == 0, told
     assert [trial.state for trial in trials_in(folder)] == ["finished", "finished"]
     # without overrides of train.py the search continues with those that it began with
-    sweep = line("sweep", "sweep=lr", "sweep_dir=sweep", *settings)
-    grown = subprocess.run(
-        [*sweep, "sweep.budget.trials=3"], cwd=folder, capture_output=True, text=True, timeout=200
-    )
+    sweep = ("sweep", "sweep=lr", "sweep_dir=sweep", *settings)
+    grown = command(*sweep, "sweep.budget.trials=3", folder=folder, timeout=200)
     assert grown.returncode == 0, grown.stderr
     assert "1 workers started" in grown.stderr
     assert len(trials_in(folder)) == 3
@@ -418,9 +388,7 @@ def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_r
 @pytest.mark.slow
 def test_a_broken_end_of_the_journal_and_the_loss_of_all_workers_are_survived(folder: Path) -> None:
     settings = ("sweep.workers=1", "sweep.budget.trials=2", RANDOM, NO_PRUNER, "sweep.stale_seconds=2")
-    with subprocess.Popen(
-        command(*settings, epochs=40), cwd=folder, stderr=subprocess.PIPE, text=True
-    ) as attached:
+    with start(*search(*settings, epochs=40), folder=folder) as attached:
         wait_for(lambda: ended(folder) == 1)
         [worker] = worker_pids(folder)
         os.kill(worker, signal.SIGKILL)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.commands import line
+from helpers.commands import command
 
 SMALL = (
     "model=custom_cnn", "data=phantom", "data.patients=60", "data.height=64", "data.width=48",
@@ -19,8 +19,7 @@ STUDY = (
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = line("sweep", *STUDY, *SMALL, *arguments)
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return command("sweep", *STUDY, *SMALL, *arguments, folder=folder)
 
 
 def finished(folder: Path) -> dict[Path, str]:

@@ -8,24 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.commands import line
+from helpers.commands import command, line
 
 from mammo.errors import ConfigError
 from mammo.models.backbones import build_model
 from mammo.training.batch_memory import is_out_of_memory, largest_batch
 
 
-def told(folder: Path, *arguments: str, memory: int | None = None, **environment: str) -> str:
+def told(folder: Path, *arguments: str, **environment: str) -> str:
     """The last line of a command that must fail with one sentence."""
+    return sentence(command("train", *arguments, folder=folder, env=os.environ | environment))
 
-    def limit() -> None:
-        if memory is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
-    result = subprocess.run(
-        line("train", *arguments),
-        cwd=folder, capture_output=True, text=True, env=os.environ | environment, preexec_fn=limit,
-    )  # fmt: skip
+def sentence(result: subprocess.CompletedProcess[str]) -> str:
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     last = result.stderr.splitlines()[-1]
@@ -85,7 +80,13 @@ def test_batch_that_does_not_fit_the_memory(tmp_path: Path) -> None:
     """The memory of the process is too small; the error of a GPU differs, see below."""
     arguments = ["data.patients=20", "data.film_scale=1", "data.height=1024", "data.width=1024"]
     arguments += ["data.batch_size=24", "data.masks=false", "model=resnet50", "run_dir=r", "data.workers=1"]
-    last = told(tmp_path, *arguments, memory=9 * 2**30, OMP_NUM_THREADS="1")
+    memory = 9 * 2**30
+    result = subprocess.run(
+        line("train", *arguments),
+        cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory)),
+    )  # fmt: skip
+    last = sentence(result)
     assert "data.batch_size=24, trainer.accumulate=1: 24 images of 1024 x 1024 at once do not fit" in last
     assert "raise trainer.accumulate" in last
 

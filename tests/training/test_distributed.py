@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from helpers.commands import REPOSITORY
+from helpers.fork_server import ForkedPython
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
+import mammo.config.composition  # noqa: F401, registers the schemas that CONF names
 from mammo.config.checks import CONF, check
 from mammo.data.loading.samplers import EpochSampler, PartSampler, share
 from mammo.data.splits import Split
@@ -63,17 +65,23 @@ train.main()
 """
 
 
-def begin(place: Path, *arguments: str, program: Path = REPOSITORY / "train.py", **environment: str) -> Popen:
-    return subprocess.Popen(
+def begin(
+    place: Path,
+    *arguments: str,
+    program: Path = REPOSITORY / "train.py",
+    popen: type[Popen] = ForkedPython,
+    **environment: str,
+) -> Popen:
+    return popen(
         [sys.executable, str(program), *arguments], cwd=place, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
-def train(place: Path, *arguments: str) -> str:
+def train(place: Path, *arguments: str, popen: type[Popen] = ForkedPython) -> str:
     """Runs a training and returns all that it prints."""
-    out, err = end(begin(place, *arguments))
+    out, err = end(begin(place, *arguments, popen=popen))
     return out + err
 
 
@@ -91,7 +99,8 @@ def alone(place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def two(place: Path, alone: Path) -> Path:
-    told = train(place, *SMALL, *TWO, "augment=strong", "run_dir=runs/two")
+    # new interpreters, as a user starts them
+    told = train(place, *SMALL, *TWO, "augment=strong", "run_dir=runs/two", popen=subprocess.Popen)
     for once in ("23 training and 4 validation images", "epoch 1/2", "epoch 2/2", "run folder runs/two"):
         assert told.count(once) == 1, told
     assert "Warning" not in told

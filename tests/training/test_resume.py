@@ -14,10 +14,12 @@ from typing import Any
 import hydra
 import pytest
 import torch
-from helpers.commands import command, line
+from helpers.commands import command
+from helpers.commands import start as start_command
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import mammo.config.composition  # noqa: F401, registers the schemas that CONF names
 from mammo.config.checks import CONF
 from mammo.config.resume import reopen
 from mammo.errors import ConfigError, DataError
@@ -151,9 +153,7 @@ def test_kill_9_at_random_moments_ends_the_same(place: Path) -> None:
     rng = random.Random(0)
     arguments = [*choices, "run_dir=runs/killed"]
     for _ in range(3):
-        with subprocess.Popen(
-            line("train", *arguments), cwd=place, stderr=subprocess.PIPE, text=True
-        ) as process:
+        with start_command("train", *arguments, folder=place) as process:
             assert process.stderr is not None
             while "validation images" not in process.stderr.readline():
                 assert process.poll() is None
@@ -171,9 +171,7 @@ def test_kill_9_at_random_moments_ends_the_same(place: Path) -> None:
 @pytest.mark.slow
 def test_a_run_that_is_still_training_is_not_entered(place: Path) -> None:
     choices = [*SMALL, "data.root=phantom", "data.store=store", "trainer.max_epochs=1000"]
-    with subprocess.Popen(
-        line("train", *choices, "run_dir=runs/busy"), cwd=place, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with start_command("train", *choices, "run_dir=runs/busy", folder=place) as process:
         assert process.stderr is not None
         while "epoch 1/1000" not in process.stderr.readline():
             assert process.poll() is None

@@ -16,7 +16,7 @@ import pydicom
 import pytest
 import torch
 import yaml
-from helpers.commands import command, line
+from helpers.commands import command, start
 
 from mammo.data.store.store import Store
 from mammo.data.store.store_building import Settings
@@ -232,9 +232,8 @@ def test_a_killed_command_goes_on_where_it_was(place: Path) -> None:
         cv2.imwrite(str(folder / f"{number:02d}.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     arguments = ["run=runs/a", "input=many", "batch_size=2"]
     partial = place / "killed.csv.partial"
-    process = subprocess.Popen(
-        line("predict", *arguments, "workers=1", "output=killed.csv"), cwd=place, stderr=subprocess.DEVNULL
-    )
+    killed = [*arguments, "workers=1", "output=killed.csv"]
+    process = start("predict", *killed, folder=place, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not partial.exists() or partial.read_bytes().count(b"\n") < 5:
         assert process.poll() is None

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import Popen
+from typing import Any
 
 import pandas as pd
 import pytest
 from helpers.commands import REPOSITORY
+from helpers.fork_server import ForkedPython
 
 SMALL = (
     "model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48", "report=false",
@@ -23,10 +26,13 @@ def command(*arguments: str, code: Path = REPOSITORY) -> list[str]:
     return [sys.executable, str(code / "train.py"), "-m", *SMALL, "hydra.sweep.dir=sweep", *arguments]
 
 
-def run(folder: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300, **options
-    )  # type: ignore[call-overload,no-any-return]
+def run(
+    folder: Path, *arguments: str, popen: type[Popen] = ForkedPython, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with popen(command(*arguments), cwd=folder, **pipes | options) as process:
+        out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def facts(job: Path) -> dict[str, object]:
@@ -49,7 +55,9 @@ def folder(tmp_path: Path, shared_cache: Path) -> Path:
 
 @pytest.mark.slow
 def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tmp_path: Path) -> None:
-    ended = run(tmp_path, "optim.lr=1e-3,1e30,1e-4", "trainer.gradient_clip=null", "hydra.launcher.n=2")
+    # new interpreters, which choose their number of threads
+    settings = ("optim.lr=1e-3,1e30,1e-4", "trainer.gradient_clip=null", "hydra.launcher.n=2")
+    ended = run(tmp_path, *settings, popen=subprocess.Popen)
     assert ended.returncode == 1
     assert "error: 1 of 3 jobs failed, see sweep/summary.csv" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -73,12 +81,10 @@ def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tm
 @pytest.mark.slow
 def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(folder: Path) -> None:
     settings = ("seed=0,1", "trainer.max_epochs=40", "hydra.launcher.n=1")
-    sweep = subprocess.Popen(command(*settings), cwd=folder, stderr=subprocess.PIPE, text=True)
+    sweep = ForkedPython(command(*settings), cwd=folder, stderr=subprocess.PIPE, text=True)
     wait_for(folder / "sweep" / "0-phantom-custom_cnn" / "checkpoints" / "previous.ckpt")
-    own = f"mammo.sweeping.jobs.training_job\0{folder / 'sweep'}\0{0}\0".encode()
-    processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    [job] = [int(process.name) for process in processes if own in cmdline(process)]
-    os.kill(job, signal.SIGKILL)
+    [writer] = (folder / "sweep" / "0-phantom-custom_cnn" / ".writer").glob("[0-9]*")
+    os.kill(json.loads(writer.read_text())["pid"], signal.SIGKILL)
     _, told = sweep.communicate(timeout=200)
     assert sweep.returncode == 1
     assert "job 0 (seed=0): failed: its process ended with code -9, see sweep/jobs/0.log" in told
@@ -90,13 +96,6 @@ def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(folder
     other = run(folder, "seed=0,2", "trainer.max_epochs=40")
     assert other.returncode == 1
     assert "hydra.sweep.dir=sweep: holds another multirun, whose job 1 is" in other.stderr
-
-
-def cmdline(process: Path) -> bytes:
-    try:
-        return (process / "cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 @pytest.mark.slow
