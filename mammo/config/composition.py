@@ -3,9 +3,11 @@
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobRuntime
@@ -19,6 +21,23 @@ from mammo.config.schema import register_schema
 from mammo.errors import ConfigError
 
 register_schema()
+
+_config_dirs: list[Path] = []
+
+
+def use_config_dirs(config: DictConfig | HydraConf) -> None:
+    """Compose from now on also from the config folders that the user gave to the command, by `--config-dir`.
+
+    Args:
+        config: node `hydra` of the configuration of the command.
+    """
+    folders = [Path(source.path) for source in config.runtime.config_sources if source.schema == "file"]
+    _config_dirs[:] = [folder for folder in folders if folder != CONF]
+
+
+def config_dirs() -> tuple[Path, ...]:
+    """Return the folders of `use_config_dirs`."""
+    return tuple(_config_dirs)
 
 
 def compose_train(overrides: list[str]) -> DictConfig:
@@ -56,7 +75,9 @@ def compose_with_choices(name: str, overrides: list[str]) -> tuple[DictConfig, d
     """
     try:
         with own_hydra():
-            cfg = hydra.compose(name, overrides, return_hydra_config=True)
+            places = ",".join(f"file://{folder}" for folder in _config_dirs)
+            path = [f"hydra.searchpath=[{places}]"] if places else []
+            cfg = hydra.compose(name, [*path, *overrides], return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)
             choices = dict(cfg.hydra.runtime.choices)
             with open_dict(cfg):

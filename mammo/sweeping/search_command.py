@@ -7,11 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from mammo.config.composition import compose_search, compose_train
+from mammo.config.composition import compose_search, compose_train, use_config_dirs
 from mammo.errors import ConfigError, MammoError
-from mammo.sweeping.jobs.code_snapshot import freeze
+from mammo.sweeping.jobs.code_snapshot import freeze, say_if_edited
 from mammo.sweeping.jobs.device_slots import slots
 from mammo.sweeping.jobs.launchers import prepare_stores, start_process
 from mammo.sweeping.jobs.slurm import require_slurm, submit
@@ -44,12 +45,12 @@ def run_search(cfg: DictConfig, *, overrides: list[str], launcher: DictConfig) -
         return
     if launcher._target_.endswith("SlurmLauncher"):
         require_slurm()
+    use_config_dirs(HydraConfig.get())
     plan: Search | Study
     if "searches" in settings:
         plan = begin_study(folder, settings=settings, overrides=overrides, phase=cfg.phase)
     else:
         plan = begin_search(folder, settings=settings, overrides=overrides)
-    freeze(folder)
     missing = 0 if plan.is_over() else max(0, settings["workers"] - workers.count())
     if missing:
         start_workers(plan, workers, missing, launcher=launcher, phase=cfg.phase)
@@ -70,13 +71,17 @@ def run_search(cfg: DictConfig, *, overrides: list[str], launcher: DictConfig) -
     print(write_results(plan))
 
 
-def begin_search(folder: Path, *, settings: dict[str, Any], overrides: list[str]) -> Search:
+def begin_search(
+    folder: Path, *, settings: dict[str, Any], overrides: list[str], plan_folder: Path | None = None
+) -> Search:
     """Check a search with every key and choice of its space, and begin or resume it.
 
     Args:
         folder: folder of the search.
         settings: node `sweep` of the config.
         overrides: overrides of train.py for every trial; empty for those that the search was begun with.
+        plan_folder: folder of the study that the search belongs to, which contains the copy of the code; None
+            for a search by itself.
 
     Raises:
         ConfigError: a setting is wrong, or another search was begun in the folder.
@@ -100,6 +105,7 @@ def begin_search(folder: Path, *, settings: dict[str, Any], overrides: list[str]
         max_epochs=training.trainer.max_epochs,
         fixed=fixed,
     )
+    freeze(plan_folder or folder)  # before the preparation, which may take long
     prepare_stores([training, *trainings])
     return search
 
@@ -122,7 +128,12 @@ def begin_study(folder: Path, *, settings: dict[str, Any], overrides: list[str],
         search["stale_seconds"] = settings["stale_seconds"]
         if settings["trials"] is not None:
             search["budget"]["trials"] = settings["trials"]
-        begin_search(folder / "tune" / name, settings=search, overrides=[*study.overrides, *settings["tune"]])
+        begin_search(
+            folder / "tune" / name,
+            settings=search,
+            overrides=[*study.overrides, *settings["tune"]],
+            plan_folder=folder,
+        )
     if phase in ("train", "test") and not study.searches():
         before = {"train": "tune", "test": "train"}[phase]
         raise ConfigError(f"phase={phase}: phase {before} has no finished trial; give phase={before} first")
@@ -141,7 +152,8 @@ def start_workers(
         launcher: config node of the launcher.
         phase: only phase of a study to work on; None for all phases.
     """
-    code = freeze(plan.folder)
+    code = plan.folder / "code"
+    say_if_edited(code)
     if launcher._target_.endswith("SlurmLauncher"):
         keys: dict[str, Any] = OmegaConf.to_container(launcher, resolve=True)  # type: ignore[assignment]
         functions = [SearchWorker(plan.folder, phase=phase) for _ in range(count)]

@@ -10,6 +10,7 @@ from typing import Any
 from mammo.errors import MammoError, TrainingStopped
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder
+from mammo.sweeping.jobs.code_snapshot import require_frozen
 from mammo.sweeping.jobs.device_slots import bind_cores
 from mammo.sweeping.jobs.slurm import RequeuedJob
 from mammo.sweeping.jobs.training_job import train_or_resume, write_traceback
@@ -39,7 +40,12 @@ class SearchWorker(RequeuedJob):
         self.phase = phase
 
     def __call__(self) -> None:
-        """Run trials until none is left."""
+        """Run trials until none is left.
+
+        Raises:
+            MammoError: this process does not run the copy of the code.
+        """
+        require_frozen(self.folder)
         bind_cores()
         plan = open_plan(self.folder, phase=self.phase)
         workers = Workers(self.folder / "workers", stale_seconds=plan.settings["stale_seconds"])
@@ -182,4 +188,7 @@ def mean_score(runs: list[RunFolder], *, independent: bool) -> dict[str, float |
 
 if __name__ == "__main__":
     folder, slot, *phase = sys.argv[1:]
-    SearchWorker(Path(folder), slot=int(slot), phase=phase[0] if phase else None)()
+    try:
+        SearchWorker(Path(folder), slot=int(slot), phase=phase[0] if phase else None)()
+    except MammoError as error:
+        sys.exit(f"error: {error}")

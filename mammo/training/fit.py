@@ -147,6 +147,7 @@ def _run(
     _write_split(split, run.path / "split")
     run.write_config(config)
     run.record(status="running", error=None, resumed=run.facts().get("resumed", 0) + 1)
+    run.record_code()
     return run
 
 

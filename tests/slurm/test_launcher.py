@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from helpers.commands import REPOSITORY
+from helpers.commands import REPOSITORY, copy_of_the_clone
 from helpers.slurm_cluster import Slurm
 
 SMALL = ["model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48", "report=false"]
@@ -200,7 +199,10 @@ def test_jobs_belong_to_their_multirun_and_share_a_store(disturbed: Disturbed) -
 
 @dataclass(frozen=True)
 class Abandoned:
-    """Two jobs, one at a time: code and config are edited and the parent is interrupted while one waits."""
+    """Two jobs, one at a time, submitted in a clone of the code.
+
+    While one waits, code and config of the clone are edited and the parent is interrupted.
+    """
 
     multirun: Multirun
     ids: list[str]
@@ -210,14 +212,10 @@ class Abandoned:
 
 @pytest.fixture(scope="module")
 def abandoned(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Abandoned:
-    place = tmp_path_factory.mktemp("abandoned")
-    (place / "cache").symlink_to(shared_cache)
-    code = place / "code"
-    for name in ("mammo", "conf"):
-        shutil.copytree(REPOSITORY / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPOSITORY / "train.py", code)
+    code = copy_of_the_clone(tmp_path_factory.mktemp("abandoned"))
+    (code / "cache").symlink_to(shared_cache)
     settings = [*SMALL, "trainer.max_epochs=2", "seed=0,1", "hydra.launcher.array_parallelism=1"]
-    multirun = Multirun(slurm, place, *settings, code=code)
+    multirun = Multirun(slurm, code, *settings, code=code)
     ids = multirun.ids()
     multirun.wait_for(lambda: slurm.state(ids[0]) == "RUNNING")
     (code / "mammo" / "training" / "fit.py").write_text("raise RuntimeError('edited')\n")

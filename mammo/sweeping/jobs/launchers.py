@@ -15,10 +15,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from mammo.config.checks import CONF, arguments_for
-from mammo.config.composition import compose_train
+from mammo.config.checks import arguments_for
+from mammo.config.composition import compose_train, use_config_dirs
 from mammo.errors import ConfigError, MammoError
-from mammo.sweeping.jobs.code_snapshot import freeze
+from mammo.sweeping.jobs.code_snapshot import freeze, import_path
 from mammo.sweeping.jobs.device_slots import Slot, slots
 from mammo.sweeping.jobs.multirun import Job, Multirun
 from mammo.sweeping.jobs.slurm import failure_reason, has_ended, require_slurm, submit
@@ -69,9 +69,8 @@ class _Launcher(Launcher):
             )
             for number, overrides in enumerate(job_overrides, start=initial_job_idx)
         ]
-        config_dirs = self._config_dirs()
-        path = [f"hydra.searchpath=[{','.join(f'file://{place}' for place in config_dirs)}]"]
-        configs = [compose_train([*path, *job.overrides]) for job in jobs]
+        use_config_dirs(self.config.hydra)
+        configs = [compose_train(job.overrides) for job in jobs]
         for cfg in configs:
             _check_run_keys(cfg)
         prepare_stores(configs)
@@ -80,7 +79,7 @@ class _Launcher(Launcher):
             multirun = Multirun.begin(folder, jobs)
         except OSError as error:
             raise ConfigError(f"hydra.sweep.dir={folder}: cannot be written: {error.strerror}") from error
-        code = freeze(folder, config_dirs=config_dirs)
+        code = freeze(folder)
         unfinished = [job for job in jobs if not job.is_finished()]
         print(f"{len(unfinished)} of {len(jobs)} jobs to run, in {folder}", file=sys.stderr)
         reasons = self.run(multirun, unfinished, code) if unfinished else {}
@@ -100,11 +99,6 @@ class _Launcher(Launcher):
         with open_dict(cfg):
             cfg.hydra.job.num = number
         return str(cfg.hydra.sweep.subdir)
-
-    def _config_dirs(self) -> list[Path]:
-        """Return the config folders that the user gave besides `conf`."""
-        sources = [source for source in self.config.hydra.runtime.config_sources if source.schema == "file"]
-        return [Path(source.path) for source in sources if Path(source.path) != CONF]
 
     def check_available(self) -> None:
         """Raise a ConfigError where no job can be run, before the data are prepared."""
@@ -195,12 +189,12 @@ def start_process(
         log: file to which standard output and standard error are appended.
         code: folder with the copy of the code, from `freeze`.
     """
-    path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [import_path(code), os.environ.get("PYTHONPATH")]))
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            env=os.environ | slot.environment() | {"PYTHONPATH": path},
+            env=os.environ | slot.environment() | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo.errors import ConfigError
+from mammo.sweeping.jobs.code_snapshot import import_path
 
 
 class RequeuedJob(ABC):
@@ -50,7 +51,9 @@ def submit(
     require_slurm()
     keys = {key: value for key, value in launcher.items() if key not in ("_target_", "submitit_folder")}
     timeouts = keys.pop("max_num_timeout")
-    keys["setup"] = [*(keys["setup"] or []), f"export PYTHONPATH={shlex.quote(str(code))}:$PYTHONPATH"]
+    # not `:$PYTHONPATH`: an empty entry is the working directory
+    path = shlex.quote(import_path(code)) + "${PYTHONPATH:+:$PYTHONPATH}"
+    keys["setup"] = [*(keys["setup"] or []), f"export PYTHONSAFEPATH=1 PYTHONPATH={path}"]
     # otherwise the other processes of a distributed training wait for one that failed
     keys["srun_args"] = ["--kill-on-bad-exit=1", *keys.get("srun_args", [])]
     common = BaseQueueConf.__dataclass_fields__

@@ -11,6 +11,7 @@ from mammo.errors import MammoError
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder
 from mammo.runs.run_lock import RunTakenError
+from mammo.sweeping.jobs.code_snapshot import require_frozen
 from mammo.sweeping.jobs.device_slots import bind_cores
 from mammo.sweeping.jobs.multirun import TRACEBACK, Multirun
 from mammo.sweeping.jobs.slurm import RequeuedJob
@@ -37,8 +38,10 @@ class TrainingJob(RequeuedJob):
         """Train, or resume the training.
 
         Raises:
+            MammoError: this process does not run the copy of the code.
             Exception: any error of the training, after its traceback was written to the run's folder.
         """
+        require_frozen(self.folder)
         bind_cores()
         job = Multirun(self.folder).jobs[self.number]
         run_dir = Path(job.run_dir)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.commands import REPOSITORY
+from helpers.commands import REPOSITORY, copy_of_the_clone
+
+from mammo.runs.code_version import file_digest, folder_digest
 
 SMALL = (
     "model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48", "report=false",
@@ -100,23 +101,24 @@ def cmdline(process: Path) -> bytes:
 
 
 @pytest.mark.slow
-def test_code_and_config_of_waiting_jobs_are_those_of_their_submission(folder: Path) -> None:
-    code = folder / "code"
-    for name in ("mammo", "conf"):
-        shutil.copytree(REPOSITORY / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPOSITORY / "train.py", code)
-    path = {"PYTHONPATH": str(code)}
-    arguments = command("seed=0,1", "hydra.launcher.n=1", "optim.lr=1e-3", code=code)
-    sweep = subprocess.Popen(arguments, cwd=folder, env=os.environ | path, stderr=subprocess.PIPE, text=True)
-    wait_for(folder / "sweep" / "jobs" / "0.log")
-    (code / "mammo" / "training" / "fit.py").write_text("raise RuntimeError('edited')\n")
-    trainer = code / "conf" / "trainer" / "auto.yaml"
+def test_waiting_jobs_of_a_command_in_the_clone_run_the_code_of_their_submission(folder: Path) -> None:
+    clone = copy_of_the_clone(folder)
+    arguments = command("seed=0,1", "hydra.launcher.n=1", "optim.lr=1e-3", code=clone)
+    path = {"PYTHONPATH": str(clone)}
+    sweep = subprocess.Popen(arguments, cwd=clone, env=os.environ | path, stderr=subprocess.PIPE, text=True)
+    wait_for(clone / "sweep" / "jobs" / "0.log")
+    before = folder_digest(clone / "mammo")
+    (clone / "mammo" / "training" / "fit.py").write_text("raise RuntimeError('edited')\n")
+    trainer = clone / "conf" / "trainer" / "auto.yaml"
     trainer.write_text(trainer.read_text().replace("gradient_clip: 1.0", "gradient_clip: 9.0"))
     _, told = sweep.communicate(timeout=200)
     assert sweep.returncode == 0, told
     for number in (0, 1):
-        config = (folder / "sweep" / f"{number}-phantom-custom_cnn" / "config.yaml").read_text()
-        assert "gradient_clip: 1.0" in config
+        job = clone / "sweep" / f"{number}-phantom-custom_cnn"
+        assert "gradient_clip: 1.0" in (job / "config.yaml").read_text()
+        [code] = facts(job)["code"]  # type: ignore[misc]
+        assert code["sha256"] == before != folder_digest(clone / "mammo")
+        assert facts(job)["config_sha256"] == file_digest(job / "config.yaml")
 
 
 @pytest.mark.slow
