@@ -94,7 +94,7 @@ def _timm_model(
     dropout: float = 0.0,
     drop_path: float = 0.0,
 ) -> nn.Module:
-    _check_name(name)
+    check_name(name)
     config = timm.get_pretrained_cfg(name)
     size = image_size or _default_size(name)
     keywords: dict[str, Any] = {
@@ -121,7 +121,7 @@ def _default_size(name: str) -> tuple[int, int]:
     return config.input_size[1:] if config else (224, 224)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     known = timm.list_pretrained() if "." in name else timm.list_models()
     if timm.is_model(name) and ("." not in name or name in known):
         return

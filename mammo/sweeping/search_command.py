@@ -14,8 +14,10 @@ from mammo.config.composition import compose_search, compose_train, use_config_d
 from mammo.errors import ConfigError, MammoError
 from mammo.sweeping.jobs.code_snapshot import freeze, say_if_edited
 from mammo.sweeping.jobs.device_slots import slots
-from mammo.sweeping.jobs.launchers import prepare_stores, start_process
-from mammo.sweeping.jobs.slurm import require_slurm, submit
+from mammo.sweeping.jobs.launchers import start_process
+from mammo.sweeping.jobs.preparation import prepare_stores
+from mammo.sweeping.jobs.slurm import refuse_impossible, require_slurm, submit
+from mammo.sweeping.jobs.slurm_queue import SlurmQueue
 from mammo.sweeping.search.optuna_samplers import check_search
 from mammo.sweeping.search.search import Search
 from mammo.sweeping.search.search_space import Space
@@ -157,8 +159,11 @@ def start_workers(
     if launcher._target_.endswith("SlurmLauncher"):
         keys: dict[str, Any] = OmegaConf.to_container(launcher, resolve=True)  # type: ignore[assignment]
         functions = [SearchWorker(plan.folder, phase=phase) for _ in range(count)]
-        for job in submit(functions, launcher=keys, folder=plan.folder / "workers", code=code):
+        queue = SlurmQueue(seconds=1)
+        jobs = submit(functions, launcher=keys, folder=plan.folder / "workers", code=code, queue=queue)
+        for job in jobs:
             workers.add_submitted(job.job_id)
+        refuse_impossible(jobs, launcher=keys, queue=queue)
         return
     shares = slots(plan.settings["workers"])
     for number in workers.free_slots(len(shares))[:count]:

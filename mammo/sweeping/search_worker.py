@@ -125,24 +125,29 @@ def _train_trial(search: Search, number: int, name: str) -> dict[str, Any]:
         report = EpochReport(search, number=number, worker=name, earlier_scores=earlier)
         try:
             run = train_or_resume(
-                overrides, run_dir=folder, part_of=search.folder, callbacks=(report,), take_over=True
+                overrides,
+                run_dir=folder,
+                part_of=search.folder,
+                varied=search.varied,
+                callbacks=(report,),
+                take_over=True,
             )
         except Pruned:
-            _write_pruned(RunFolder(folder), search.read_trials()[number])
+            _write_pruned(RunFolder(folder), search.read_trials()[number], varied=search.varied)
             raise
         assert run is not None  # None only in the other processes of a distributed training
         runs.append(run)
     return mean_score(runs, independent=search.settings["objective"]["over"] == "folds")
 
 
-def _write_pruned(run: RunFolder, trial: Trial) -> None:
+def _write_pruned(run: RunFolder, trial: Trial, *, varied: list[str]) -> None:
     """Add a pruned training to TensorBoard's HParams table, with its last reported score."""
     from mammo.metrics import Estimate
     from mammo.training.hparams import write_hparams
 
     assert trial.value is not None  # the pruner decides by a reported score
     score = Estimate(trial.value, low=math.nan, high=math.nan, standard_error=math.nan)
-    write_hparams(run.tensorboard, config=run.config(), score=score, seconds=math.nan)
+    write_hparams(run.tensorboard, config=run.config(), score=score, seconds=math.nan, varied=varied)
 
 
 def _test_run(run_dir: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tm
     assert ended.returncode == 1
     assert "error: 1 of 3 jobs failed, see sweep/summary.csv" in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert re.search(r"^ *1 +failed +optim.lr=1e\+30 +the loss is nan in epoch 1", ended.stdout, re.MULTILINE)
     summary = pd.read_csv(tmp_path / "sweep" / "summary.csv")
     assert summary["status"].tolist() == ["finished", "failed", "finished"]
     assert summary["settings"].tolist() == ["optim.lr=0.001", "optim.lr=1e+30", "optim.lr=0.0001"]
@@ -83,7 +85,9 @@ def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(folder
     _, told = sweep.communicate(timeout=200)
     assert sweep.returncode == 1
     assert "job 0 (seed=0): failed: its process ended with code -9, see sweep/jobs/0.log" in told
-    assert "job 1 (seed=1): validation AUC" in told
+    assert re.search(
+        r"^job 1 \(seed=1\): validation AUC 0\.\d{3}, 95 % interval 0\.\d{3} to ", told, re.MULTILINE
+    )
     again = run(folder, *settings)
     assert again.returncode == 0, again.stderr
     assert "1 of 2 jobs to run" in again.stderr
@@ -91,6 +95,27 @@ def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(folder
     other = run(folder, "seed=0,2", "trainer.max_epochs=40")
     assert other.returncode == 1
     assert "hydra.sweep.dir=sweep: holds another multirun, whose job 1 is" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_command_given_again_attaches_to_running_jobs(folder: Path) -> None:
+    settings = ("seed=0,1", "trainer.max_epochs=30", "hydra.launcher.n=1")
+    first = subprocess.Popen(command(*settings), cwd=folder, stderr=subprocess.DEVNULL)
+    wait_for(folder / "sweep" / "0-phantom-custom_cnn" / "metrics.csv")
+    first.kill()  # its job goes on
+    first.wait()
+    again = subprocess.Popen(command(*settings), cwd=folder, stderr=subprocess.PIPE, text=True)
+    wait_for(folder / "sweep" / "jobs" / "1.log")
+    third = run(folder, *settings)
+    _, told = again.communicate(timeout=200)
+    assert (again.returncode, third.returncode) == (0, 0), told + third.stderr
+    assert "1 of 2 jobs to run, 1 are running or queued, in sweep" in told
+    assert "another command runs these jobs; this one shows their progress" in third.stderr
+    assert "0 of 2 jobs to run, in sweep" in third.stderr
+    for number in (0, 1):
+        job = folder / "sweep" / f"{number}-phantom-custom_cnn"
+        assert pd.read_csv(job / "metrics.csv")["epoch"].tolist() == list(range(1, 31))
+        assert "resumed" not in facts(job)
 
 
 def cmdline(process: Path) -> bytes:
@@ -129,7 +154,21 @@ def test_waiting_jobs_of_a_command_in_the_clone_run_the_code_of_their_submission
         (["optim.lrr=1,2"], "optim.lrr=1,2: no such key; did you mean optim.lr?"),
         (["data.height=64,4"], "data.height=4: must be at least 16"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
-        (["hydra/launcher=basic"], "hydra/launcher=basic: give local or slurm"),
+        (["hydra/launcher=submitit_slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
+        (["hydra/launcher=joblib"], "hydra/launcher=joblib: no such choice; choose from basic, local, slurm"),
+        (
+            ["hydra/launcher=slurm", "hydra.launcher.partion=gpu"],
+            "hydra.launcher.partion=gpu: no such key; did you mean hydra.launcher.partition?",
+        ),
+        (
+            ["hydra.sweep.subdir=same", "seed=0,1"],
+            "hydra.sweep.subdir=same: jobs 0 and 1 would write to the same folder; "
+            "give a name with ${hydra.job.num}",
+        ),
+        (
+            ["model=timm", "model.name=resnet18,convnext_atoo"],
+            "model.name=convnext_atoo: timm has no such network; did you mean",
+        ),
         (["hydra.sweep.dir=file/sweep"], "file/sweep: Not a directory"),
     ],
 )
@@ -140,7 +179,7 @@ def test_a_mistake_is_told_before_any_job_begins(mistake: list[str], sentence: s
     assert ended.returncode == 1
     assert f"error: {sentence}" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert not list(folder.glob("sweep/jobs"))
+    assert not [*folder.glob("sweep/jobs"), *folder.glob("sweep/multirun.json")]
 
 
 @pytest.mark.slow
@@ -148,7 +187,7 @@ def test_choices_of_ones_own_are_frozen_too(folder: Path) -> None:
     own = folder / "own" / "experiment" / "mine.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("# @package _global_\noptim:\n  lr: 0.0123\n")
-    arguments = command("experiment=mine", "seed=0")
+    arguments = command("experiment=mine", "seed=0", "hydra/launcher=basic")
     arguments[3:3] = ["--config-dir", "own"]  # options come before overrides
     sweep = subprocess.Popen(arguments, cwd=folder, stderr=subprocess.PIPE, text=True)
     wait_for(folder / "sweep" / "jobs" / "0.log")
