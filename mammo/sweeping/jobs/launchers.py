@@ -40,8 +40,8 @@ _OTHER_NAMES = {"basic": "local", "submitit_local": "local", "submitit_slurm": "
 def register() -> None:
     """Register the launchers with Hydra, under the names used in `conf/hydra/launcher`.
 
-    Hydra accepts plugins only from a module of `hydra_plugins`, so this module gets such a name too. Hydra's own
-    launcher and those of hydra-submitit-launcher become other names of them.
+    Hydra accepts plugins only from a module of `hydra_plugins`, so this module gets such a name too. The
+    names of Hydra's own launcher and of those of hydra-submitit-launcher mean these launchers.
     """
     sys.modules[_PLUGIN_MODULE] = sys.modules[__name__]
     for launcher in (LocalLauncher, SlurmLauncher):

@@ -13,7 +13,7 @@ from typing import Any
 from mammo.errors import ConfigError
 from mammo.sweeping.jobs.code_snapshot import import_path
 from mammo.sweeping.jobs.job_process import SlurmProcess
-from mammo.sweeping.jobs.slurm_queue import SlurmQueue, cancel, never_starts, refusal
+from mammo.sweeping.jobs.slurm_queue import SlurmQueue, cancel, never_starts, refusal, settings
 
 # keys that submitit knows for every kind of cluster
 _COMMON = (
@@ -26,6 +26,18 @@ _COMMON = (
     "nodes",
     "stderr_to_stdout",
 )
+
+
+# words of sbatch's refusals, and the keys to change
+_REFUSALS = {
+    "partition": ("partition",),
+    "feature": ("constraint",),
+    "account": ("account",),
+    "qos": ("qos",),
+    "time limit": ("timeout_min", "partition"),
+    "node configuration": ("cpus_per_task", "gpus_per_node", "mem_gb", "partition"),
+    "node count": ("nodes", "partition"),
+}
 
 
 class RequeuedJob(ABC):
@@ -88,8 +100,14 @@ def submit(
         lines = [line for line in str(error).splitlines() if "error:" in line] or str(error).splitlines()
         reason = lines[-1].rpartition("error:")[2].strip()
         raise ConfigError(
-            f"hydra/launcher=slurm: Slurm refuses the jobs: {reason}; change hydra.launcher.*"
+            f"hydra/launcher=slurm: Slurm refuses the jobs: {reason}; change {_keys_of(reason, launcher)}"
         ) from error
+
+
+def _keys_of(reason: str, launcher: Mapping[str, Any]) -> str:
+    """Return the keys to change after a refusal of sbatch."""
+    words = [word for word in _REFUSALS if word in reason.lower()]
+    return settings(_REFUSALS[words[0]], launcher) if words else "hydra.launcher.*"
 
 
 def require_slurm() -> None:

@@ -38,6 +38,7 @@ _RESOURCES = {
     "node": "nodes",
     "wall": "timeout_min",
 }
+_NOT_ENDED = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "RESIZING")
 _MOST_ACCOUNTING_SECONDS = 30.0  # until the accounting knows the end of a job that has left the queue
 
 
@@ -67,7 +68,7 @@ class SlurmQueue:
         self.asked = float("-inf")  # when the queue was read successfully, by time.monotonic
         self._jobs: dict[str, QueuedJob] = {}
         self._tried = self._accounted = float("-inf")
-        self._accounts: dict[str, dict[str, str]] = {}
+        self._accounts: dict[str, tuple[str, str]] = {}
 
     def jobs(self) -> dict[str, QueuedJob]:
         """Return the jobs that wait or run, by id; the last known ones while Slurm does not answer."""
@@ -106,9 +107,8 @@ class SlurmQueue:
         if job_id not in self._accounts and now - self._accounted >= self.seconds:
             self._accounted = now
             self._accounts |= _accounts(self.watched)
-        facts = self._accounts.get(job_id)
-        if facts is not None:
-            return describe_end(facts["State"], facts["ExitCode"])
+        if job_id in self._accounts:
+            return describe_end(*self._accounts[job_id])
         return "it left Slurm's queue without a result" if now - since > _MOST_ACCOUNTING_SECONDS else None
 
 
@@ -161,10 +161,15 @@ def refusal(reason: str, launcher: Mapping[str, Any]) -> str:
         resource = (limit["most"] or limit["least"]).lower()
         keys = (*(key for name, key in _RESOURCES.items() if name in resource), owner)
         meaning = f"the {'account' if owner == 'account' else 'quality of service'} does not allow it"
-    values = [
-        f"hydra.launcher.{key}={'null' if launcher.get(key) is None else launcher[key]}" for key in keys
-    ]
-    return f"the jobs can never start, because {meaning} ({reason}); change {' or '.join(values)}"
+    return f"the jobs can never start, because {meaning} ({reason}); change {settings(keys, launcher)}"
+
+
+def settings(keys: Iterable[str], launcher: Mapping[str, Any]) -> str:
+    """Return keys of the launcher with their values, for a sentence that says what to change."""
+    values = {key: launcher.get(key) for key in keys}
+    return " or ".join(
+        f"hydra.launcher.{key}={'null' if value is None else value}" for key, value in values.items()
+    )
 
 
 def cancel(job_ids: Iterable[str]) -> None:
@@ -172,16 +177,25 @@ def cancel(job_ids: Iterable[str]) -> None:
     subprocess.run(["scancel", *job_ids], capture_output=True)
 
 
-def _accounts(job_ids: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return the facts of the ended jobs in Slurm's accounting, with those of the last start of each job."""
-    from submitit.slurm.slurm import SlurmInfoWatcher
+def _accounts(job_ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return `State` and `ExitCode` of the ended jobs in the accounting, of the last start of each."""
+    from submitit.slurm.slurm import read_job_id
 
     parents = sorted({name.partition("_")[0] for name in job_ids})
-    options = ("--allocations", "--format=JobID,State,ExitCode", "--parsable2", f"--jobs={','.join(parents)}")
-    lines = _ask("sacct", *options) or []
-    rows = SlurmInfoWatcher().read_info("\n".join(lines))
-    running = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "RESIZING")
-    return {name: facts for name, facts in rows.items() if facts["State"] not in running}
+    columns = ("--noheader", "--parsable2", "--format=JobID,State,ExitCode")
+    ended: dict[str, tuple[str, str]] = {}
+    for line in _ask("sacct", *columns, f"--jobs={','.join(parents)}") or []:
+        name, state, exit_code = line.split("|")
+        job, dot, step = name.partition(".")
+        if dot and job in ended and step == "0" and not exit_code.endswith(":0"):
+            # srun turns the signal that killed a process into its exit code; the step has the signal
+            ended[job] = (ended[job][0], exit_code)
+        elif not dot and state not in _NOT_ENDED:
+            for first, *indices in read_job_id(job):
+                numbers = range(int(indices[0]), int(indices[-1]) + 1) if indices else []
+                names = [f"{first}_{number}" for number in numbers] or [first]
+                ended |= dict.fromkeys(names, (state, exit_code))
+    return ended
 
 
 def _ask(*command: str) -> list[str] | None:
