@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from mammo.config.composition import compose_train, use_config_dirs
+from mammo.config.composition import chooses, compose_trainings, use_config_dirs
 from mammo.errors import ConfigError, MammoError
 from mammo.runs.run_lock import RunLock
 from mammo.sweeping.jobs.code_snapshot import freeze, import_path, say_if_edited
@@ -62,6 +63,7 @@ class _Launcher(Launcher):
         plain = {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in params.items()}
         self.params: dict[str, Any] = plain
         self.queue = SlurmQueue()
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
         self.running: dict[Job, JobProcess] = {}
         self.reasons: dict[int, str] = {}  # why a job failed, by its number
 
@@ -91,7 +93,7 @@ class _Launcher(Launcher):
         ]
         self._check_folders(jobs)
         use_config_dirs(self.config.hydra)
-        configs = [compose_train(job.overrides) for job in jobs]
+        configs = compose_trainings([job.overrides for job in jobs])
         for cfg in configs:
             _check_run_keys(cfg)
         check_networks(configs)
@@ -101,7 +103,13 @@ class _Launcher(Launcher):
         return [_job_return(job, overrides) for job, overrides in zip(jobs, job_overrides, strict=True)]
 
     def _subdir(self, overrides: Sequence[str], number: int) -> str:
-        cfg = self.loader.load_sweep_config(self.config, list(overrides))
+        """Return the name of a job's folder; Hydra composes once for all jobs that choose the same groups."""
+        pattern = str(OmegaConf.to_container(self.config.hydra.sweep)["subdir"])  # type: ignore[index,call-overload]
+        needed = re.sub(r"\$\{hydra[.:](job\.num|runtime\.choices\.[\w/]+)\}", "", pattern)
+        chosen = tuple(override for override in overrides if "$" in needed or chooses(override))
+        if chosen not in self._composed:
+            self._composed[chosen] = self.loader.load_sweep_config(self.config, list(chosen))
+        cfg = self._composed[chosen]
         with open_dict(cfg):
             cfg.hydra.job.num = number
         return str(cfg.hydra.sweep.subdir)
