@@ -2,7 +2,8 @@
 
 It needs the cluster of `tests/slurm/cluster up`, with `SLURM_CLUSTER_DIR` and `SLURM_CONF` set:
 `PYTHONPATH=tests python tests/slurm/measure_launcher.py JOBS SECONDS`. It prints when the jobs were
-submitted, and the calls of squeue and sacct and the finished jobs until SECONDS later, when the rest is cancelled.
+submitted, and the calls of squeue and sacct and the finished jobs until SECONDS later, when the rest
+is cancelled.
 """
 
 import os

@@ -22,6 +22,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from mammo.compat import leave_checks_to_launcher
 from mammo.config.composition import chooses, compose_trainings, use_config_dirs
 from mammo.errors import ConfigError, MammoError
 from mammo.runs.run_lock import RunLock
@@ -47,6 +48,7 @@ def register() -> None:
     sys.modules[_PLUGIN_MODULE] = sys.modules[__name__]
     for launcher in (LocalLauncher, SlurmLauncher):
         Plugins.instance().register(launcher)
+    leave_checks_to_launcher()
     for name, meant in _OTHER_NAMES.items():
         ConfigStore.instance().store(group="hydra/launcher", name=name, node={"defaults": [meant]})
 

@@ -157,7 +157,7 @@ def test_waiting_jobs_of_a_command_in_the_clone_run_the_code_of_their_submission
     ("mistake", "sentence"),
     [
         (["run_dir=x"], "run_dir=x: is for a single run; give hydra.sweep.dir=... with -m"),
-        (["optim.lrr=1,2"], "optim.lrr=1,2: no such key; did you mean optim.lr?"),
+        (["optim.lrr=1,2"], "optim.lrr=1: no such key; did you mean optim.lr?"),
         (["data.height=64,4"], "data.height=4: must be at least 16"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
         (["hydra/launcher=submitit_slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
