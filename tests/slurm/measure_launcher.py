@@ -41,6 +41,7 @@ def main(jobs: int, seconds: float) -> None:
         counted.chmod(0o755)
     keys = ["model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48", f"seed=range({jobs})"]
     launcher = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.gpus_per_node=null"]
+    launcher.append("hydra.launcher.array_parallelism=4")  # the jobs share the machine with the command
     path = {"PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(clone)}
     start = time.monotonic()
     command = [sys.executable, "train.py", "-m", *keys, *launcher, "hydra.sweep.dir=sweep"]
