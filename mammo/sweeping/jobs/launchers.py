@@ -180,8 +180,11 @@ class _Launcher(Launcher):
                 if not waits:
                     print("another command runs these jobs; this one shows their progress", file=sys.stderr)
                 waits = True
-            progress.say({})
-            time.sleep(1)
+            try:
+                progress.say({})
+                time.sleep(1)
+            except KeyboardInterrupt:
+                raise MammoError("the other command and its jobs continue") from None
 
     def follow(self, multirun: Multirun, progress: Progress) -> None:
         """Record and print the outcome of each running job that has ended, and the progress."""
