@@ -34,41 +34,29 @@ def _evaluate(cfg: DictConfig, runs: list[RunFolder], *, folder: Path | None, ru
     # importing PyTorch takes seconds, so errors in the configuration are reported before
     with quick_imports():
         from mammo.evaluation.evaluation_files import read_evaluation, write_evaluation
-    from mammo.evaluation.statistics.performance import measure_performance, performance_table
 
     settings = {key: cfg[key] for key in ("resamples", "seed", "prevalence")} | {"reduce": cfg.reduce.value}
-    if len(runs) == 1 and folder is not None:
-        from mammo.evaluation.run_evaluation import evaluate_run
+    if not runs:
+        from mammo.evaluation.statistics.performance import measure_performance, performance_table
 
-        choices = {key: cfg[key].value for key in ("split", "tta", "heatmap")}
-        print(
-            evaluate_run(
-                runs[0],
-                folder=folder,
-                data=cfg.data,
-                report=cfg.report,
-                heatmap_layer=cfg.heatmap_layer,
-                name=_name(cfg),
-                **choices,
-                **settings,
-                **rule,
-            )
-        )
-    else:
-        if runs:
-            from mammo.evaluation.ensemble_evaluation import combine_runs
-
-            choices = {"split": cfg.split.value, "tta": cfg.tta.value}
-            predictions, calibration, members = combine_runs(runs, data=cfg.data, rule=rule, **choices)
-        else:
-            predictions, calibration = read_evaluation(Path(cfg.predictions))
+        predictions, calibration = read_evaluation(Path(cfg.predictions))
         metrics = measure_performance(predictions, calibration=calibration, **settings)
-        if runs:
-            metrics["runs"] = members
-            metrics["notes"] += members["notes"]
         print(performance_table(metrics))
         if folder is not None:
             write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
+    else:
+        assert folder is not None
+        choices = {"split": cfg.split.value, "tta": cfg.tta.value, "data": cfg.data, "name": _name(cfg)}
+        choices |= {"folder": folder, "report": cfg.report} | settings
+        if len(runs) == 1:
+            from mammo.evaluation.run_evaluation import evaluate_run
+
+            heatmaps = {"heatmap": cfg.heatmap.value, "heatmap_layer": cfg.heatmap_layer}
+            print(evaluate_run(runs[0], **choices, **heatmaps, **rule))
+        else:
+            from mammo.evaluation.ensemble_evaluation import evaluate_runs
+
+            print(evaluate_runs(runs, **choices, rule=rule))
     if folder is not None:
         print(f"written to {folder}")
 

@@ -119,6 +119,7 @@ class BenchStage(StrEnum):
 class SimulatedStudy(StrEnum):
     intervals = "intervals"
     folds = "folds"
+    metrics = "metrics"
     comparison = "comparison"
 
 

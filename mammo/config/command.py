@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,11 +17,19 @@ from omegaconf.errors import OmegaConfBaseException
 import mammo
 from mammo.config.checks import CONF, check
 from mammo.config.composition import composition_error
+from mammo.config.sweep_overrides import refuse_sweeps
 from mammo.errors import ConfigError, MammoError
 
 
-def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Decorator that turns a function of the checked config into a command with one-sentence errors."""
+def hydra_main(
+    config_name: str, *, arguments: Sequence[str] | None = None
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Decorator that turns a function of the checked config into a command with one-sentence errors.
+
+    Args:
+        config_name: name of the file in `conf`.
+        arguments: whole command line, where Hydra gets only a part of it; None for that of Hydra.
+    """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def checked(cfg: DictConfig) -> Any:
@@ -43,6 +51,7 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Call
             # otherwise Hydra prints its own error messages, and a traceback for errors of the task
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             try:
+                refuse_sweeps(config_name, sys.argv[1:] if arguments is None else arguments)
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
             except MammoError as error:
                 _stop(str(error))

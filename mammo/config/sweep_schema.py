@@ -64,5 +64,6 @@ class SweepConfig:
     sweep: Any = MISSING  # a SearchConfig or a StudyConfig
     sweep_dir: str = MISSING
     detach: bool = MISSING
+    status: bool = MISSING
     stop: bool = MISSING
     phase: Phase | None = MISSING

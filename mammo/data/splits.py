@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,14 @@ _SIDE_OF = {
 _NAME_COLUMNS = ("image_id", "image_path", "image_file_path")
 # Path of a full image in a case file.
 _CASE = re.compile(r"(?:Mass|Calc)-(Training|Test)_(P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO))")
+# Reason why an image is in none of the sets of a split; `random` uses every image.
+_IN_TEST = "the patient is in the official test set too"
+_NOT_IN_SPLIT = {
+    "official": _IN_TEST,
+    "kfold": _IN_TEST,
+    "clean": "the patient is in the official training set too",
+    "file": "not named in data.split_file",
+}
 # A split file may name a few images that could not be prepared; a larger share is an error.
 _UNKNOWN_TOLERANCE = 0.05
 
@@ -95,6 +104,28 @@ def make_split(
         raise ConfigError(f"data.split={split}: no such split; choose from {', '.join(SPLITS)}")
     _refuse_shared_patients(images, sides, split)
     return sides if sample is None else _sampled(images, sides, sample, seed)
+
+
+def left_out(images: pd.DataFrame, sides: Split, **settings: Any) -> pd.DataFrame:
+    """Return the images that are in none of the three sets, each with the reason.
+
+    Args:
+        images: Images table.
+        sides: Result of `make_split` for these images.
+        settings: The other arguments of that call.
+
+    Returns:
+        `image_id`, `patient_id` and `reason`, sorted by `image_id`.
+    """
+    sample = settings.get("sample")
+    whole = sides if sample is None else make_split(images, **settings | {"sample": None})
+    used, available = ({name for ids in asdict(split).values() for name in ids} for split in (sides, whole))
+    rest = images.loc[~images["image_id"].isin(used), ["image_id", "patient_id"]].sort_values("image_id")
+    not_drawn = f"not drawn for data.sample={list(sample or [])}"
+    reasons = [
+        not_drawn if name in available else _NOT_IN_SPLIT[settings["split"]] for name in rest["image_id"]
+    ]
+    return rest.assign(reason=reasons).reset_index(drop=True)
 
 
 def _official(images: pd.DataFrame, rng: np.random.Generator, *, clean: bool, val_fraction: float) -> Split:

@@ -1,6 +1,8 @@
 """The scores of several runs as one: of an ensemble, of seeds of one setting, or of folds."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,16 @@ from mammo.evaluation.evaluation_files import (
     ensemble_calibration,
     predictions_of,
     same_images,
+    write_evaluation,
 )
 from mammo.evaluation.number_format import as_json, finite
-from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.predictions import Predictions, Reduce
+from mammo.evaluation.report.evaluation_report import write_report
 from mammo.evaluation.scoring import Tta
-from mammo.evaluation.split_scoring import SplitName, score_split
+from mammo.evaluation.split_scoring import SplitName, open_split
 from mammo.evaluation.statistics.calibration import Calibration
-from mammo.metrics import clustered_auc
+from mammo.evaluation.statistics.performance import measure_performance, performance_table
+from mammo.metrics import Estimate, clustered_auc
 from mammo.runs import RunFolder
 
 # Keys in which repetitions of one setting differ.
@@ -30,14 +35,87 @@ _REPETITION = (
 )
 
 
-def combine_runs(
+@dataclass(frozen=True)
+class _Combined:
+    """Scores of several runs as one.
+
+    Attributes:
+        predictions: the combined scores.
+        calibration: their calibration; None for folds.
+        facts: AUC of each run, what `describe_runs` adds, and `notes`.
+        store: folder of the store of the images; None if the runs have different ones.
+    """
+
+    predictions: Predictions
+    calibration: Calibration | None
+    facts: dict[str, Any]
+    store: Path | None
+
+
+def evaluate_runs(
+    runs: Sequence[RunFolder],
+    *,
+    split: SplitName,
+    folder: Path,
+    data: DictConfig | None = None,
+    tta: Tta = "none",
+    reduce: Reduce = "mean",
+    prevalence: float | None = None,
+    rule: dict[str, Any],
+    resamples: int = 2000,
+    seed: int = 0,
+    report: bool = True,
+    name: str | None = None,
+) -> str:
+    """Evaluate the scores of several runs as one and write all files of the evaluation.
+
+    Args:
+        runs: finished runs: an ensemble, seeds of one setting, or folds.
+        split: split to evaluate.
+        folder: folder of the results.
+        data: data to evaluate instead of the runs' own, if any.
+        tta: see `Scorer`.
+        reduce: how the scores of the images of a breast or patient become one score.
+        prevalence: share of malignant units where the model is to be used, for PPV and NPV; None for none.
+        rule: rule and target of the threshold as arguments of `fit_calibration`; empty for the default.
+        resamples: number of resamples of the patients, for the intervals.
+        seed: seed of the resamples.
+        report: whether to write the HTML report.
+        name: name of the images in the report, such as `test` or `test-flips`; None uses `split`.
+
+    Returns:
+        The tables to print.
+    """
+    combined = _combine(runs, split=split, data=data, tta=tta, rule=rule)
+    metrics = measure_performance(
+        combined.predictions,
+        calibration=combined.calibration,
+        resamples=resamples,
+        seed=seed,
+        reduce=reduce,
+        prevalence=prevalence,
+    )
+    metrics["runs"] = combined.facts
+    metrics["notes"] += combined.facts["notes"]
+    metrics["data"] = None if data is None else {"source": data.source}
+    tables = [performance_table(metrics)]
+    write_evaluation(
+        folder, predictions=combined.predictions, metrics=metrics, calibration=combined.calibration
+    )
+    if report:
+        page = write_report(runs, folder=folder, split=name or split, store=combined.store)
+        tables.append(f"report {page}")
+    return "\n\n".join(tables)
+
+
+def _combine(
     runs: Sequence[RunFolder],
     *,
     split: SplitName,
     data: DictConfig | None,
     tta: Tta,
     rule: dict[str, Any],
-) -> tuple[Predictions, Calibration | None, dict[str, Any]]:
+) -> "_Combined":
     """Combine the scores of several runs, and fit a calibration to scores combined in the same way.
 
     Scores out of fold stay as they are: a calibration would need the labels of the very images it is
@@ -50,15 +128,17 @@ def combine_runs(
         tta: see `Scorer`.
         rule: rule and target of the threshold as arguments of `fit_calibration`; empty for the default.
 
-    Returns:
-        The combined scores; their calibration, None for folds; and `describe_runs` with `notes`.
-
     Raises:
         ConfigError: a run has no calibration, or folds are given a target of the threshold.
     """
-    scored = [score_split(run, split, data=data, tta=tta) for run in runs]
+    scored, stores = [], set()
+    for run in runs:
+        opened = open_split(run, split, data=data, tta=tta)
+        scored.append(opened.score())
+        stores.add(opened.store.directory)
     held_out = [predictions_of(run, "val", tta=tta) for run in runs]
-    facts: dict[str, Any] = {"notes": []}
+    store = stores.pop() if len(stores) == 1 else None
+    facts: dict[str, Any] = {"notes": [], "auc": [as_json(_area(each)) for each in scored]}
     if same_images(scored):
         facts = describe_runs(scored, [run.config() for run in runs])
     if not same_images(held_out):
@@ -72,14 +152,15 @@ def combine_runs(
             "validation images; give runs of one split for a calibrated ensemble"
         )
         if split == "val" and data is None:
-            return combine_predictions(scored, split=split), None, facts
+            return _Combined(combine_predictions(scored, split=split), None, facts, store)
     maps = [found for run in runs if (found := calibration_of(run, tta=tta)) is not None]
     if len(maps) < len(runs):
         raise ConfigError("run=[...]: a run without calibration cannot be combined with others; remove it")
     scored, held_out = (
         [map_.apply(one) for map_, one in zip(maps, side, strict=True)] for side in (scored, held_out)
     )
-    return combine_predictions(scored, split=split), ensemble_calibration(held_out, **rule), facts
+    combined = combine_predictions(scored, split=split)
+    return _Combined(combined, ensemble_calibration(held_out, **rule), facts, store)
 
 
 def describe_runs(scored: Sequence[Predictions], configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -98,7 +179,7 @@ def describe_runs(scored: Sequence[Predictions], configs: Sequence[dict[str, Any
         value is undefined, or if the runs differ in more than the seed); `differ`, the keys in which they
         differ; `notes`.
     """
-    areas = [clustered_auc(run.malignancy, run.malignant, run.patients) for run in scored]
+    areas = [_area(run) for run in scored]
     flat = [flatten(config) for config in configs]
     keys = dict.fromkeys(key for config in flat for key in config if key not in _REPETITION)
     differ = [key for key in keys if any(config.get(key) != flat[0].get(key) for config in flat)]
@@ -121,3 +202,7 @@ def describe_runs(scored: Sequence[Predictions], configs: Sequence[dict[str, Any
         "differ": differ,
         "notes": notes,
     }
+
+
+def _area(run: Predictions) -> Estimate:
+    return clustered_auc(run.malignancy, run.malignant, run.patients)

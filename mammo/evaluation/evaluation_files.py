@@ -169,15 +169,15 @@ def write_evaluation(
 ) -> None:
     """Write `predictions.csv`, `metrics.json` and, with a calibration, `calibration.json`.
 
-    The metrics can be computed again from the predictions and the calibration. Heatmaps, report and
-    calibration of an earlier evaluation in this folder are removed.
+    The metrics can be computed again from the predictions and the calibration. Heatmaps, report,
+    characteristics and calibration of an earlier evaluation in this folder are removed.
 
     Raises:
         ConfigError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("report.html", "metrics.json", "calibration.json"):
+        for name in ("report.html", "characteristics.csv", "metrics.json", "calibration.json"):
             (folder / name).unlink(missing_ok=True)
         if (folder / "heatmaps" / "gallery.json").exists():
             shutil.rmtree(folder / "heatmaps")

@@ -79,6 +79,7 @@ def evaluate_run(
         reduce=reduce,
         prevalence=prevalence,
     )
+    metrics["data"] = None if data is None else {"source": data.source}
     tables = [performance_table(metrics)]
     write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
     if heatmap == "occlusion":  # hundreds of passes per image, so the scores are written first
@@ -98,7 +99,8 @@ def evaluate_run(
         threshold = metrics["image"]["threshold"]
         write_gallery(opened, results, predictions, threshold=threshold, folder=folder / "heatmaps")
     if report:
-        tables.append(f"report {write_report(run, folder=folder, split=name or split)}")
+        page = write_report([run], folder=folder, split=name or split, store=opened.store.directory)
+        tables.append(f"report {page}")
     return "\n\n".join(tables)
 
 

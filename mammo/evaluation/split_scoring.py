@@ -61,6 +61,10 @@ class OpenedSplit:
         table = table.reset_index(drop=True).assign(fold=self.fold)
         return Predictions(table, self.classes, self.source, (self.provenance,))
 
+    def score(self) -> Predictions:
+        """Return the uncalibrated scores of the images."""
+        return self.predictions(self.scorer.of_store(self.store, self.rows))
+
 
 def open_split(
     run: RunFolder, split: SplitName, *, data: DictConfig | None = None, tta: Tta = "none"
@@ -128,8 +132,7 @@ def score_split(
     run: RunFolder, split: SplitName, *, data: DictConfig | None = None, tta: Tta = "none"
 ) -> Predictions:
     """Return the uncalibrated scores of the images of a split; see `open_split`."""
-    opened = open_split(run, split, data=data, tta=tta)
-    return opened.predictions(opened.scorer.of_store(opened.store, opened.rows))
+    return open_split(run, split, data=data, tta=tta).score()
 
 
 def _as_prepared(data: DictConfig, own: DictConfig) -> DictConfig:

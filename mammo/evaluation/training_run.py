@@ -10,6 +10,7 @@ from mammo.evaluation.validation_pictures import ValidationPictures
 from mammo.runs import RunFolder
 from mammo.runs.run_lock import RunLock
 from mammo.training.fit import fit
+from mammo.training.optional_output import OptionalOutput
 
 
 def train(
@@ -51,5 +52,6 @@ def train(
             # Matplotlib and Jinja are imported late: the first step does not wait for them
             from mammo.evaluation.run_evaluation import write_training_report
 
-            write_training_report(run, report=cfg.report and not cfg.trainer.fast_dev_run)
+            with OptionalOutput("curves and report"):
+                write_training_report(run, report=cfg.report and not cfg.trainer.fast_dev_run)
     return run

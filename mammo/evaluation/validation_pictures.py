@@ -16,6 +16,7 @@ from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.scoring import images_of
 from mammo.training.best_epoch import predictions_table
 from mammo.training.module import MammogramModule
+from mammo.training.optional_output import OptionalOutput
 
 _THRESHOLD = 0.5  # the threshold of the validation images is fixed after the training
 _WIDTH = 320
@@ -36,6 +37,7 @@ class ValidationPictures(pl.Callback):
         self.every = every
         self.images = images
         self.drawn = 0
+        self.output = OptionalOutput("TensorBoard pictures")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -47,10 +49,6 @@ class ValidationPictures(pl.Callback):
             self._draw(trainer, pl_module, trainer.current_epoch)
 
     def _draw(self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int) -> None:
-        from mammo.evaluation.report.evaluation_report import (
-            figures_of,  # imported late, because it imports Matplotlib
-        )
-
         self.drawn = epoch
         assert isinstance(module, MammogramModule)
         data = datamodule_of(trainer)
@@ -58,13 +56,23 @@ class ValidationPictures(pl.Callback):
             probability, label, row = module.val_scores.gathered()
         if not trainer.is_global_zero or not len(label):
             return
-        table = predictions_table(
-            data.store.table.set_index("row").loc[row.tolist()],
-            label=label,
-            probability=probability,
-            classes=data.classes,
+        with self.output:
+            table = predictions_table(
+                data.store.table.set_index("row").loc[row.tolist()],
+                label=label,
+                probability=probability,
+                classes=data.classes,
+            )
+            predictions = Predictions(table.reset_index(drop=True), data.classes, "validation")
+            self._write(predictions, module, data, epoch)
+
+    def _write(
+        self, predictions: Predictions, module: MammogramModule, data: MammogramDataModule, epoch: int
+    ) -> None:
+        from mammo.evaluation.report.evaluation_report import (
+            figures_of,  # imported late, because it imports Matplotlib
         )
-        predictions = Predictions(table.reset_index(drop=True), data.classes, "validation")
+
         with SummaryWriter(self.folder) as writer:
             figures = figures_of(predictions, {"threshold": _THRESHOLD}, split="validation")
             for name, figure in figures.items():

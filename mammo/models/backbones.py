@@ -94,7 +94,7 @@ def _timm_model(
     dropout: float = 0.0,
     drop_path: float = 0.0,
 ) -> nn.Module:
-    check_name(name)
+    require_network(name)
     config = timm.get_pretrained_cfg(name)
     size = image_size or _default_size(name)
     keywords: dict[str, Any] = {
@@ -121,7 +121,8 @@ def _default_size(name: str) -> tuple[int, int]:
     return config.input_size[1:] if config else (224, 224)
 
 
-def check_name(name: str) -> None:
+def require_network(name: str) -> None:
+    """Raise a ConfigError unless timm has a network of that name."""
     known = timm.list_pretrained() if "." in name else timm.list_models()
     if timm.is_model(name) and ("." not in name or name in known):
         return

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,21 +32,31 @@ def heartbeat(file: Path, *, seconds: float) -> Iterator[None]:
         thread.join()
 
 
-def seconds_silent(file: Path) -> float:
+def seconds_silent(file: Path, *, offset: float | None = None) -> float:
     """Return the time since the file was touched, seconds.
 
-    It is measured against a file written now, because the clocks of machines differ.
+    Args:
+        file: file of a heartbeat.
+        offset: `clock_offset` of its folder; None to measure it.
 
     Raises:
         FileNotFoundError: the file does not exist.
     """
     with file.open() as content:  # opening makes a network file system refresh the file's age
         touched = os.fstat(content.fileno()).st_mtime
-    clock = file.with_name(f"clock.{os.getpid()}.{threading.get_ident()}")
+    return time.time() + (clock_offset(file.parent) if offset is None else offset) - touched
+
+
+def clock_offset(folder: Path) -> float:
+    """Return by how much the clock of the folder's disk is ahead of this machine's, seconds.
+
+    It is measured with a file written now, because the clocks of machines differ.
+    """
+    clock = folder / f"clock.{os.getpid()}.{threading.get_ident()}"
     clock.write_text("")
-    now = clock.stat().st_mtime
+    ahead = clock.stat().st_mtime - time.time()
     clock.unlink()
-    return now - touched
+    return ahead
 
 
 def process_exists(pid: int) -> bool:

@@ -6,6 +6,10 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.integrate import trapezoid
+from scipy.special import ndtr
+
+from mammo.evaluation.statistics.weighted_metrics import PARTIAL_SPECIFICITY
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,6 +32,35 @@ class Design:
     malignant: int
     auc: float
     correlation: float
+
+
+def midway(design: Design) -> float:
+    """Return the threshold midway between the means of the two classes."""
+    return NormalDist().inv_cdf(design.auc) / math.sqrt(2)
+
+
+def true_metrics(design: Design) -> dict[str, float]:
+    """Return the metrics of the population by numerical integration, at the threshold `midway`."""
+    points = np.linspace(-9, 12, 100_001)[::-1]
+    recall, alarms = ndtr(2 * midway(design) - points), ndtr(-points)
+    prevalence = design.malignant / design.women
+    precision = prevalence * recall / (prevalence * recall + (1 - prevalence) * alarms)
+    reach = 1 - PARTIAL_SPECIFICITY
+    partial = trapezoid(np.where(alarms <= reach, recall, 0), alarms)
+    right = float(ndtr(midway(design)))  # sensitivity, and specificity
+    hits, rejections = prevalence * right, (1 - prevalence) * right
+    calls = hits + (1 - prevalence) * (1 - right)
+    return {
+        "average_precision": float(trapezoid(precision, recall)),
+        "partial_auc": float(0.5 * (1 + (partial - reach**2 / 2) / (reach - reach**2 / 2))),
+        "sensitivity": right,
+        "specificity": right,
+        "accuracy": right,
+        "balanced_accuracy": right,
+        "ppv": hits / calls,
+        "npv": rejections / (1 - calls),
+        "f1": 2 * hits / (prevalence + calls),
+    }
 
 
 def draw(design: Design, rng: np.random.Generator, *, models: int = 1) -> tuple[Floats, Ints, Ints]:

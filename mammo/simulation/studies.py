@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mammo.evaluation.predictions import Units
 from mammo.evaluation.statistics.calibration import fit_platt
 from mammo.evaluation.statistics.fold_scores import ranked_within_folds
+from mammo.evaluation.statistics.headline_intervals import headline_intervals
 from mammo.evaluation.statistics.intervals import bootstrap, draw_patients
-from mammo.evaluation.statistics.weighted_metrics import AucOnly, expit, logit
+from mammo.evaluation.statistics.weighted_metrics import AucOnly, BinaryMetrics, expit, logit
 from mammo.metrics import (
     Estimate,
     auc,
@@ -20,7 +22,7 @@ from mammo.metrics import (
     delong_auc,
     mean_fold_auc,
 )
-from mammo.simulation.designs import Design, draw
+from mammo.simulation.designs import Design, draw, midway, true_metrics
 
 Row = dict[str, Any]
 _Method = Callable[..., Estimate]
@@ -78,6 +80,39 @@ def _bootstrap(scores: NDArray[np.float64], labels: NDArray[np.int64], woman: ND
     names = woman.astype(str)
     draws = draw_patients(names, labels, resamples=_RESAMPLES, rng=np.random.default_rng(0))
     return bootstrap(AucOnly({"auc": scores}, labels), draws, names)["auc"]
+
+
+def metric_coverage(*, replicates: int, seed: int) -> list[Row]:
+    """Share of the 95 % intervals of an evaluation, and of percentile bootstraps, that contain the truth.
+
+    For each metric of `headline_intervals` except the AUC; the threshold is midway between the classes.
+    """
+    rows = []
+    for women, malignant in (*_SETS, *_FEW):
+        for area in (0.75, 0.9):
+            design = Design(women, malignant, area, 0.5)
+            truth = true_metrics(design)
+            inside = {name: np.zeros(2) for name in truth}
+            rng = np.random.default_rng(seed)
+            for _ in range(replicates):
+                scores, labels, woman = draw(design, rng)
+                names = woman.astype(str)
+                units = Units(expit(scores[:, 0] - midway(design)), labels, names)
+                metrics = BinaryMetrics(units.score, labels, threshold=0.5)
+                draws = draw_patients(names, labels, resamples=_RESAMPLES, rng=np.random.default_rng(0))
+                resampled = bootstrap(metrics.discrimination, draws, names)
+                shown = headline_intervals(units, metrics, resampled, called=units.score >= 0.5)
+                for name, true in truth.items():
+                    inside[name] += [
+                        found[name].low <= true <= found[name].high for found in (shown, resampled)
+                    ]
+            shares = {name: counts / replicates for name, counts in inside.items()}
+            rows.append(
+                {"women": women, "malignant": malignant, "auc": area}
+                | {name: share[0] for name, share in shares.items()}
+                | {f"{name} bootstrap": share[1] for name, share in shares.items()}
+            )
+    return rows
 
 
 def fold_bias(*, replicates: int, seed: int) -> list[Row]:
@@ -151,4 +186,9 @@ def comparison_error(*, replicates: int, seed: int) -> list[Row]:
     return rows
 
 
-STUDIES = {"intervals": interval_coverage, "folds": fold_bias, "comparison": comparison_error}
+STUDIES = {
+    "intervals": interval_coverage,
+    "metrics": metric_coverage,
+    "folds": fold_bias,
+    "comparison": comparison_error,
+}

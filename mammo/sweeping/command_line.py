@@ -1,4 +1,4 @@
-"""Split the command line of `sweep.py` into overrides of the search and overrides of its trainings."""
+"""Split the command line of `sweep.py` into overrides of the search, of its launcher and of its trainings."""
 
 from dataclasses import fields
 
@@ -19,8 +19,8 @@ _OPTIONS_WITH_VALUE = (
 )
 
 
-def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Split arguments into those of the search and those of its trainings.
+def split_overrides(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Split arguments into those of the search, of its launcher and of its trainings.
 
     Hydra's own options belong to the search.
 
@@ -28,17 +28,24 @@ def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
         arguments: command line without the name of the program.
 
     Returns:
-        Arguments of the search and overrides of the trainings, each in the given order.
+        Arguments of the search, overrides of the launcher and overrides of the trainings, each in the given
+        order.
+
     Example:
-        >>> split_overrides(["--info", "sweep=lr", "model=resnet34", "optim.lr=0.1", "hydra.launcher.n=2"])
-        (['--info', 'sweep=lr', 'hydra.launcher.n=2'], ['model=resnet34', 'optim.lr=0.1'])
+        >>> split_overrides(["--info", "sweep=lr", "optim.lr=0.1", "hydra/launcher=slurm"])
+        (['--info', 'sweep=lr'], ['hydra/launcher=slurm'], ['optim.lr=0.1'])
     """
     search: list[str] = []
+    launcher: list[str] = []
     training: list[str] = []
     previous = ""
     for argument in arguments:
-        key = argument.partition("=")[0].lstrip("+~").partition(".")[0].partition("/")[0]
-        option = argument.startswith("-") or previous in _OPTIONS_WITH_VALUE
-        (search if option or key in _SEARCH_KEYS else training).append(argument)
+        names = argument.partition("=")[0].lstrip("+~").replace("/", ".").split(".")
+        if argument.startswith("-") or previous in _OPTIONS_WITH_VALUE:
+            search.append(argument)
+        elif names[:2] == ["hydra", "launcher"]:
+            launcher.append(argument)
+        else:
+            (search if names[0] in _SEARCH_KEYS else training).append(argument)
         previous = argument
-    return search, training
+    return search, launcher, training

@@ -4,73 +4,87 @@ import datetime
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from mammo.config.composition import compose_search, compose_train, use_config_dirs
+from mammo.config.composition import compose_search
 from mammo.errors import ConfigError, MammoError
 from mammo.sweeping.jobs.code_snapshot import freeze, say_if_edited
 from mammo.sweeping.jobs.device_slots import slots
 from mammo.sweeping.jobs.launchers import start_process
-from mammo.sweeping.jobs.preparation import prepare_stores
+from mammo.sweeping.jobs.preparation import prepare_stores, require_networks
 from mammo.sweeping.jobs.slurm import refuse_impossible, require_slurm, submit
 from mammo.sweeping.jobs.slurm_queue import SlurmQueue
 from mammo.sweeping.search.optuna_samplers import check_search
 from mammo.sweeping.search.search import Search
 from mammo.sweeping.search.search_space import Space
-from mammo.sweeping.search.trials import best_of
+from mammo.sweeping.search.trials import best_of, failures_text
 from mammo.sweeping.search.worker_registry import Workers
-from mammo.sweeping.search_results import write_results
+from mammo.sweeping.search_launcher import SearchLauncher
+from mammo.sweeping.search_results import require_finished_trial, write_results
 from mammo.sweeping.search_worker import SearchWorker
 from mammo.sweeping.study import Study
 
 
-def run_search(cfg: DictConfig, *, overrides: list[str], launcher: DictConfig) -> None:
-    """Begin a search or study, or resume it.
+def run_search(
+    cfg: DictConfig, *, overrides: list[str], launcher: list[str], config_dirs: Sequence[Path] = ()
+) -> None:
+    """Begin a search or study, resume it, show its state or stop its workers.
+
+    Ctrl-C stops the workers that this command started on this machine: their trials resume later. The
+    workers of a detached command, those in Slurm, and all workers after the loss of the terminal continue.
 
     Args:
         cfg: config composed from `conf/sweep.yaml`.
         overrides: overrides of train.py for every trial.
-        launcher: config node of the launcher that starts the workers.
+        launcher: overrides of the launcher that starts the workers.
+        config_dirs: config folders of the user besides `conf`.
 
     Raises:
-        MammoError: a setting is wrong, and nothing is begun; or no worker is left.
+        MammoError: a setting is wrong, and nothing is begun; or no worker is left, or no trial was finished.
     """
     settings: dict[str, Any] = OmegaConf.to_container(cfg.sweep, resolve=True, enum_to_str=True)  # type: ignore[assignment]
     folder = Path(cfg.sweep_dir).absolute()
     workers = Workers(folder / "workers", stale_seconds=settings["stale_seconds"])
-    if cfg.stop:
-        print(f"stop signal sent to {workers.stop()} workers")
+    starter = SearchLauncher(folder, launcher, config_dirs=config_dirs)
+    if cfg.stop or cfg.status:
+        searches = begun_searches(folder)
+        if cfg.stop:
+            print(f"stop signal sent to {workers.stop()} workers")
+        if cfg.status:
+            print(status_text(searches, workers, launcher=starter))
         return
-    if launcher._target_.endswith("SlurmLauncher"):
+    if starter.is_slurm():
         require_slurm()
-    use_config_dirs(HydraConfig.get())
     plan: Search | Study
     if "searches" in settings:
         plan = begin_study(folder, settings=settings, overrides=overrides, phase=cfg.phase)
     else:
         plan = begin_search(folder, settings=settings, overrides=overrides)
+    if change := starter.change():
+        print(change, file=sys.stderr)
+    starter.record()
     missing = 0 if plan.is_over() else max(0, settings["workers"] - workers.count())
-    if missing:
-        start_workers(plan, workers, missing, launcher=launcher, phase=cfg.phase)
-    print(f"{folder}: {missing} workers started, {workers.count()} running or queued", file=sys.stderr)
-    if cfg.detach:
-        print(
-            f"{progress_text(plan)}\n"
-            "the search continues in the background; the same command shows its progress"
-        )
-        return
+    started: list[str] = []  # on this machine
     try:
+        if missing:
+            start_workers(plan, workers, missing, launcher=starter, phase=cfg.phase, started=started)
+        print(f"{folder}: {missing} workers started, {workers.count()} running or queued", file=sys.stderr)
+        if cfg.detach and not plan.is_over():
+            print(
+                f"{progress_text(plan, workers)}\n"
+                "the search continues in the background; status=true shows its state, and stop=true stops it"
+            )
+            return
         follow(plan, workers)
     except KeyboardInterrupt:
-        raise MammoError(
-            "the search continues without this command; give the command again to show the progress, or with "
-            "stop=true to stop the workers"
-        ) from None
+        stopped = workers.stop(started) if started else 0
+        raise MammoError(interruption_text(stopped, left=workers.count())) from None
     print(write_results(plan))
+    require_finished_trial(plan)
 
 
 def begin_search(
@@ -90,16 +104,18 @@ def begin_search(
     """
     begun_with = Search.overrides_of(folder)
     train_overrides = begun_with if begun_with and not overrides else [*settings["overrides"], *overrides]
-    training = compose_train(train_overrides)
-    if training.trainer.devices * training.trainer.nodes > 1:
-        raise ConfigError(
-            f"trainer.devices={training.trainer.devices} trainer.nodes={training.trainer.nodes}: a worker "
-            "of a search is one process; give trainer.devices=1 trainer.nodes=1"
-        )
     space = Space.from_config(settings["space"])
     fixed = space.fixed(train_overrides)
-    check_search(settings, space=space, fixed=fixed, training=training)
     trainings = space.check(train_overrides)
+    training = max(trainings, key=lambda cfg: cfg.trainer.max_epochs)
+    for each in (cfg.trainer for cfg in trainings):
+        if each.devices * each.nodes > 1:
+            raise ConfigError(
+                f"trainer.devices={each.devices} trainer.nodes={each.nodes}: a worker of a search is one "
+                "process; give trainer.devices=1 trainer.nodes=1"
+            )
+    check_search(settings, space=space, fixed=fixed, training=training)
+    require_networks(cfg.model.name for cfg in trainings)
     search = Search.begin(
         folder,
         settings=settings,
@@ -108,7 +124,7 @@ def begin_search(
         fixed=fixed,
     )
     freeze(plan_folder or folder)  # before the preparation, which may take long
-    prepare_stores([training, *trainings])
+    prepare_stores(trainings)
     return search
 
 
@@ -143,7 +159,13 @@ def begin_study(folder: Path, *, settings: dict[str, Any], overrides: list[str],
 
 
 def start_workers(
-    plan: Search | Study, workers: Workers, count: int, *, launcher: DictConfig, phase: str | None
+    plan: Search | Study,
+    workers: Workers,
+    count: int,
+    *,
+    launcher: SearchLauncher,
+    phase: str | None,
+    started: list[str],
 ) -> None:
     """Start workers that outlive this process and import the code that was copied when the search began.
 
@@ -151,15 +173,15 @@ def start_workers(
         plan: search or study.
         workers: registry of its workers.
         count: number of workers to start, fewer where this machine has fewer free slots.
-        launcher: config node of the launcher.
+        launcher: launcher of the search.
         phase: only phase of a study to work on; None for all phases.
+        started: list to which the name of each worker on this machine is added when it is started.
     """
     code = plan.folder / "code"
     say_if_edited(code)
-    if launcher._target_.endswith("SlurmLauncher"):
-        keys: dict[str, Any] = OmegaConf.to_container(launcher, resolve=True)  # type: ignore[assignment]
+    if launcher.is_slurm():
         functions = [SearchWorker(plan.folder, phase=phase) for _ in range(count)]
-        queue = SlurmQueue(seconds=1)
+        keys, queue = launcher.keys, SlurmQueue(seconds=1)
         jobs = submit(functions, launcher=keys, folder=plan.folder / "workers", code=code, queue=queue)
         for job in jobs:
             workers.add_submitted(job.job_id)
@@ -172,7 +194,7 @@ def start_workers(
         process = start_process(
             "mammo.sweeping.search_worker", arguments, slot=shares[number], log=log, code=code
         )
-        workers.add_started(process.pid, slot=number)
+        started.append(workers.add_started(process.pid, slot=number))
 
 
 def follow(plan: Search | Study, workers: Workers) -> None:
@@ -187,7 +209,7 @@ def follow(plan: Search | Study, workers: Workers) -> None:
     """
     printed, no_worker_since = "", None
     while not plan.is_over():
-        text = progress_text(plan)
+        text = progress_text(plan, workers)
         if text != printed:
             print(text, file=sys.stderr, flush=True)
             printed = text
@@ -200,19 +222,65 @@ def follow(plan: Search | Study, workers: Workers) -> None:
         time.sleep(1)
 
 
-def progress_text(plan: Search | Study) -> str:
+def interruption_text(stopped: int, *, left: int) -> str:
+    """Describe the state of a search after Ctrl-C, and how to go on.
+
+    Args:
+        stopped: number of workers that were stopped.
+        left: number of workers that continue.
+    """
+    again = "give the command again to resume the search"
+    if not left:
+        return f"interrupted, {stopped} workers stopped; {again}"
+    if stopped:
+        return f"interrupted, {stopped} workers stopped, {left} continue; {again}, or stop it with stop=true"
+    return (
+        f"the search continues without this command, with {left} workers; status=true shows its state, and "
+        "stop=true stops the workers"
+    )
+
+
+def progress_text(plan: Search | Study, workers: Workers) -> str:
     """Describe the progress in one line for each search that is not over."""
     unfinished = [search for search in plan.searches() if not search.is_over()]
-    return "\n".join(_search_progress(search) for search in unfinished) or "nothing is left to do"
+    return "\n".join(_search_progress(search, workers) for search in unfinished) or "nothing is left to do"
 
 
-def _search_progress(search: Search) -> str:
+def status_text(searches: list[Search], workers: Workers, *, launcher: SearchLauncher) -> str:
+    """Describe the state of all searches that were begun, of the workers, and the place of their logs."""
+    alive = workers.alive()
+    return "\n".join(
+        [
+            *(_search_progress(search, workers) for search in searches),
+            f"{len(alive)} workers running or queued{': ' if alive else ''}{', '.join(alive)}",
+            f"launcher {launcher}",
+            f"logs     {workers.folder}",
+        ]
+    )
+
+
+def begun_searches(folder: Path) -> list[Search]:
+    """Return the searches that were begun in the folder of a search or study.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    files = [*folder.glob("search.json"), *sorted(folder.glob("*/*/search.json"))]
+    if not files:
+        raise ConfigError(f"sweep_dir={folder}: no search was begun here; leave out status and stop")
+    return [Search(file.parent) for file in files]
+
+
+def _search_progress(search: Search, workers: Workers) -> str:
     trials = search.read_trials()
     count = Counter(trial.state for trial in trials)
-    parts = [f"{search.settings['name']}: {count['finished']} trials finished, {count['running']} running"]
-    parts += [f"{count['pruned']} pruned, {count['failed']} failed"]
+    running = search.running(workers)
+    parts = [f"{search.settings['name']}: {count['finished']} trials finished, {running} running"]
+    if waiting := count["running"] - running:
+        parts.append(f"{waiting} waiting for a worker")
+    parts += [f"{count['pruned']} pruned", failures_text(trials)]
     if best := best_of(trials):
         parts.append(f"best {best.value:.3f} (trial {best.number})")
-    if (left := search.seconds_expected()) is not None:
+    if (left := search.seconds_expected(running)) is not None:
         parts.append(f"about {datetime.timedelta(seconds=round(left))} left")
     return ", ".join(parts)

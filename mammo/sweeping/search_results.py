@@ -1,5 +1,6 @@
 """Results of a search or study: leaderboards, the best trial as an experiment, and the table of a study."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,10 +13,11 @@ from omegaconf import OmegaConf
 from mammo.atomic_files import write_atomically
 from mammo.config.checks import CONF
 from mammo.config.flattening import flatten
+from mammo.errors import MammoError
 from mammo.runs import RunFolder
 from mammo.sweeping.leaderboard.leaderboard import write_leaderboard
 from mammo.sweeping.search.search import Search
-from mammo.sweeping.search.trials import Trial, best_of
+from mammo.sweeping.search.trials import Trial, best_of, failures_text
 from mammo.sweeping.study import Study
 
 _PRINTED_COLUMNS = (
@@ -51,16 +53,44 @@ def _write_search_results(search: Search) -> str:
     )
     best = best_of(trials)
     if best is None:
-        return f"no trial was finished\nleaderboard {page}"
+        return f"{outcome_text(trials)}\nleaderboard {page}"
     interval = "" if best.low is None else f", 95 % interval {best.low:.3f} to {best.high:.3f}"
     file = write_best(search, best)
     return (
-        f"best of {len(trials)} trials: trial {best.number}, validation AUC {best.value:.3f}{interval}\n"
+        f"{outcome_text(trials)}\n"
+        f"best trial   {best.number}, validation AUC {best.value:.3f}{interval}\n"
         f"its settings {' '.join(search.space.overrides(best.settings))}\n"
         f"leaderboard  {page}\n"
         f"curves       tensorboard --logdir {search.trials}\n"
         f"to train it  python train.py --config-dir {search.folder} experiment={file.stem}"
     )
+
+
+def outcome_text(trials: list[Trial]) -> str:
+    """Describe in one line how the trials ended; failures with the commonest error and its count."""
+    count = Counter(trial.state for trial in trials)
+    finished = "no trial was finished"
+    if count["finished"]:
+        finished = f"best of {count['finished']} finished trial{'s' if count['finished'] > 1 else ''}"
+    others = [f"{count['pruned']} pruned"] if count["pruned"] else []
+    others += [failures_text(trials)] if _failed(trials) else []
+    return ", ".join([finished, *others])
+
+
+def _failed(trials: list[Trial]) -> bool:
+    return any(trial.state == "failed" for trial in trials)
+
+
+def require_finished_trial(plan: Search | Study) -> None:
+    """Raise an error that names the commonest failure where a search is over without a finished trial.
+
+    Raises:
+        MammoError: in at least one search no trial was finished.
+    """
+    without = [search for search in plan.searches() if best_of(search.read_trials()) is None]
+    if without:
+        outcomes = (f"{search.settings['name']}: {outcome_text(search.read_trials())}" for search in without)
+        raise MammoError(f"{'; '.join(outcomes)}; see {without[0].folder / 'leaderboard.csv'}")
 
 
 def _write_study_results(study: Study) -> str:
@@ -74,6 +104,9 @@ def _write_study_results(study: Study) -> str:
     table = _study_table(study)
     printed = table[table.columns.intersection(list(_PRINTED_COLUMNS))]
     paragraphs = [printed.to_string(index=False, float_format="%.3f", na_rep="")]
+    outcomes = {search.settings["name"]: search.read_trials() for search in study.searches()}
+    failures = [f"{name}: {failures_text(trials)}" for name, trials in outcomes.items() if _failed(trials)]
+    paragraphs += ["\n".join(failures)] if failures else []
     tested = study.tested_runs()
     if len(tested) > 1:
         comparison = compare({name: predictions_of(run, "test") for name, run in tested.items()})

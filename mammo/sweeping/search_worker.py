@@ -169,6 +169,9 @@ def _test_run(run_dir: Path) -> dict[str, Any]:
 def mean_score(runs: list[RunFolder], *, independent: bool) -> dict[str, float | None]:
     """Average the scores of runs.
 
+    The interval is made from the scores of the runs alone, for a trial keeps no scores of images. So it is
+    not that of `mean_fold_auc`, which an evaluation of the runs reports.
+
     Args:
         runs: finished runs, at least one.
         independent: whether the validation images of the runs are of different patients, as with folds;

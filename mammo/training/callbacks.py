@@ -21,6 +21,7 @@ from mammo.runs.run_lock import RunLock
 from mammo.training.distributed import refuse_together
 from mammo.training.module import MammogramModule
 from mammo.training.optim import first_trained_layer
+from mammo.training.optional_output import OptionalOutput
 
 
 class EpochRecord(pl.Callback):
@@ -42,6 +43,7 @@ class EpochRecord(pl.Callback):
         self.config = config
         self.lock = lock
         self.writers: dict[str, SummaryWriter] = {}
+        self.curves = OptionalOutput("TensorBoard curves")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start_epoch()  # Lightning calls no on_train_epoch_start for a resumed epoch
@@ -49,13 +51,14 @@ class EpochRecord(pl.Callback):
             return
         done = trainer.current_epoch
         self._forget_after(done)
-        self.writers = {
-            stage: SummaryWriter(self.tensorboard / stage, purge_step=done + 1 if done else None)
-            for stage in ("train", "val")
-        }
-        if done == 0:
-            text = yaml.safe_dump(self.config, sort_keys=False).replace("\n", "\n    ")
-            self.writers["train"].add_text("config", f"    {text}")
+        with self.curves:
+            self.writers = {
+                stage: SummaryWriter(self.tensorboard / stage, purge_step=done + 1 if done else None)
+                for stage in ("train", "val")
+            }
+            if done == 0:
+                text = yaml.safe_dump(self.config, sort_keys=False).replace("\n", "\n    ")
+                self.writers["train"].add_text("config", f"    {text}")
 
     def _forget_after(self, epoch: int) -> None:
         """Remove the rows of later epochs from the CSV file; the resumed training writes them again."""
@@ -93,11 +96,12 @@ class EpochRecord(pl.Callback):
             return
         self.lock.check()
         epoch = trainer.current_epoch + 1
-        for name, value in values.items():
-            stage, _, tag = name.partition("/")
-            self.writers[stage].add_scalar(tag, value, epoch)
-        for writer in self.writers.values():
-            writer.flush()
+        with self.curves:
+            for name, value in values.items():
+                stage, _, tag = name.partition("/")
+                self.writers[stage].add_scalar(tag, value, epoch)
+            for writer in self.writers.values():
+                writer.flush()
         self._append({"epoch": epoch} | values)
         self._print(epoch, trainer.max_epochs or epoch, values)
 
@@ -112,15 +116,16 @@ class EpochRecord(pl.Callback):
     def _print(self, epoch: int, epochs: int, values: dict[str, float]) -> None:
         sides = ", ".join(
             f"{stage} loss {values[f'{stage}/loss']:.3f} AUC {values[f'{stage}/auc']:.3f}"
-            for stage in self.writers
+            for stage in ("train", "val")
         )
         speed = f"{values['train/images_per_second']:.1f} images/s"
         # tqdm writes above the progress bar, if there is one
         tqdm.write(f"epoch {epoch}/{epochs}: {sides}, {speed}", file=sys.stderr)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        for writer in self.writers.values():
-            writer.close()
+        with self.curves:
+            for writer in self.writers.values():
+                writer.close()
 
 
 class BatchSeed(pl.Callback):

@@ -24,6 +24,7 @@ from mammo.training.best_epoch import score_best
 from mammo.training.callbacks import BatchSeed, EpochRecord, FiniteLoss, SameStart, Unfreezing
 from mammo.training.checkpoints import Checkpoints, newest_whole
 from mammo.training.hparams import write_hparams
+from mammo.training.optional_output import OptionalOutput
 from mammo.training.setup import Training, mode_of, say, set_up
 
 
@@ -81,6 +82,7 @@ def fit(
             device=training.device,
             part_of=None if part_of is None else str(part_of),
             store=str(training.store.directory.absolute()),
+            monitor=training.monitor,
         )
     started = time.perf_counter()
     with _status(run, lock) if is_first else contextlib.nullcontext():
@@ -98,7 +100,8 @@ def fit(
         )
         lock.check()
         seconds = round(run.facts().get("seconds", 0.0) + time.perf_counter() - started, 1)
-        write_hparams(run.tensorboard, config=run.config(), score=score, seconds=seconds, varied=varied)
+        with OptionalOutput("TensorBoard HParams"):
+            write_hparams(run.tensorboard, config=run.config(), score=score, seconds=seconds, varied=varied)
         run.record(
             score={"name": "val/auc"} | {k: None if math.isnan(v) else v for k, v in asdict(score).items()},
             seconds=seconds,
@@ -145,14 +148,14 @@ def _run(
     config = _settings(cfg)
     if not cfg.resume:
         run = RunFolder.create(lock.folder, config=config, overrides=overrides, lock=lock)
-        _write_split(split, run.path / "split")
+        _write_split(training, run.path / "split")
         return run
     run = RunFolder(lock.folder)
     if begun and _read_split(run.path / "split") != split:
         raise DataError(
             f"resume={cfg.resume}: the run began with other images; bring them back, or start a new run"
         )
-    _write_split(split, run.path / "split")
+    _write_split(training, run.path / "split")
     run.write_config(config)
     run.record(status="running", error=None, resumed=run.facts().get("resumed", 0) + 1)
     run.record_code()
@@ -212,10 +215,12 @@ def training_options(
     }
 
 
-def _write_split(split: Split, folder: Path) -> None:
+def _write_split(training: Training, folder: Path) -> None:
+    """Write the image ids of each set, and the images that are in none with the reason."""
     folder.mkdir(exist_ok=True)
-    for side, image_ids in asdict(split).items():
+    for side, image_ids in asdict(training.split).items():
         (folder / f"{side}.txt").write_text("".join(f"{image_id}\n" for image_id in image_ids))
+    training.left_out.to_csv(folder / "left_out.csv", index=False)
 
 
 def _read_split(folder: Path) -> Split:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import pandas as pd
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -19,7 +20,7 @@ from mammo.config.checks import arguments_for
 from mammo.data.loading.augment import BatchAugment
 from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.data.sources.reader import read_catalog
-from mammo.data.splits import Split, make_split
+from mammo.data.splits import Split, left_out, make_split
 from mammo.data.store.store import Store, prepare
 from mammo.data.tasks import CLASSES
 from mammo.errors import ConfigError, DataError
@@ -41,6 +42,7 @@ class Training:
 
     store: Store
     split: Split
+    left_out: pd.DataFrame  # images in none of the sets, see `left_out`
     datamodule: MammogramDataModule
     module: MammogramModule
     monitor: str  # the score by which the best epoch is chosen
@@ -66,7 +68,8 @@ def set_up(cfg: DictConfig) -> Training:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     network = _network(cfg)  # first, so that wrong weights are reported before data are prepared
     store = prepare(read_catalog(**arguments_for(read_catalog, cfg.data)), **arguments_for(prepare, cfg.data))
-    split = make_split(store.table, **arguments_for(make_split, cfg.data))
+    choice = arguments_for(make_split, cfg.data)
+    split = make_split(store.table, **choice)
     _refuse_empty(split, cfg.data.split, processes.count)
     size = (cfg.data.height, cfg.data.width)
     if cfg.data.batch_size is None:
@@ -82,6 +85,7 @@ def set_up(cfg: DictConfig) -> Training:
     return Training(
         store=store,
         split=split,
+        left_out=left_out(store.table, split, **choice),
         datamodule=datamodule,
         module=_module(cfg, network, datamodule, monitor),
         monitor=monitor,

@@ -62,7 +62,7 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
         (["resume=runs/none"], "resume=runs/none: holds no run"),
         (["resume=latest"], "resume=latest: there is no run in"),
         (["data.height=[1"], "no viable alternative at input"),
-        (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
+        (["seed=1,2"], "seed=1,2: several values; give -m to train with each of them"),
     ],
 )
 def test_mistake_is_told_in_one_sentence(mistake: list[str], sentence: str, tmp_path: Path) -> None:

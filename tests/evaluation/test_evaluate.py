@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.commands import command
+from helpers.pages import Outline
 from sklearn.metrics import roc_auc_score
 
 from mammo.evaluation.scoring import Scorer
@@ -29,6 +30,11 @@ def told(door: str, *arguments: str, folder: Path) -> str:
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ")
     return last
+
+
+def words(page: Path) -> str:
+    """The words of a page, with single spaces."""
+    return " ".join(" ".join(Outline(page.read_text()).words).split())
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +151,13 @@ def test_flips_and_ensemble_have_folders_of_their_own(evaluated: Path, place: Pa
     images = len((place / "runs" / "a" / "split" / "val.txt").read_text().splitlines())
     assert both["method"]["calibration"]["images"] == images
     assert len(both["provenance"]) == 2
+    text = words(place / "both" / "report.html")
+    assert "Ensemble of 2 runs: report of the test images" in text
+    assert "mean of the scores of 2 networks" in text
+    assert f"mean AUC {both['runs']['mean']:.3f}, standard deviation {both['runs']['sd']:.3f}" in text
+    assert "These are seeds of one setting" in text
+    assert "patients of the training set of run b" in text
+    assert f"Scored: test images {len(plain)} images" in text
 
 
 @pytest.mark.slow
@@ -171,6 +184,13 @@ def test_folds_are_put_together_out_of_fold(place: Path) -> None:
         np.testing.assert_allclose(together, malignant, atol=1e-3)
     assert metrics["image"]["auc"]["value"] == pytest.approx(np.mean(areas), abs=1e-6)
     assert metrics["image"]["auc_pooled"]["value"] is not None
+    text = words(place / "cv" / "report.html")
+    assert f"AUC {metrics['image']['auc']['value']:.3f} , mean of folds" in text
+    assert f"Pooled AUC {metrics['image']['auc_pooled']['value']:.3f}" in text
+    assert f"pooled AUC {metrics['image']['auc_pooled']['value']:.3f}" in text  # in the ROC
+    assert f"Scored: validation images {len(table)} images" in text
+    for area in areas:
+        assert f"{area:.3f}" in text
     assert "mean of the folds" in result.stdout
     # no image is a validation image of all folds, so the mean of their scores cannot be calibrated
     result = command("evaluate", runs, "split=test", "output=mean", folder=place)

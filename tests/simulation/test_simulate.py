@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from helpers.commands import command
 
+from mammo.evaluation.statistics.weighted_metrics import BinaryMetrics, expit
 from mammo.metrics import auc, clustered_auc, delong_auc
 from mammo.simulation import studies
-from mammo.simulation.designs import Design, draw
+from mammo.simulation.designs import Design, draw, midway, true_metrics
 
 
 def test_a_design_has_its_auc_and_its_correlation() -> None:
@@ -41,6 +42,25 @@ def test_interval_covers_with_few_malignant_women(women: int, malignant: int, ar
         usual += delong.low <= area <= delong.high
     assert 0.915 <= inside / 500 <= 0.98
     assert usual <= inside + 10
+
+
+def test_the_metrics_of_a_population_are_those_of_a_large_sample() -> None:
+    design = Design(200_000, 60_000, 0.85, 0.5)
+    scores, labels, _ = draw(design, np.random.default_rng(0))
+    metrics = BinaryMetrics(expit(scores[:, 0] - midway(design)), labels, threshold=0.5)
+    found = metrics.discrimination(np.ones((1, len(labels))))
+    for name, true in true_metrics(design).items():
+        assert found[name][0] == pytest.approx(true, abs=0.004), name
+
+
+@pytest.mark.slow
+def test_other_metrics_cover_more_than_by_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "_SETS", ((40, 20),))
+    monkeypatch.setattr(studies, "_FEW", ())
+    for row in studies.metric_coverage(replicates=200, seed=3):
+        for name in ("average_precision", "partial_auc", "ppv", "npv", "accuracy", "f1"):
+            assert row[name] >= 0.9, (name, row)
+            assert row[name] >= row[f"{name} bootstrap"] - 0.02, (name, row)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from helpers import search_load
 from helpers.commands import line
 
 from mammo.config.composition import compose_search
@@ -126,7 +128,9 @@ def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_sam
     assert len(trials) == 6
     table = pd.read_csv(folder / "sweep" / "leaderboard.csv")
     best = trials[table["number"][0]]
-    assert f"best of 6 trials: trial {best.number}, validation AUC {best.value:.3f}" in search.stdout
+    count = Counter(trial.state for trial in trials)
+    assert f"best of {count['finished']} finished trials, {count['pruned']} pruned\n" in search.stdout
+    assert f"best trial   {best.number}, validation AUC {best.value:.3f}" in search.stdout
     assert "optim.lr" in (folder / "sweep" / "leaderboard.html").read_text()
     assert {trial.state for trial in trials} == {"finished", "pruned"}
     for trial in trials:
@@ -248,6 +252,7 @@ def test_a_trial_that_raises_fails_alone(folder: Path) -> None:
     search = run(folder, *WITH_A_BAD_ONE)
     assert search.returncode == 0, search.stderr
     good, bad = trials_in(folder)
+    assert "best of 1 finished trial, 1 failed: the loss is nan in epoch 1, batch 2: check" in search.stdout
     assert good.state == "finished"
     assert bad.state == "failed"
     assert bad.error
@@ -255,6 +260,71 @@ def test_a_trial_that_raises_fails_alone(folder: Path) -> None:
     assert "DataError" in (bad.folder / "traceback.txt").read_text()
     table = pd.read_csv(folder / "sweep" / "leaderboard.csv", index_col="number")
     assert table["error"][bad.number] == bad.error
+
+
+@pytest.mark.slow
+def test_a_search_of_which_every_trial_failed_fails_with_the_commonest_error(folder: Path) -> None:
+    rates = "rate: {choice: {a: ['optim.lr=1e30'], b: ['optim.lr=2e30']}}"
+    settings = (f"+sweep.space={{optim.lr: null, {rates}}}", "sweep.sampler.name=grid", NO_PRUNER)
+    search = run(folder, *settings, "trainer.gradient_clip=null", epochs=3)
+    assert search.returncode == 1
+    told = "2 failed, 2 of them: the loss is nan in epoch 1, batch 2: check the images"
+    assert f"error: lr: no trial was finished, {told}" in search.stderr
+    again = run(folder, *settings, "trainer.gradient_clip=null", "detach=true", epochs=3)
+    assert again.returncode == 1
+    assert told in again.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_that_the_command_started_and_the_status_starts_none(folder: Path) -> None:
+    settings = ("sweep.workers=2", "sweep.budget.trials=3", RANDOM, NO_PRUNER, "sweep.stale_seconds=20")
+    early = run(folder, *settings, "status=true")
+    assert early.returncode == 1
+    assert "no search was begun here" in early.stderr
+    for sign, left in ((signal.SIGHUP, 2), (signal.SIGINT, 0)):
+        with subprocess.Popen(
+            command(*settings, epochs=400),
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=heed_the_terminal,
+        ) as attached:
+            assert attached.stderr
+            lines = iter(attached.stderr)
+            assert any("2 running" in line for line in lines if line.startswith("lr: "))
+            os.killpg(attached.pid, sign)  # as the terminal does
+            told = "".join(lines)
+        assert len(worker_pids(folder)) == left, told
+        status = run(folder, *settings, "status=true", epochs=400)
+        assert status.returncode == 0, status.stderr
+        assert f"{left} running" in status.stdout
+        assert f"\n{left} workers running or queued" in status.stdout
+        assert f"logs     {folder / 'sweep' / 'workers'}" in status.stdout
+        assert len(worker_pids(folder)) == left
+        if left:
+            run(folder, *settings, "stop=true")
+    assert attached.returncode == 1
+    assert "error: interrupted, 2 workers stopped; give the command again to resume" in told
+    assert "Traceback" not in told
+    assert "2 waiting for a worker" in status.stdout
+
+
+def test_a_search_reopened_without_a_launcher_uses_its_own(tmp_path: Path) -> None:
+    begun(tmp_path)
+    (tmp_path / "sweep" / "launcher.json").write_text('["hydra/launcher=slurm"]')
+    sweep = line("sweep", "sweep=lr", "sweep_dir=sweep", RANDOM)
+    no_slurm = os.environ | {"PATH": str(Path(sys.executable).parent)}
+    again = subprocess.run(sweep, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=no_slurm)
+    assert again.returncode == 1
+    assert "error: hydra/launcher=slurm: there is no sbatch on this machine" in again.stderr
+    assert not worker_pids(tmp_path)
+    shown = subprocess.run(
+        [*sweep, "status=true"], cwd=tmp_path, capture_output=True, text=True, timeout=60, env=no_slurm
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "lr: 0 trials finished, 0 running" in shown.stdout
+    assert "launcher hydra/launcher=slurm\n" in shown.stdout
 
 
 @pytest.mark.slow
@@ -293,6 +363,11 @@ def test_the_objective_is_a_mean_over_runs(over: str, folder: Path) -> None:
         (["sweep.budget.trials=null"], "sweep.budget: has no end"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
         (["optim.lr=0.1"], "optim.lr=0.1: sweep.space.optim.lr varies it"),
+        (["model=timm"], "model.name has no value: give model.name=..."),
+        (
+            ["model=timm", "+sweep.space={model.name: {choice: [resnet18d, resnet18dd]}}"],
+            "model.name=resnet18dd: timm has no such network; did you mean resnet18d",
+        ),
         (["sweep_dir=file/sweep"], "sweep_dir="),
         (["sweep_dir=file"], "sweep_dir="),
     ],
@@ -415,15 +490,43 @@ class FakeWorkers:
 
     def __init__(self) -> None:
         self.now: set[str] = set()
+        self.trials: dict[str, Path] = {}
 
-    def is_alive(self, name: str) -> bool:
-        return name in self.now
+    def assign(self, name: str, trial: Path) -> None:
+        self.trials[name] = trial
+
+    def works_on(self, name: str, trial: Path) -> bool:
+        return name in self.now and self.trials[name] == trial
+
+
+def test_a_trial_whose_owner_works_on_another_one_is_taken_by_a_free_worker(tmp_path: Path) -> None:
+    search = begun(tmp_path)
+    workers = FakeWorkers()
+    workers.now = {"a", "b", "c", "d"}
+    assert [search.take(workers, name) for name in "abcd"] == [0, 1, 2, 3]  # type: ignore[arg-type]
+    workers.now = {"b", "c"}  # Slurm ended the jobs a and d, and starts d again under its name
+    assert search.running(workers) == 2  # type: ignore[arg-type]
+    workers.now = {"b", "c", "d"}
+    assert search.take(workers, "d") == 0  # type: ignore[arg-type]
+    assert search.running(workers) == 3  # type: ignore[arg-type]
+    search.tell(1, "finished", 0.7)
+    assert search.take(workers, "b") == 3  # type: ignore[arg-type]
+    assert search.running(workers) == 3  # type: ignore[arg-type]
 
 
 def begun(folder: Path) -> Search:
     settings = compose_search("lr")
     settings["sampler"]["name"] = "random"
     return Search.begin(folder / "sweep", settings=settings, overrides=["model=custom_cnn"], max_epochs=9)
+
+
+@pytest.mark.slow
+def test_many_workers_share_the_trials_of_a_search(tmp_path: Path) -> None:
+    search_load.begin(tmp_path / "sweep", trials=30, sampler="random", epochs=2)
+    timed = search_load.run(tmp_path / "sweep", workers=6, epochs=2, seconds=0.01)
+    assert [trial["number"] for trial in timed] == list(range(30))
+    assert ends_told(tmp_path) == dict.fromkeys(range(30), 1)
+    assert {trial.state for trial in trials_in(tmp_path)} == {"finished", "pruned"}
 
 
 def test_an_ended_trial_is_told_once(tmp_path: Path) -> None:
@@ -460,6 +563,37 @@ class TestWorkers:
         assert not workers.is_alive("me")
         assert not workers.is_alive("unknown")
         assert workers.count() == 0
+
+    def test_the_worker_s_trial_is_the_last_one_it_was_assigned(self, tmp_path: Path) -> None:
+        workers = Workers(tmp_path, stale_seconds=60)
+        with workers.heartbeat("me", slot=1):
+            assert not workers.works_on("me", tmp_path / "0")
+            for number in "01":
+                workers.assign("me", tmp_path / number)
+                assert workers.works_on("me", tmp_path / number)
+            assert not workers.works_on("me", tmp_path / "0")
+            assert workers.free_slots(2) == [0]
+        assert not workers.works_on("me", tmp_path / "1")
+
+    def test_a_worker_that_runs_before_it_is_recorded_as_submitted_stays_alive(self, tmp_path: Path) -> None:
+        workers = Workers(tmp_path, stale_seconds=60)
+        with workers.heartbeat("12_0", slot=None):
+            workers.add_submitted("12_0")
+            assert workers.is_alive("12_0")
+
+    def test_squeue_is_asked_once_in_a_while_and_again_after_a_submission(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        squeue = tmp_path / "squeue"
+        squeue.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/log\necho 7_0 7_1\n")
+        squeue.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        workers = Workers(tmp_path / "workers", stale_seconds=60)
+        workers.add_submitted("7_0")
+        assert [workers.count() for _ in range(5)] == [1] * 5
+        workers.add_submitted("7_1")
+        assert [workers.count() for _ in range(5)] == [2] * 5
+        assert (tmp_path / "log").read_text() == "asked\n" * 2
 
     def test_silence_is_death_by_the_disk_s_own_clock(self, tmp_path: Path) -> None:
         workers = Workers(tmp_path, stale_seconds=5)

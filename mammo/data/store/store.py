@@ -194,13 +194,13 @@ def _make(
     """Fill the folder of an unfinished store; continue the work of other processes, if any."""
     (partial / "chunks").mkdir(parents=True, exist_ok=True)
     rejected = {row: "file missing" for row, job in enumerate(jobs) if job.path is None}
-    _refuse_too_many(partial, jobs, rejected, max_rejected)
+    _refuse_too_many(partial, catalog, jobs, rejected, max_rejected)
     _allocate(partial, settings, total=len(jobs))
     records: dict[int, Record] = {}
     for chunk in run_chunks(partial, jobs, settings, workers=workers):
         records.update((record["row"], record) for record in chunk)
         rejected.update((record["row"], record["rejected"]) for record in chunk if record["rejected"])
-        _refuse_too_many(partial, jobs, rejected, max_rejected)
+        _refuse_too_many(partial, catalog, jobs, rejected, max_rejected)
     accepted = [record for _, record in sorted(records.items()) if not record["rejected"]]
     images, lesions = _images_table(catalog.images, accepted), _lesions_table(catalog.lesions, accepted)
     counts = {
@@ -217,7 +217,7 @@ def _make(
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
     with report_full_disk(partial, settings, len(jobs)):
-        _write_rejected(partial, jobs, rejected)
+        _write_rejected(partial, catalog, rejected)
         write_atomically(partial / "images.parquet", images.to_parquet(index=False), durable=True)
         write_atomically(partial / "lesions.parquet", lesions.to_parquet(index=False), durable=True)
         write_atomically(partial / "manifest.json", json.dumps(manifest, indent=2), durable=True)
@@ -281,11 +281,11 @@ def _identity(path: Path | None, root: str) -> str:
 
 
 def _refuse_too_many(
-    partial: Path, jobs: list[ImageJob], rejected: dict[int, str], max_rejected: float
+    partial: Path, catalog: "Catalog", jobs: list[ImageJob], rejected: dict[int, str], max_rejected: float
 ) -> None:
     if len(rejected) <= max_rejected * len(jobs) and len(rejected) < len(jobs):
         return
-    _write_rejected(partial, jobs, rejected)
+    _write_rejected(partial, catalog, rejected)
     missing = sum(job.path is None for job in jobs)
     first = min(row for row in rejected if jobs[row].path is not None or missing == len(rejected))
     raise DataError(
@@ -296,9 +296,10 @@ def _refuse_too_many(
     )
 
 
-def _write_rejected(partial: Path, jobs: list[ImageJob], rejected: dict[int, str]) -> None:
-    rows = [(jobs[row].image_id, jobs[row].path, reason) for row, reason in sorted(rejected.items())]
-    table = pd.DataFrame(rows, columns=["image_id", "file", "reason"])
+def _write_rejected(partial: Path, catalog: "Catalog", rejected: dict[int, str]) -> None:
+    rows = sorted(rejected)
+    table = catalog.images.iloc[rows][["image_id", "patient_id", "path"]].rename(columns={"path": "file"})
+    table = table.assign(reason=[rejected[row] for row in rows])
     write_atomically(partial / "rejected.csv", table.to_csv(index=False), durable=True)
 
 

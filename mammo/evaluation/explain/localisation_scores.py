@@ -1,5 +1,6 @@
 """Localisation scores of a split, with intervals by patient: pointing game, IoU, heat inside and FROC."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 from mammo.evaluation.explain.drawn_lesions import GROUPS
 from mammo.evaluation.explain.localisation import Floats, Marks
 from mammo.evaluation.number_format import aligned, as_json, number_and_interval
-from mammo.evaluation.statistics.intervals import bootstrap, draw_patients
+from mammo.evaluation.statistics.intervals import bootstrap, draw_patients, widest
+from mammo.evaluation.statistics.jackknife import jackknife
 from mammo.evaluation.statistics.proportions import clustered_wilson
 from mammo.metrics import Estimate
 
@@ -26,9 +28,11 @@ METHOD = {
     "pointing": "share of images whose first mark finds a lesion; 95 % Wilson interval with a design effect "
     "for the images of a patient",
     "iou": "pixels of the region with the highest heat, or of the predicted box, with those of the lesion "
-    "that they overlap most; 95 % percentile bootstrap of patients",
-    "heat_inside": "share of the heat on pixels of lesions; 95 % percentile bootstrap of patients",
-    "froc": "share of lesions found by false marks per image; 95 % percentile bootstrap of patients",
+    "that they overlap most; 95 % interval by the jackknife of patients on the logit scale",
+    "heat_inside": "share of the heat on pixels of lesions; 95 % interval by the jackknife of patients on "
+    "the logit scale",
+    "froc": "share of lesions found by false marks per image; 95 % interval that contains Wilson's at the "
+    "observed threshold and the percentile bootstrap of patients",
     "malignant": "the lesions that are malignant themselves; a mark on a benign lesion is a false mark",
     "left_out": "images without a drawn lesion (mask or box) or with an undrawn one; for malignant lesions "
     "also images with a lesion of unknown pathology",
@@ -74,8 +78,16 @@ def localise(
         draws = draw_patients(owners, malignant[kept], resamples=resamples, rng=rng)
         for method, every in methods.items():
             found = [mark for mark in every if mark is not None]
-            estimates = bootstrap(_Measures(found, scores=scores[kept]), draws, owners)
-            result[group][method] = _nested({"pointing": pointing_game(found, owners), **estimates})
+            curve = _Froc(found, scores=scores[kept])
+            resampled = bootstrap(curve, draws, owners)
+            result[group][method] = {
+                "pointing": as_json(pointing_game(found, owners)),
+                **{name: as_json(estimate) for name, estimate in _overlap(found, owners).items()},
+                "froc": {
+                    f"{most:g}": as_json(widest(curve.share_found(most, owners), [resampled[f"{most:g}"]]))
+                    for most in FALSE_POSITIVES
+                },
+            }
         lesions = np.array([mark.lesions for mark in first if mark is not None], np.int64)
         result["counts"][group] = {
             "images": len(lesions),
@@ -114,8 +126,30 @@ def localisation_table(found: Mapping[str, Any]) -> str:
     return "\n".join([*aligned(rows), f"a lesion is {METHOD['lesion']}", *notes, *why])
 
 
-class _Measures:
-    """Compute the measures of one method by name, for many weightings of the images at once.
+def _overlap(marks: Sequence[Marks], patients: NDArray[np.str_]) -> dict[str, Estimate]:
+    """Return the means of IoU and heat inside over the images with lesions; see `jackknife`."""
+    values = np.array([(mark.iou, mark.heat_inside) for mark in marks]).reshape(-1, 2)
+    found = {}
+    for name, single in zip(("iou", "heat_inside"), values.T, strict=True):
+        there = ~np.isnan(single)
+        if not there.any():
+            found[name] = Estimate(*[math.nan] * 4)
+            continue
+
+        def mean(weights: Floats, single: Floats = single[there]) -> dict[str, Floats]:
+            with np.errstate(invalid="ignore"):
+                return {"mean": weights @ single / weights.sum(axis=1)}
+
+        one_stratum = np.zeros(there.sum(), np.int64)
+        found[name] = jackknife(mean, one_stratum, patients[there])["mean"]
+    return found
+
+
+class _Froc:
+    """Highest sensitivity at each number of false positives per image, for many weightings at once.
+
+    The FROC curve is that of Bunch et al. 1977, A free response approach to the measurement and
+    characterization of radiographic observer performance, Proceedings of SPIE 127:124.
 
     Args:
         marks: marks of the images, N.
@@ -123,11 +157,7 @@ class _Measures:
     """
 
     def __init__(self, marks: Sequence[Marks], *, scores: Floats) -> None:
-        self._lesions = np.array([mark.lesions for mark in marks], np.float64)
-        self._single = {
-            "iou": np.array([mark.iou for mark in marks]),
-            "heat_inside": np.array([mark.heat_inside for mark in marks]),
-        }
+        self._lesions = np.array([mark.lesions for mark in marks], np.int64)
         images, ranks, true, false = [], [], [], []
         for index, mark in enumerate(marks):
             # only the best candidate of a lesion is a true positive
@@ -144,42 +174,44 @@ class _Measures:
         self._ends = np.flatnonzero(np.append(np.diff(rank[order]) != 0, True)[: len(order)])
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:
-        """Return R values of each measure, NaN where undefined.
+        """Return R sensitivities for each number of false positives, as text; NaN where undefined.
 
         Args:
             weights: weights of the images, R N.
         """
-        values = {}
+        true, rate = self._curve(weights)
         with np.errstate(divide="ignore", invalid="ignore"):
-            for name, single in self._single.items():
-                there = np.flatnonzero(~np.isnan(single))
-                held = weights[:, there]
-                values[name] = held @ single[there] / held.sum(axis=1)
-            return values | self._froc(weights)
+            sensitivity = true / (weights @ self._lesions)[:, None]
+        rows = np.arange(len(weights))
+        return {f"{most:g}": sensitivity[rows, self._last(rate, most)] for most in FALSE_POSITIVES}
 
-    def _froc(self, weights: Floats) -> dict[str, Floats]:
-        """Return the highest sensitivity at each number of false positives per image.
+    def share_found(self, most: float, patients: NDArray[np.str_]) -> Estimate:
+        """Return the share of lesions found at a threshold that is taken as fixed; see `clustered_wilson`.
 
-        The FROC curve is that of Bunch et al. 1977, A free response approach to the measurement and
-        characterization of radiographic observer performance, Proceedings of SPIE 127:124.
+        Args:
+            most: largest number of false positives per image.
+            patients: patient of each image, N.
         """
+        _, rate = self._curve(np.ones((1, len(self._lesions))))
+        ends = np.concatenate([[0], self._ends + 1])
+        above = slice(0, ends[self._last(rate, most)[0]])
+        found = np.bincount(self._image[above], self._true[above], minlength=len(self._lesions))
+        first = np.repeat(np.cumsum(self._lesions) - self._lesions, self._lesions)  # lesion of each image
+        hits = np.arange(len(first)) - first < np.repeat(found, self._lesions)
+        return clustered_wilson(hits, np.repeat(patients, self._lesions))
+
+    def _curve(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Return the number of lesions found and of false positives per image down to each threshold."""
         held = weights[:, self._image]
         start = np.zeros((len(weights), 1))
         true, false = (
             np.concatenate([start, np.cumsum(held * part, axis=1)[:, self._ends]], axis=1)
             for part in (self._true, self._false)
         )
-        sensitivity = true / (weights @ self._lesions)[:, None]
-        rate = false / weights.sum(axis=1, keepdims=True)
-        rows = np.arange(len(weights))
-        return {
-            f"froc {most:g}": sensitivity[rows, (rate <= most + 1e-9).sum(axis=1) - 1]
-            for most in FALSE_POSITIVES
-        }
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return true, false / weights.sum(axis=1, keepdims=True)
 
-
-def _nested(estimates: dict[str, Estimate]) -> dict[str, Any]:
-    """Return the estimates as dictionaries, those of the FROC under `froc`, with None for NaN."""
-    plain = {name: as_json(found) for name, found in estimates.items()}
-    froc = {name.removeprefix("froc "): plain.pop(name) for name in list(plain) if name.startswith("froc ")}
-    return {**plain, "froc": froc}
+    @staticmethod
+    def _last(rate: Floats, most: float) -> NDArray[np.int64]:
+        """Return the index of the lowest threshold with at most this number of false positives per image."""
+        return np.asarray((rate <= most + 1e-9).sum(axis=1) - 1)

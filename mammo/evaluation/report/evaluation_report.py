@@ -2,7 +2,9 @@
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ from numpy.typing import NDArray
 
 from mammo.atomic_files import write_atomically
 from mammo.errors import DataError
-from mammo.evaluation.number_format import parts
+from mammo.evaluation.number_format import count, parts
 from mammo.evaluation.predictions import UNITS, Predictions, by_unit, read_predictions
+from mammo.evaluation.report.checklists import CHECKLISTS, filled
 from mammo.evaluation.report.clinical_plots import calibration_curve_figure, decision_curve_figure
 from mammo.evaluation.report.figure_style import draw_figures, readable, svg_text
+from mammo.evaluation.report.flow_figure import flow_figure
 from mammo.evaluation.report.plots import (
     confusion_figure,
     froc_figure,
@@ -26,6 +30,7 @@ from mammo.evaluation.report.plots import (
     subgroups_figure,
 )
 from mammo.evaluation.report.report_content import (
+    at,
     data_pictures,
     image_name,
     images_table,
@@ -34,79 +39,38 @@ from mammo.evaluation.report.report_content import (
     render,
     settings,
 )
+from mammo.evaluation.report.report_texts import SCORES, TEXTS, hows
+from mammo.evaluation.report.study_data import (
+    StudyFacts,
+    characteristics,
+    characteristics_rows,
+    data_flow,
+    read_study_data,
+)
 from mammo.evaluation.report.training_curves import draw_curves
 from mammo.evaluation.statistics.calibration import Calibration
+from mammo.evaluation.statistics.fold_scores import ranked_within_folds
 from mammo.metrics import clustered_auc
 from mammo.runs import RunFolder
 from mammo.runs.provenance import Provenance
 
 _SPLITS = {"val": "validation", "train": "training", "clean_test": "clean test"}
-# Title and meaning of each score, in the order of the page.
-_SCORES = {
-    "auc": ("AUC", "probability that a malignant case scores higher than a benign one; 0.5 is chance"),
-    "auc_delong": ("AUC, DeLong by patient", "the same value, with the interval usual in the literature"),
-    "auc_pooled": ("AUC, pooled", "over the images of all folds, ranked within each fold"),
-    "partial_auc": ("Partial AUC", "AUC of the part with a specificity of at least 80 %; 0.5 is chance"),
-    "average_precision": ("Average precision", "area under the precision-recall curve"),
-    "pr_auc": ("PR-AUC", "area under the precision-recall curve"),
-    "sensitivity_at_80_specificity": ("Sensitivity at 80 % specificity", "found on these images"),
-    "sensitivity_at_90_specificity": ("Sensitivity at 90 % specificity", "found on these images"),
-    "specificity_at_80_sensitivity": ("Specificity at 80 % sensitivity", "found on these images"),
-    "specificity_at_90_sensitivity": ("Specificity at 90 % sensitivity", "found on these images"),
-    "threshold": ("Operating threshold", "lowest score that is classified as malignant"),
-    "sensitivity": ("Sensitivity", "at the operating threshold"),
-    "specificity": ("Specificity", "at the operating threshold"),
-    "sensitivity_validation": ("Sensitivity, validation images", "at the threshold, which was fixed on them"),
-    "specificity_validation": ("Specificity, validation images", "at the threshold, which was fixed on them"),
-    "accuracy": ("Accuracy", "at the operating threshold"),
-    "balanced_accuracy": ("Balanced accuracy", "at the operating threshold"),
-    "f1": ("F1", "at the operating threshold"),
-    "ppv": ("PPV", "share of malignant cases among those called malignant; depends on their share here"),
-    "npv": ("NPV", "share of benign cases among those called benign; depends on their share here"),
-    "ppv_at_prevalence": (
-        "PPV at a prevalence of {prevalence:g}",
-        "by Bayes from sensitivity and specificity",
-    ),
-    "npv_at_prevalence": (
-        "NPV at a prevalence of {prevalence:g}",
-        "by Bayes from sensitivity and specificity",
-    ),
-    "positive_likelihood_ratio": (
-        "Positive likelihood ratio",
-        "sensitivity / (1 - specificity); 1 is chance",
-    ),
-    "negative_likelihood_ratio": (
-        "Negative likelihood ratio",
-        "(1 - sensitivity) / specificity; 1 is chance",
-    ),
-    "brier": ("Brier score", "mean squared difference of score and truth; 0 is best"),
-    "log_loss": ("Log loss", "mean negative log likelihood of the truth, in nats; 0 is best"),
-    "ece": (
-        "Calibration error (ECE)",
-        "mean difference between score and share of malignant cases; 0 is best",
-    ),
-    "calibration_slope": ("Calibration slope", "1 is best, below 1 the scores are too extreme"),
-    "calibration_in_the_large": (
-        "Calibration-in-the-large",
-        "intercept with the slope fixed to 1; 0 is best, below 0 the scores are too high",
-    ),
-    "observed_expected_ratio": (
-        "Observed / expected (O:E)",
-        "number of malignant cases / sum of the scores; 1 is best, below 1 the scores are too high",
-    ),
-}
 
 
-def write_report(run: RunFolder, *, folder: Path, split: str | None = None) -> Path:
-    """Write `report.html` and `figures/` of an evaluation, and the figures of the run's curves.
+def write_report(
+    runs: Sequence[RunFolder], *, folder: Path, split: str | None = None, store: Path | None = None
+) -> Path:
+    """Write `report.html`, `figures/` and `characteristics.csv`, and the figures of the run's curves.
 
     Only `predictions.csv` is required. The report also shows the content of `metrics.json`,
-    `heatmaps/gallery.json`, the run's `metrics.csv` and the lists of its split, as far as they exist.
+    `heatmaps/gallery.json`, the runs' `metrics.csv` and lists of their split, and the tables of the store, as
+    far as they exist.
 
     Args:
-        run: finished run.
+        runs: finished run, or the members of an ensemble or of a k-fold split.
         folder: folder of the evaluation, with `predictions.csv`.
         split: `val`, `test`, ..., with an optional variant (`val-flips`); None for the name of the folder.
+        store: folder of the store of the scored images; None for the one that the runs record.
 
     Raises:
         DataError: a file in the folder is invalid.
@@ -114,56 +78,67 @@ def write_report(run: RunFolder, *, folder: Path, split: str | None = None) -> P
     predictions = read_predictions(folder / "predictions.csv")
     metrics = _json(folder / "metrics.json", dict)
     records = Provenance.all_from(metrics.get("provenance"))
-    seen = records[0].seen if len(records) == 1 else None
     key, _, variant = (split or folder.name).partition("-")
     shown = " ".join(filter(None, [_SPLITS.get(key, key), variant and f"({variant})"]))
-    drawn = draw_figures(figures_of(predictions, metrics, split=shown), folder=folder / "figures")
-    if run.metrics.exists():
-        drawn |= {name: svg_text(figure) for name, figure in draw_curves(run).items()}
+    threshold = operating_threshold(metrics)
+    data = read_study_data(runs, predictions, store=store, own=not metrics.get("data"))
+    flow, table = data_flow(data), characteristics(data)
+    write_atomically(folder / "characteristics.csv", table.to_csv(index=False))
+    figures = {"flow": flow_figure(flow, title=f"{shown} images")}
+    figures |= figures_of(predictions, metrics, split=shown)
+    drawn = draw_figures(figures, folder=folder / "figures")
+    if len(runs) == 1 and runs[0].metrics.exists():
+        drawn |= {name: svg_text(figure) for name, figure in draw_curves(runs[0]).items()}
     gallery = _gallery(folder, predictions)
+    images = images_table(predictions, threshold, gallery)
+    facts = StudyFacts(
+        configs=[run.config() for run in runs],
+        runs=[run.facts() for run in runs],
+        metrics=metrics,
+        split=shown,
+        folds=predictions.folds is not None,
+        flow=flow,
+        has_characteristics=bool(data.sides),
+        outcomes=Counter(row["outcome"] for row in images["rows"]) if threshold is not None else {},
+        pictures=sum(bool(entry["data"]) for entry in gallery),
+    )
+    counts = metrics.get("n") or _counts(predictions)
     page = render(
         {
-            **_run_facts(run),
+            **_run_facts(runs, metrics, facts),
+            "setting": facts.setting,
             "split": shown,
             "validation": key == "val",
-            "seen": seen,
-            "disjoint": seen is not None
-            and not (seen["trained_images"] or (seen["chosen_images"] and key != "val")),
+            "folds": facts.folds,
+            "seen": [record.seen for record in records if record.seen],
+            "leaks": _leaks(runs, records, images=counts["images"]),
             "written": f"{datetime.date.today():%-d %B %Y}",
             "metrics": metrics,
-            "counts": metrics.get("n") or _counts(predictions),
+            "counts": counts,
             "classes": predictions.classes,
             "area": _area(predictions, metrics),
-            "threshold": operating_threshold(metrics),
+            "threshold": threshold,
             "units": [unit for unit in UNITS if metrics.get(unit)],
             "scores": _scores(metrics),
+            "characteristics": (list(table.columns[2:]), characteristics_rows(table)),
             "figures": {
-                name: inline_svg(svg, name=name, text=_TEXTS[name].format(split=shown))
+                name: inline_svg(svg, name=name, text=TEXTS[name].format(split=shown))
                 for name, svg in drawn.items()
             },
+            "how": hows(
+                metrics,
+                images=f"the {count(counts['images'])} {shown} images",
+                runs=len(runs),
+                folds=facts.folds,
+                threshold=threshold is not None,
+            ),
             "gallery": _by_reason(gallery),
-            "table": images_table(predictions, operating_threshold(metrics), gallery),
+            "table": images,
+            "checklists": [(checklist, filled(checklist.items, facts)) for checklist in CHECKLISTS],
         }
     )
     write_atomically(folder / "report.html", page)
     return folder / "report.html"
-
-
-_TEXTS = {
-    "loss": "Curves of the loss on training and validation images by epoch.",
-    "auc": "Curves of the AUC on training and validation images by epoch.",
-    "accuracy": "Curves of the accuracy on training and validation images by epoch.",
-    "roc": "ROC curve of the {split} images with its band; the numbers are in the table of scores.",
-    "precision_recall": "Precision-recall curve of the {split} images.",
-    "reliability": "Share of malignant {split} images by score, and how many images have that score.",
-    "calibration_curve": "Smooth curve of the share of malignant {split} images by score, with its band.",
-    "decision_curve": "Net benefit on the {split} images by threshold: model, all and none called malignant.",
-    "histogram": "Histograms of the scores of benign and of malignant {split} images.",
-    "confusion": "Numbers of {split} images by truth and by the class at the threshold.",
-    "confusion_classes": "Numbers of {split} images by class and by the class of the highest score.",
-    "subgroups": "AUC with interval for each subgroup of the {split} images; the table has the numbers.",
-    "froc": "Share of malignant lesions marked by false marks per image, for each heatmap method.",
-}
 
 
 def _json(file: Path, kind: type[dict[Any, Any]] | type[list[Any]]) -> Any:
@@ -179,21 +154,57 @@ def _json(file: Path, kind: type[dict[Any, Any]] | type[list[Any]]) -> Any:
     return found
 
 
-def _run_facts(run: RunFolder) -> dict[str, Any]:
-    """Return facts about network, data and training, from `config.yaml`, `run.json` and the split lists."""
-    config, facts = run.config(), run.facts()
-    sides = {side: run.path / "split" / f"{side}.txt" for side in ("train", "val", "test")}
+def _run_facts(runs: Sequence[RunFolder], metrics: Mapping[str, Any], facts: StudyFacts) -> dict[str, Any]:
+    """Return facts about networks, data and training, from `config.yaml`, `run.json` and the split lists."""
+    first = facts.configs[0]
+    kind = f"{len(runs)} folds" if facts.folds else f"Ensemble of {len(runs)} runs"
+    rows = [dict(settings(config)) for config in facts.configs]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    areas = (metrics.get("runs") or {}).get("auc") or [None] * len(runs)
+    sides = {side: runs[0].path / "split" / f"{side}.txt" for side in ("train", "val", "test")}
     lists = {side: set(file.read_text().splitlines()) for side, file in sides.items() if file.exists()}
-    images = sum(map(len, lists.values()))
     return {
-        "name": config.get("name") or run.path.name,
-        "config": config,
-        "settings": settings(config),
-        "facts": facts,
-        "overrides": [override(text) for text in facts.get("overrides") or []],
+        "name": (first.get("name") or runs[0].path.name) if len(runs) == 1 else kind,
+        "single": len(runs) == 1,
+        "facts": facts.runs[0],
+        "settings": [(key, " | ".join(dict.fromkeys(row.get(key, "–") for row in rows))) for key in keys],
+        "overrides": [override(text) for text in facts.runs[0].get("overrides") or []],
         "sides": {_SPLITS.get(side, side): len(names) for side, names in lists.items()},
-        "shared_images": images - len(set().union(*lists.values())),
+        "shared_images": sum(map(len, lists.values())) - len(set().union(*lists.values())),
+        "members": [
+            {
+                "name": run.path.name,
+                "network": at(config, "model.name"),
+                "seed": config.get("seed"),
+                "fold": at(config, "data.fold") if at(config, "data.split") == "kfold" else None,
+                "epochs": run_facts.get("epochs"),
+                "commit": (run_facts.get("commit") or "")[:12],
+                "area": area,
+            }
+            for run, config, run_facts, area in zip(runs, facts.configs, facts.runs, areas, strict=True)
+        ],
+        "differ": (metrics.get("runs") or {}).get("differ") or [],
     }
+
+
+def _leaks(runs: Sequence[RunFolder], records: Sequence[Provenance], *, images: int) -> list[str]:
+    """Return a sentence for each run on the scored images of patients of its training and validation set."""
+    found = []
+    for run, record in zip(runs, records, strict=False):
+        of_run = f" of run {run.path.name}" if len(runs) > 1 else ""
+        if record.seen is None:
+            found.append(
+                "The patients of this page were not compared with those of the training and validation "
+                f"set{of_run}."
+            )
+            continue
+        seen = {name: count(number) for name, number in record.seen.items()}
+        found.append(
+            f"Of {count(record.images or images)} scored images, {seen['trained_images']} are of "
+            f"{seen['trained_patients']} patients of the training set{of_run} and {seen['chosen_images']} of "
+            f"{seen['chosen_patients']} patients of its validation set, compared by image and patient id."
+        )
+    return found
 
 
 def _counts(predictions: Predictions) -> dict[str, int]:
@@ -220,14 +231,12 @@ def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, str, list[Any]]]:
     prevalence = method.get("prevalence") if isinstance(method, dict) else None
     held = {name: None for unit in units for name, value in unit.items() if parts(value)[0] is not None}
     rows = []
-    for name in [
-        *(name for name in _SCORES if name in held),
-        *(name for name in held if name not in _SCORES),
-    ]:
-        label, meaning = _SCORES.get(name, (readable(name).capitalize(), ""))
+    order = [*SCORES, *(f"{name}_calibrated" for name in SCORES)]
+    for name in [*(name for name in order if name in held), *(name for name in held if name not in order)]:
+        label, meaning = SCORES.get(name, (readable(name).capitalize(), ""))
         plain = name.removesuffix("_calibrated")
-        if name != plain and plain in _SCORES:
-            label, meaning = f"{_SCORES[plain][0]}, calibrated", "after calibration on validation images"
+        if name != plain and plain in SCORES:
+            label, meaning = f"{SCORES[plain][0]}, calibrated", "after calibration on validation images"
         label = label.format(prevalence=prevalence)
         rows.append((label, meaning, [unit.get(name) for unit in units]))
     return rows
@@ -259,8 +268,13 @@ def figures_of(predictions: Predictions, metrics: Mapping[str, Any], *, split: s
     title = f"{split.capitalize()} images"
     figures = {}
     if 0 < units.label.mean() < 1:
-        figures["roc"] = roc_figure(units, threshold=threshold, title=title)
-        figures["precision_recall"] = precision_recall_figure(units, title=title)
+        if units.fold is None:
+            figures["roc"] = roc_figure(units, threshold=threshold, title=title)
+            figures["precision_recall"] = precision_recall_figure(units, title=title)
+        else:  # each network has its own scale, so the scores are ranked within the folds
+            ranked = replace(units, score=ranked_within_folds(units.score, units.fold))
+            figures["roc"] = roc_figure(ranked, area="pooled AUC", title=title)
+            figures["precision_recall"] = precision_recall_figure(ranked, title=title)
     figures["reliability"] = reliability_figure(
         units, calibrated=_calibrated(predictions, metrics), title=title
     )

@@ -34,6 +34,7 @@ def roc_figure(
     units: Units,
     *,
     threshold: float | None = None,
+    area: str = "AUC",
     resamples: int = 500,
     seed: int = 0,
     title: str = "",
@@ -43,17 +44,18 @@ def roc_figure(
     Args:
         units: images, breasts or patients of both classes.
         threshold: threshold whose point is marked.
+        area: name of the area under the curve in the legend.
         resamples: number of resamples of the patients for the band; 0 for none.
         seed: seed of the resamples.
         title: title of the figure.
     """
     figure, axes = new_axes(title)
     true, false = _points(units)
-    area = float(auc(true[None], false[None])[0])
+    value = float(auc(true[None], false[None])[0])
     band = roc_band(units, resamples=resamples, seed=seed)
     if band is not None:
         axes.fill_between(_GRID, *band, color=BLUE, alpha=0.2, linewidth=0, label="95 % band, by patient")
-    axes.plot(false / false[-1], true / true[-1], color=BLUE, label=f"AUC {area:.3f}")
+    axes.plot(false / false[-1], true / true[-1], color=BLUE, label=f"{area} {value:.3f}")
     if threshold is not None:
         called = units.score >= threshold
         point = called[units.label == 0].mean(), called[units.label == 1].mean()

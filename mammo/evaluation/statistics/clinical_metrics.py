@@ -3,8 +3,6 @@
 Like those of `weighted_metrics`, they are computed for many weightings of the same images at once.
 """
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,31 +98,14 @@ class ClinicalMetrics:
     `npv_at_prevalence` are the predictive values at the threshold for that prevalence.
 
     Args:
-        scores: N, from 0 to 1.
-        labels: N, 1 for positive and 0 for negative.
-        threshold: score at or above which an image is called positive; NaN for none.
-        calibrated: N, the scores after calibration.
+        binary: scores, labels, threshold and calibrated scores.
         prevalence: share of positives where the classifier is to be used, between 0 and 1.
-        ranked: see `BinaryMetrics`.
     """
 
-    def __init__(
-        self,
-        scores: Floats,
-        labels: NDArray[np.int64],
-        *,
-        threshold: float = math.nan,
-        calibrated: Floats | None = None,
-        prevalence: float | None = None,
-        ranked: Floats | None = None,
-    ) -> None:
-        self._binary = BinaryMetrics(
-            scores, labels, threshold=threshold, calibrated=calibrated, ranked=ranked
-        )
-        self._labels = labels
+    def __init__(self, binary: BinaryMetrics, *, prevalence: float | None = None) -> None:
+        self._binary = binary
         self._prevalence = prevalence
-        given = {"": scores} if calibrated is None else {"": scores, "_calibrated": calibrated}
-        self._probabilities = {suffix: (scores, logit(scores)) for suffix, scores in given.items()}
+        self._log_odds = {suffix: logit(scores) for suffix, scores in binary.probabilities.items()}
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:
         """Return R values of each metric, NaN where undefined.
@@ -138,10 +119,12 @@ class ClinicalMetrics:
                 values["ppv_at_prevalence"], values["npv_at_prevalence"] = predictive_values(
                     values["sensitivity"], values["specificity"], prevalence=self._prevalence
                 )
-            for suffix, (scores, log_odds) in self._probabilities.items():
-                values[f"log_loss{suffix}"] = log_loss(log_odds, self._labels, weights)
-                values[f"observed_expected_ratio{suffix}"] = (weights @ self._labels) / (weights @ scores)
+            labels = self._binary.labels
+            for suffix, log_odds in self._log_odds.items():
+                expected = weights @ self._binary.probabilities[suffix]
+                values[f"log_loss{suffix}"] = log_loss(log_odds, labels, weights)
+                values[f"observed_expected_ratio{suffix}"] = (weights @ labels) / expected
                 values[f"calibration_in_the_large{suffix}"] = calibration_in_the_large(
-                    log_odds, self._labels, weights
+                    log_odds, labels, weights
                 )
         return values

@@ -130,3 +130,12 @@ def interval(value: float, resampled: NDArray[np.float64], *, level: float = 0.9
         return Estimate(value, math.nan, math.nan, math.nan)
     low, high = np.quantile(there, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(value, float(low), float(high), float(there.std(ddof=1)))
+
+
+def widest(estimate: Estimate, others: list[Estimate]) -> Estimate:
+    """Return the estimate with the union of the intervals; NaN is ignored."""
+    every = [estimate, *others]
+    low, high = np.array([other.low for other in every]), np.array([other.high for other in every])
+    if np.isnan(low).all():
+        return estimate
+    return Estimate(estimate.value, float(np.nanmin(low)), float(np.nanmax(high)), estimate.standard_error)

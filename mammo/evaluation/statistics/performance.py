@@ -17,7 +17,7 @@ from mammo.evaluation.statistics.fold_scores import ranked_within_folds
 from mammo.evaluation.statistics.headline_intervals import headline_intervals, too_few
 from mammo.evaluation.statistics.intervals import Draws, bootstrap, draw_patients
 from mammo.evaluation.statistics.subgroups import compare_subgroups, measure_subgroups, subgroups_table
-from mammo.evaluation.statistics.weighted_metrics import MulticlassMetrics
+from mammo.evaluation.statistics.weighted_metrics import BinaryMetrics, MulticlassMetrics
 from mammo.metrics import Estimate, clustered_multiclass_auc, micro_chance
 
 _NO_RULE = 0.5
@@ -141,7 +141,8 @@ def measure_performance(
         "interval": "percentile bootstrap of patients, stratified by whether a patient has a malignant image",
         "auc": _AUC if predictions.folds is None else f"mean of the folds' AUCs; {_AUC}",
         "auc_pooled": "ranks within each fold, pooled; no label is used to make the folds comparable",
-        "proportions": "sensitivity and specificity: Wilson's interval with a design effect for patients",
+        "proportions": "sensitivity, specificity, accuracy: Wilson's interval with a design effect",
+        "smooth": "average precision, partial AUC, PPV, NPV, balanced accuracy, F1: jackknife of patients",
         "level": 0.95,
         "resamples": resamples,
         "seed": seed,
@@ -183,17 +184,16 @@ def _of_unit(
     prevalence: float | None,
     draws: Draws,
 ) -> dict[str, Any]:
-    metrics = ClinicalMetrics(
+    metrics = BinaryMetrics(
         units.score,
         units.label,
         threshold=threshold,
         calibrated=calibrated,
-        prevalence=prevalence,
         ranked=None if units.fold is None else ranked_within_folds(units.score, units.fold),
     )
-    estimates = bootstrap(metrics, draws, units.cluster)
+    estimates = bootstrap(ClinicalMetrics(metrics, prevalence=prevalence), draws, units.cluster)
     called = None if math.isnan(threshold) else units.score >= threshold
-    found = _plain(estimates | headline_intervals(units, estimates, called=called))
+    found = _plain(estimates | headline_intervals(units, metrics, estimates, called=called))
     found["threshold"] = finite(threshold)
     found["confusion"] = None if called is None else _confusion(units.label, called.astype(np.int64), 2)
     return found

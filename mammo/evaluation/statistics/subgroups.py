@@ -14,6 +14,7 @@ from mammo.evaluation.statistics.clinical_metrics import calibration_in_the_larg
 from mammo.evaluation.statistics.comparison import holm
 from mammo.evaluation.statistics.headline_intervals import FEW
 from mammo.evaluation.statistics.intervals import bootstrap, draw_patients
+from mammo.evaluation.statistics.proportions import clustered_wilson
 from mammo.evaluation.statistics.weighted_metrics import Floats, at_threshold, logit
 from mammo.metrics import clustered_auc, patient_influence
 
@@ -94,8 +95,12 @@ def measure_subgroups(
             )
             draws = draw_patients(patients, labels, resamples=resamples, rng=np.random.default_rng(seed))
             estimates = bootstrap(metrics, draws, patients)
-            area = clustered_auc(predictions.malignancy[rows], labels, patients)
-            group |= {name: as_json(estimate) for name, estimate in (estimates | {"auc": area}).items()}
+            estimates["auc"] = clustered_auc(predictions.malignancy[rows], labels, patients)
+            if not math.isnan(threshold):
+                called = predictions.malignancy[rows] >= threshold
+                for name, held, right in (("sensitivity", 1, called), ("specificity", 0, ~called)):
+                    estimates[name] = clustered_wilson(right[labels == held], patients[labels == held])
+            group |= {name: as_json(estimate) for name, estimate in estimates.items()}
         groups.append(group)
     return groups
 

@@ -12,7 +12,9 @@ Floats = NDArray[np.float64]
 
 # Lowest specificity of the partial AUC.
 PARTIAL_SPECIFICITY = 0.8
-OPERATING_TARGETS = (0.8, 0.9)
+# Lowest specificity of each sensitivity, and the reverse.
+SENSITIVITIES_AT = {"sensitivity_at_80_specificity": 0.8, "sensitivity_at_90_specificity": 0.9}
+SPECIFICITIES_AT = {"specificity_at_80_sensitivity": 0.8, "specificity_at_90_sensitivity": 0.9}
 ECE_BINS = 15
 # Smallest distance of a probability from 0 and 1, limited by float32.
 _SMALLEST = 1e-7
@@ -220,6 +222,11 @@ class BinaryMetrics:
             threshold are undefined.
         calibrated: N, the scores after calibration.
         ranked: N, the scores that are ranked, if they are not `scores` themselves, as for several folds.
+
+    Attributes:
+        labels: N, as given.
+        ranked: N scores that are ranked.
+        probabilities: N scores that are treated as probabilities, by the suffix of their metrics' names.
     """
 
     def __init__(
@@ -231,16 +238,17 @@ class BinaryMetrics:
         calibrated: Floats | None = None,
         ranked: Floats | None = None,
     ) -> None:
-        self._labels = labels
-        self._ranking = Ranking(scores if ranked is None else ranked, labels)
+        self.labels = labels
+        self.ranked = scores if ranked is None else ranked
+        self._ranking = Ranking(self.ranked, labels)
         self._called = None if math.isnan(threshold) else scores >= threshold
-        self._probabilities = {"": scores} if calibrated is None else {"": scores, "_calibrated": calibrated}
+        self.probabilities = {"": scores} if calibrated is None else {"": scores, "_calibrated": calibrated}
         everything = np.ones((1, len(scores)))
         self._starts = {
             suffix: tuple(
                 float(part[0]) for part in logistic_fit(logit(given), labels.astype(np.float64), everything)
             )
-            for suffix, given in self._probabilities.items()
+            for suffix, given in self.probabilities.items()
         }
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:
@@ -250,30 +258,35 @@ class BinaryMetrics:
             weights: R N.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
-            return {
-                **rank_metrics(*self._ranking.points(weights)),
-                **self._decisions(weights),
-                **self._calibration(weights),
-            }
+            return self.discrimination(weights) | self._calibration(weights)
+
+    def discrimination(self, weights: Floats) -> dict[str, Floats]:
+        """Return R values of each metric of the ranking and of the decisions, NaN where undefined.
+
+        Args:
+            weights: R N.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return rank_metrics(*self._ranking.points(weights)) | self._decisions(weights)
 
     def _decisions(self, weights: Floats) -> dict[str, Floats]:
-        called = np.zeros(len(self._labels), bool) if self._called is None else self._called
-        values = at_threshold(called, self._labels, weights)
+        called = np.zeros(len(self.labels), bool) if self._called is None else self._called
+        values = at_threshold(called, self.labels, weights)
         if self._called is None:
             return {name: np.full(len(weights), np.nan) for name in values}
         return values
 
     def _calibration(self, weights: Floats) -> dict[str, Floats]:
         values: dict[str, Floats] = {}
-        for suffix, probability in self._probabilities.items():
-            values[f"brier{suffix}"] = brier(probability, self._labels, weights)
-            values[f"ece{suffix}"] = expected_calibration_error(probability, self._labels, weights)
+        for suffix, probability in self.probabilities.items():
+            values[f"brier{suffix}"] = brier(probability, self.labels, weights)
+            values[f"ece{suffix}"] = expected_calibration_error(probability, self.labels, weights)
             slope, intercept = self._starts[suffix]
             if math.isnan(slope):  # undefined on the whole set, so undefined on every resample
                 slopes = np.full(len(weights), np.nan)
             else:
                 slopes, _ = logistic_fit(
-                    logit(probability), self._labels.astype(np.float64), weights, start=(slope, intercept)
+                    logit(probability), self.labels.astype(np.float64), weights, start=(slope, intercept)
                 )
             values[f"calibration_slope{suffix}"] = slopes
         return values
@@ -285,13 +298,9 @@ def rank_metrics(true: Floats, false: Floats) -> dict[str, Floats]:
         "auc": auc(true, false),
         "partial_auc": partial_auc(true, false),
         "average_precision": average_precision(true, false),
+        **{name: sensitivity_at(true, false, specificity=low) for name, low in SENSITIVITIES_AT.items()},
+        **{name: specificity_at(true, false, sensitivity=low) for name, low in SPECIFICITIES_AT.items()},
     }
-    for target in OPERATING_TARGETS:
-        name = f"sensitivity_at_{target * 100:.0f}_specificity"
-        values[name] = sensitivity_at(true, false, specificity=target)
-    for target in OPERATING_TARGETS:
-        name = f"specificity_at_{target * 100:.0f}_sensitivity"
-        values[name] = specificity_at(true, false, sensitivity=target)
     undefined = (true[:, -1] == 0) | (false[:, -1] == 0)
     return {name: np.where(undefined, np.nan, value) for name, value in values.items()}
 

@@ -1,25 +1,30 @@
 """Checks and preparation that all jobs of a multirun or search share, before the first one begins."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from mammo.config.checks import CONF, arguments_for
+from mammo.config.checks import arguments_for
+from mammo.config.composition import options_of
+from mammo.fast_imports import quick_imports
 
 
-def check_networks(configs: Sequence[DictConfig]) -> None:
-    """Check the names of the networks; only that of a name that is not in `conf/model` takes seconds.
+def require_networks(names: Iterable[str]) -> None:
+    """Refuse a network that timm does not have, before a trial is begun.
+
+    Args:
+        names: `model.name` of each training.
 
     Raises:
-        ConfigError: timm has no network of a name.
+        ConfigError: there is no such network.
     """
-    own = {OmegaConf.select(OmegaConf.load(file), "name") for file in (CONF / "model").glob("*.yaml")}
-    if names := {cfg.model.name for cfg in configs} - own:
-        from mammo.models.backbones import check_name
+    if others := set(names) - set(options_of("model")):
+        with quick_imports():  # timm takes seconds to import, and the networks of conf/model need no check
+            from mammo.models.backbones import require_network
 
-        for name in sorted(names):
-            check_name(name)
+        for name in sorted(others):
+            require_network(name)
 
 
 def prepare_stores(configs: Sequence[DictConfig]) -> None:

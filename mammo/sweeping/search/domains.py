@@ -118,6 +118,7 @@ def read_domain(place: str, node: Any) -> Domain:
     """
     if not isinstance(node, dict):
         raise ConfigError(f"{place}={node}: give a domain, {_EXAMPLE}")
+    node = {word: value for word, value in node.items() if value is not None}
     for word in node:
         if word not in _WORDS:
             raise ConfigError(
@@ -125,7 +126,8 @@ def read_domain(place: str, node: Any) -> Domain:
             )
     kinds = [kind for kind in _KINDS if kind in node]
     if len(kinds) != 1:
-        raise ConfigError(f"{place}: {' and '.join(kinds) or 'no domain'} given; give one of {_EXAMPLE}")
+        remedy = f"remove one with {kinds[0]}: null" if kinds else f"give one of {_EXAMPLE}"
+        raise ConfigError(f"{place}: {' and '.join(kinds) or 'no domain'} given; {remedy}")
     kind = kinds[0]
     for word in ("step", "log"):
         if word in node and kind != "int":

@@ -114,7 +114,7 @@ def check_search(
         settings: the config's node `sweep`.
         space: space of the search.
         fixed: see `Space.fixed`.
-        training: with what holds in every trial.
+        training: training of the most epochs.
 
     Raises:
         ConfigError: naming key, value and remedy.

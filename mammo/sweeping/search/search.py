@@ -123,19 +123,22 @@ class Search:
             Number of the trial, with its settings drawn; None where no trial is available now.
         """
         with acquired(self._lock):
-            trials = self.study.get_trials(deepcopy=False)
-            for trial in trials:
-                orphaned = trial.state == TrialState.RUNNING and not self._has_live_owner(
-                    trial.number, workers, name
-                )
-                if orphaned and self._assign(trial.number, name):
+            for trial in self._unfinished():
+                orphaned = not self._has_live_owner(trial.number, workers, name)
+                if orphaned and self._assign(trial.number, workers, name):
                     return trial.number
-            if not self._may_add_trial(len(trials)):
+            count = len(self.study.get_trials(deepcopy=False))
+            if not self._may_add_trial(count):
                 return None
-            self._set_sampler(len(trials))
+            self._set_sampler(count)
             number = self.study.ask().number
-            self._assign(number, name)
+            self._assign(number, workers, name)
             return number
+
+    def running(self, workers: Workers) -> int:
+        """Count the trials that a live worker works on; others that have not ended wait for a worker."""
+        numbers = [trial.number for trial in self._unfinished()]
+        return sum(self._has_live_owner(number, workers) for number in numbers)
 
     def runs_of(self, number: int) -> list[tuple[str, list[str]]]:
         """List the runs of a trial: subfolder of the trial's folder, and overrides of train.py."""
@@ -155,15 +158,23 @@ class Search:
         """Return whether the worker owns the trial; another does where this one counted as dead."""
         return bool(self._owner(number).get("worker") == name)
 
-    def _has_live_owner(self, number: int, workers: Workers, name: str) -> bool:
+    def _has_live_owner(self, number: int, workers: Workers, asking: str | None = None) -> bool:
+        """Return whether a worker other than the asking one works on the trial.
+
+        A job that Slurm started again keeps its name. It may own a trial and work on another one.
+        """
         owner = self._owner(number).get("worker")
-        return owner not in (None, name) and workers.is_alive(owner)
+        return owner not in (None, asking) and workers.works_on(owner, self.folder_of(number))
+
+    def _unfinished(self) -> list[FrozenTrial]:
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial for trial in trials if not trial.state.is_finished()]
 
     def _owner(self, number: int) -> dict[str, Any]:
         file = self.folder_of(number) / "owner.json"
         return dict(json.loads(file.read_text())) if file.exists() else {}
 
-    def _assign(self, number: int, name: str) -> bool:
+    def _assign(self, number: int, workers: Workers, name: str) -> bool:
         """Make the worker the trial's owner and draw its settings; False where too many workers failed."""
         folder = self.folder_of(number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,9 +185,11 @@ class Search:
             error = f"{_MAX_TAKES} workers in a row ended while training it, without a new checkpoint"
             self.tell(number, "failed", error=error)
             return False
+        workers.assign(name, folder)
         write_atomically(folder / "owner.json", json.dumps({"worker": name, "taken": taken}))
         trial = self.trial(number)
         if "settings" not in trial.user_attrs:
+            self._set_sampler(number)
             trial.set_user_attr("settings", self.space.suggest(trial, self._fixed))
         return True
 
@@ -215,7 +228,6 @@ class Search:
 
     def trial(self, number: int) -> optuna.Trial:
         """Return Optuna's trial, which takes reports and decides on pruning."""
-        self._set_sampler(number)
         return optuna.Trial(self.study, self._frozen(number)._trial_id)
 
     def _set_sampler(self, number: int) -> None:
@@ -240,12 +252,15 @@ class Search:
         spent = datetime.datetime.now(datetime.UTC) - self.begun
         return float("inf") if hours is None else 3600 * hours - spent.total_seconds()
 
-    def seconds_expected(self) -> float | None:
-        """Estimate the seconds until the search is over from the ended trials; None where it is unknown."""
+    def seconds_expected(self, running: int) -> float | None:
+        """Estimate the seconds until the search is over from the ended trials; None where it is unknown.
+
+        Args:
+            running: number of trials that live workers work on.
+        """
         trials = self.study.get_trials(deepcopy=False)
         durations = [t.duration.total_seconds() for t in trials if t.duration is not None]
-        running = sum(t.state == TrialState.RUNNING for t in trials)
-        left = min(self._trials_left(len(trials)), 1e9) + running
+        left = min(self._trials_left(len(trials)), 1e9) + len(self._unfinished())
         if not durations or not running or left >= 1e9:
             return None if self.seconds_left() == float("inf") else max(0.0, self.seconds_left())
         return min(left / running * sum(durations) / len(durations), self.seconds_left())

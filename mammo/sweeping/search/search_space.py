@@ -11,7 +11,7 @@
         choice:
           small: [data.height=512, data.width=512]
           large: [data.height=1024, data.width=1024]
-      model.dropout: null                     # as if it were not here
+      model.dropout: null                     # removed; also of a domain: {choice: null, int: [1, 8]}
 
 Nothing here imports PyTorch or Optuna, so that a mistake is reported at once.
 """
@@ -69,7 +69,7 @@ class Space:
         when = {
             key: _read_conditions(f"sweep.space.{key}.when", node["when"])
             for key, node in nodes.items()
-            if "when" in node
+            if node.get("when") is not None
         }
         return cls(domains=domains, conditions=when)
 
@@ -148,12 +148,26 @@ class Space:
         Raises:
             ConfigError: an override is wrong, or a key or value of the space.
         """
-        compose_train(overrides)
+        base = [*overrides, *self._mandatory(overrides)]
+        compose_train(base)
         self._check_not_given(overrides)
         fixed = self.fixed(overrides)
         if not any(self._applies(key, fixed) for key in self.domains):
             raise ConfigError("sweep.space: no key of it applies, for no condition holds; see its when")
-        return [self._compose(overrides, settings) for settings in self._covering_settings(fixed)]
+        trainings = []
+        for settings in self._covering_settings(fixed):
+            try:
+                trainings.append(compose_train([*overrides, *self.overrides(settings)]))
+            except ConfigError as error:
+                raise self._error_of_key(str(error), base, settings) from error
+        return trainings
+
+    def _mandatory(self, overrides: list[str]) -> list[str]:
+        """First values of the keys that only the space gives a value, such as `model.name`."""
+        cfg, _ = compose_with_choices("train", overrides)
+        varied = self.varied()
+        keys = [varied[key] for key in sorted(OmegaConf.missing_keys(cfg)) if key in varied]
+        return self.overrides({key: self.domains[key].extremes()[0] for key in keys})
 
     def _applies(self, key: str, values: Mapping[str, Value]) -> bool:
         when = self.conditions.get(key, {})
@@ -200,12 +214,6 @@ class Space:
                     f"{override}: sweep.space.{key} varies it; leave one out, "
                     f"that with '+sweep.space={{{key}: null}}'"
                 )
-
-    def _compose(self, overrides: list[str], settings: Settings) -> DictConfig:
-        try:
-            return compose_train([*overrides, *self.overrides(settings)])
-        except ConfigError as error:
-            raise self._error_of_key(str(error), overrides, settings) from error
 
     def _error_of_key(self, message: str, overrides: list[str], settings: Settings) -> ConfigError:
         """The error of the key that is wrong by itself, or else of all together."""

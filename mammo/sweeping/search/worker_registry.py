@@ -2,23 +2,25 @@
 
 import contextlib
 import json
+import math
 import os
 import platform
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileOpenLock
 
 from mammo.atomic_files import write_atomically
-from mammo.runs.heartbeat import heartbeat, process_exists, seconds_silent
+from mammo.runs.heartbeat import clock_offset, heartbeat, process_exists, seconds_silent
 from mammo.sweeping.search.optuna_journal import acquired
 
 _BEATS = 6  # heartbeats in the time after which a silent worker counts as dead
+_REUSE_SECONDS = 5  # age up to which the answer of squeue and the offset of the clock are used again
 _STOP_SECONDS = 30  # longest wait for workers that were sent SIGTERM
 
 
@@ -33,17 +35,34 @@ class Workers:
     def __init__(self, folder: Path, *, stale_seconds: float) -> None:
         self.folder = folder
         self.stale_seconds = stale_seconds
+        self._queued: tuple[float, set[str]] = (-math.inf, set())  # time of squeue's answer, and the answer
+        self._clock: tuple[float, float] = (-math.inf, 0.0)  # time of the measurement, and `clock_offset`
 
     def add_submitted(self, name: str) -> None:
-        """Record a worker that Slurm will start; its name is the id of its job."""
-        self._write(name, {"state": "submitted", "slurm": True})
+        """Record a worker that Slurm will start, unless it runs already; its name is the id of its job."""
+        if not self._file(name).exists():
+            self._write(name, {"state": "submitted", "slurm": True})
+        self._queued = (-math.inf, set())
 
-    def add_started(self, pid: int, *, slot: int) -> None:
-        """Record a worker on this machine whose process is started, before its first heartbeat."""
-        self._write(
-            f"{platform.node()}-{pid}",
-            {"state": "running", "host": platform.node(), "pid": pid, "slot": slot, "slurm": False},
-        )
+    def add_started(self, pid: int, *, slot: int) -> str:
+        """Record a worker on this machine whose process is started, before its first heartbeat.
+
+        Returns:
+            Name of the worker.
+        """
+        name = f"{platform.node()}-{pid}"
+        facts = {"state": "running", "host": platform.node(), "pid": pid, "slot": slot, "slurm": False}
+        self._write(name, facts)
+        return name
+
+    def assign(self, name: str, trial: Path) -> None:
+        """Record the trial that a live worker works on from now on, by its folder."""
+        self._write(name, json.loads(self._file(name).read_text()) | {"trial": str(trial)})
+
+    def works_on(self, name: str, trial: Path) -> bool:
+        """Return whether the worker is alive and the trial is the last one that it was assigned."""
+        facts = self._facts_if_alive(name)
+        return facts is not None and facts.get("trial") == str(trial)
 
     @contextlib.contextmanager
     def heartbeat(self, name: str, *, slot: int | None) -> Iterator[None]:
@@ -58,16 +77,20 @@ class Workers:
 
     def is_alive(self, name: str) -> bool:
         """Return whether the worker's process is alive, by its heartbeat and, on this machine, its id."""
+        return self._facts_if_alive(name) is not None
+
+    def _facts_if_alive(self, name: str) -> dict[str, Any] | None:
         file = self._file(name)
         try:
-            facts, silent = json.loads(file.read_text()), seconds_silent(file)
+            facts: dict[str, Any] = json.loads(file.read_text())
+            if facts["state"] != "running":
+                return None
+            if facts["host"] == platform.node() and not process_exists(facts["pid"]):
+                return None
+            silent = seconds_silent(file, offset=self._clock_offset())
+            return facts if silent < self.stale_seconds else None
         except (OSError, ValueError):
-            return False
-        if facts["state"] != "running":
-            return False
-        if facts["host"] == platform.node() and not process_exists(facts["pid"]):
-            return False
-        return silent < self.stale_seconds
+            return None
 
     def claim_waiting(self, name: str) -> bool:
         """Make this worker, which has no trial, the one that waits, unless another one does."""
@@ -91,9 +114,13 @@ class Workers:
 
     def count(self) -> int:
         """Count the workers that are alive or wait in Slurm's queue."""
-        files = list(self.folder.glob("*.json"))
-        queued = _queue() if any(json.loads(file.read_text())["slurm"] for file in files) else set()
-        return sum(file.stem in queued or self.is_alive(file.stem) for file in files)
+        return len(self.alive())
+
+    def alive(self) -> list[str]:
+        """List the workers that are alive or wait in Slurm's queue, which is asked only every few seconds."""
+        files = sorted(self.folder.glob("*.json"))
+        queued = self._queue() if any(json.loads(file.read_text())["slurm"] for file in files) else set()
+        return [file.stem for file in files if file.stem in queued or self.is_alive(file.stem)]
 
     def free_slots(self, count: int) -> list[int]:
         """List those of this machine's first `count` slots that no live worker has."""
@@ -102,19 +129,24 @@ class Workers:
         taken = {fact["slot"] for fact in facts if fact["host"] == platform.node()}
         return [slot for slot in range(count) if slot not in taken]
 
-    def stop(self) -> int:
+    def stop(self, names: Collection[str] | None = None) -> int:
         """Stop the workers on this machine, waiting for their end, and those in Slurm.
+
+        Args:
+            names: only workers to stop; None for all.
 
         Returns:
             Number of workers that were sent a signal or cancelled.
         """
-        names = {file.stem: json.loads(file.read_text()) for file in self.folder.glob("*.json")}
-        queued = sorted(names.keys() & _queue()) if any(facts["slurm"] for facts in names.values()) else []
+        files = [file for file in self.folder.glob("*.json") if names is None or file.stem in names]
+        workers = {file.stem: json.loads(file.read_text()) for file in files}
+        in_slurm = {name for name, facts in workers.items() if facts["slurm"]}
+        queued = sorted(in_slurm & _queue()) if in_slurm else []
         if queued:
             subprocess.run(["scancel", *queued], check=True)
         local = [
             facts["pid"]
-            for name, facts in names.items()
+            for name, facts in workers.items()
             if not facts["slurm"] and facts["host"] == platform.node() and self.is_alive(name)
         ]
         for pid in local:
@@ -124,6 +156,21 @@ class Workers:
         while any(process_exists(pid) for pid in local) and time.monotonic() < until:
             time.sleep(0.1)
         return len(queued) + len(local)
+
+    def _clock_offset(self) -> float:
+        """Return the offset of the disk's clock, measured only every few seconds."""
+        measured, offset = self._clock
+        if time.monotonic() - measured > _REUSE_SECONDS:
+            offset = clock_offset(self.folder)
+            self._clock = (time.monotonic(), offset)
+        return offset
+
+    def _queue(self) -> set[str]:
+        asked, queued = self._queued
+        if time.monotonic() - asked > _REUSE_SECONDS:
+            queued = _queue()
+            self._queued = (time.monotonic(), queued)
+        return queued
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.json"

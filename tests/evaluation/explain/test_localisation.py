@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.special import logit
 from scipy.stats import binomtest
+from scipy.stats import t as student
 
 from mammo.evaluation.explain.drawn_lesions import GROUPS, lesion_regions
 from mammo.evaluation.explain.localisation import (
@@ -433,11 +436,24 @@ def test_images_of_one_patient_count_together() -> None:
     assert widths[1] == pytest.approx([2 * width for width in widths[0]], rel=0.25)
 
 
-def test_a_pointing_game_without_a_hit_has_an_interval() -> None:
-    marks = [marks_of([1.0], [[0]], 1)] * 30
-    pointing = result(marks, [1, 0] * 15, [0.5] * 30)["all"]["method"]["pointing"]
-    assert (pointing["value"], pointing["low"]) == (0, 0)
-    assert pointing["high"] == pytest.approx(binomtest(0, 30).proportion_ci(method="wilson").high)
+@pytest.mark.parametrize("hit", [0, 1])
+def test_a_share_of_none_or_all_has_an_interval(hit: int) -> None:
+    marks = [marks_of([1.0], [[hit]], 1)] * 30
+    found = result(marks, [1, 0] * 15, [0.5] * 30)["all"]["method"]
+    expected = binomtest(30 * hit, 30).proportion_ci(method="wilson")
+    for share in (found["pointing"], found["froc"]["1"]):
+        assert share == pytest.approx({"value": hit, "low": expected.low, "high": expected.high})
+
+
+def test_the_mean_iou_has_the_interval_of_the_mean_of_the_patients() -> None:
+    ious = np.random.default_rng(4).random(30)
+    marks = [replace(marks_of([1.0], [[1]], 1), iou=value) for value in ious] + [marks_of([1.0], [[]], 0)]
+    found = result(marks, [1] * 31, [0.5] * 31)["all"]["method"]["iou"]
+    mean, error = ious.mean(), ious.std(ddof=1) / math.sqrt(30)
+    assert found["value"] == pytest.approx(mean)
+    reach = student.ppf(0.975, 29) * error / (mean * (1 - mean))
+    assert logit(found["high"]) - logit(mean) == pytest.approx(reach)
+    assert logit(mean) - logit(found["low"]) == pytest.approx(reach)
 
 
 def test_without_any_lesion_or_candidate_all_is_none() -> None:

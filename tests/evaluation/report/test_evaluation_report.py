@@ -131,14 +131,14 @@ def task(request: pytest.FixtureRequest) -> str:
 def whole(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of 645 test images with all its parts."""
     run, evaluation = whole_run(tmp_path_factory.mktemp("whole"), full_size(task), split="test")
-    return write_report(run, folder=evaluation)
+    return write_report([run], folder=evaluation)
 
 
 @pytest.fixture(scope="module")
 def bare(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of 645 validation images with nothing but their scores."""
     run, evaluation = bare_run(tmp_path_factory.mktemp("bare"), full_size(task), split="val")
-    return write_report(run, folder=evaluation)
+    return write_report([run], folder=evaluation)
 
 
 @pytest.mark.slow
@@ -196,8 +196,22 @@ def test_units_split_and_date_stand_with_the_numbers(whole: Path) -> None:
     assert "2 h 5 min" in text
     assert re.search(r"Written on \d+ \w+ 20\d\d", text)
     assert "0.410 0.300 to 0.500" in text
-    for section in ("Localisation", "Subgroups", "Model card", "CLAIM checklist", "gradcam"):
+    for section in ("Localisation", "Subgroups", "Model card", "CLAIM 2024 checklist", "gradcam"):
         assert section in text
+
+
+def test_every_figure_and_table_says_how_it_is_computed(whole: Path, bare: Path) -> None:
+    for file in (whole, bare):
+        page = file.read_text()
+        blocks = re.findall(r"<(?:figure|table)\b[^>]*>", page)
+        assert len(blocks) == page.count("<figure") + page.count("<table") >= 8
+        for block in blocks:
+            described = re.search(r'aria-describedby="(how-\w+)"', block)
+            assert described, block
+            texts = re.findall(rf'class="how" id="{described[1]}">([^<]*)<', page)
+            assert len(texts) == 1, block
+            assert len(texts[0]) > 30
+            assert "{" not in texts[0]
 
 
 def test_the_page_says_what_a_lesion_is_and_which_images_are_left_out(whole: Path) -> None:
@@ -234,7 +248,7 @@ def test_figures_are_written_as_png_and_svg(whole: Path, bare: Path, task: str) 
         return pngs
 
     scores = {
-        "roc", "precision_recall", "reliability", "calibration_curve", "decision_curve", "histogram",
+        "flow", "roc", "precision_recall", "reliability", "calibration_curve", "decision_curve", "histogram",
     }  # fmt: skip
     four = {"confusion_classes"} if task == "lesion_type_pathology" else set()
     assert names(whole) == scores | {"confusion", "subgroups", "froc"} | four
@@ -248,7 +262,7 @@ def test_images_of_one_class_have_a_report(tmp_path: Path) -> None:
     run, evaluation = bare_run(tmp_path, given.take(given.malignant == 0), split="val-flips")
     found = measure_performance(given.take(given.malignant == 0), calibration=None, resamples=20)
     (evaluation / "metrics.json").write_text(json.dumps(found))
-    page = write_report(run, folder=evaluation).read_text()
+    page = write_report([run], folder=evaluation).read_text()
     text = " ".join("".join(Outline(page).words).split())
     assert "The AUC is undefined: the validation (flips) images are all of one class" in text
     assert "metrics that compare classes are undefined" in text
@@ -260,7 +274,7 @@ def test_an_image_on_two_sides_is_told(tmp_path: Path) -> None:
     (tmp_path / "split").mkdir()
     for side in ("train", "val"):
         (tmp_path / "split" / f"{side}.txt").write_text(f"both\n{side}\n")
-    page = write_report(run, folder=evaluation).read_text()
+    page = write_report([run], folder=evaluation).read_text()
     assert "1 images are in more than one of the lists" in page
     assert "were not compared with those of the training and validation set" in page
 
@@ -270,7 +284,7 @@ def test_damaged_metrics_are_refused(tmp_path: Path, text: str, kind: str) -> No
     run, evaluation = bare_run(tmp_path, predictions(np.random.default_rng(1), patients=9), split="val")
     (evaluation / "metrics.json").write_text(text)
     with pytest.raises(DataError, match=rf"metrics\.json: {kind}"):
-        write_report(run, folder=evaluation)
+        write_report([run], folder=evaluation)
 
 
 @pytest.mark.parametrize(

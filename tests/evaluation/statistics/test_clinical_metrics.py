@@ -13,7 +13,7 @@ from mammo.evaluation.statistics.clinical_metrics import (
     calibration_in_the_large,
     predictive_values,
 )
-from mammo.evaluation.statistics.weighted_metrics import expit, logistic_fit, logit
+from mammo.evaluation.statistics.weighted_metrics import BinaryMetrics, expit, logistic_fit, logit
 
 
 def cohort(seed: int, *, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +36,7 @@ def test_weights_are_repetitions_and_the_values_are_those_of_the_references() ->
     scores, labels = cohort(0, count=120)
     calibrated = expit(0.5 * logit(scores) - 1)
     weights = np.random.default_rng(1).integers(0, 4, size=(6, 120)).astype(float)
-    found = ClinicalMetrics(scores, labels, calibrated=calibrated)(weights)
+    found = ClinicalMetrics(BinaryMetrics(scores, labels, calibrated=calibrated))(weights)
     for row, weight in enumerate(weights.astype(int)):
         truth = np.repeat(labels, weight)
         for suffix, given_scores in (("", scores), ("_calibrated", calibrated)):
@@ -92,7 +92,7 @@ def test_predictive_values_at_the_own_prevalence_are_those_of_the_images() -> No
     weights = np.random.default_rng(2).integers(0, 3, size=(5, len(labels))).astype(float)
     for row in weights[:, None]:
         share = float(row[0] @ labels / row.sum())
-        found = ClinicalMetrics(scores, labels, threshold=0.4, prevalence=share)(row)
+        found = ClinicalMetrics(BinaryMetrics(scores, labels, threshold=0.4), prevalence=share)(row)
         assert found["ppv_at_prevalence"] == pytest.approx(found["ppv"])
         assert found["npv_at_prevalence"] == pytest.approx(found["npv"])
 
@@ -115,7 +115,7 @@ def test_odds_after_the_test_are_those_before_times_the_likelihood_ratio(
 
 
 def test_without_threshold_there_are_no_predictive_values() -> None:
-    found = ClinicalMetrics(*cohort(6), prevalence=0.1)(np.ones((1, 400)))
+    found = ClinicalMetrics(BinaryMetrics(*cohort(6)), prevalence=0.1)(np.ones((1, 400)))
     for name in ("ppv", "npv", "ppv_at_prevalence", "npv_at_prevalence", "positive_likelihood_ratio"):
         assert math.isnan(found[name][0]), name
-    assert "ppv_at_prevalence" not in ClinicalMetrics(*cohort(6))(np.ones((1, 400)))
+    assert "ppv_at_prevalence" not in ClinicalMetrics(BinaryMetrics(*cohort(6)))(np.ones((1, 400)))

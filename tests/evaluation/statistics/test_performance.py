@@ -5,9 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.cohorts import four_classes, predictions
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mammo.evaluation.predictions import Predictions, by_unit
+from mammo.evaluation.predictions import Predictions, Units, by_unit
 from mammo.evaluation.statistics.calibration import Calibration, fit_calibration
+from mammo.evaluation.statistics.headline_intervals import headline_intervals
+from mammo.evaluation.statistics.intervals import bootstrap, draw_patients
 from mammo.evaluation.statistics.performance import measure_performance, performance_table
 from mammo.evaluation.statistics.weighted_metrics import BinaryMetrics
 from mammo.metrics import auc, clustered_auc, delong_auc, mean_fold_auc, micro_chance
@@ -168,10 +172,36 @@ def test_few_malignant_women_are_said_with_their_number(women: int) -> None:
     )
 
 
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 8))
+def test_an_interval_by_another_method_is_of_the_same_value(seed: int, digits: int) -> None:
+    rng = np.random.default_rng(seed)
+    patients = rng.integers(15, size=40)
+    labels = rng.integers(2, size=40) * (patients < 10)
+    units = Units(np.round(rng.random(40) / 2 + labels / 4, digits), labels, patients.astype(str))
+    metrics = BinaryMetrics(units.score, labels, threshold=0.5)
+    draws = draw_patients(units.cluster, labels, resamples=20, rng=rng)
+    resampled = bootstrap(metrics.discrimination, draws, units.cluster)
+    found = headline_intervals(units, metrics, resampled, called=units.score >= 0.5)
+    assert found.keys() >= resampled.keys() - {"positive_likelihood_ratio", "negative_likelihood_ratio"}
+    for name in found.keys() & resampled.keys():
+        assert found[name].value == pytest.approx(resampled[name].value, nan_ok=True), name
+        assert not found[name].low > found[name].value, name
+        assert not found[name].high < found[name].value, name
+    for name in resampled:
+        if "_at_" in name:
+            assert not found[name].low > resampled[name].low, name
+            assert not found[name].high < resampled[name].high, name
+
+
 def test_a_proportion_of_one_has_an_interval() -> None:
     malignancy = np.where(TEST.malignant == 1, 0.9, TEST.malignancy * 0.99)
     sure = TEST.with_scores(np.stack([1 - malignancy, malignancy], axis=1))
-    found = measure_performance(sure, calibration=None, resamples=100)["image"]["sensitivity"]
+    image = measure_performance(sure, calibration=None, resamples=100)["image"]
+    for name in ("sensitivity_at_90_specificity", "specificity_at_90_sensitivity"):
+        assert image[name]["value"] == image[name]["high"] == 1
+        assert 0.7 < image[name]["low"] < 1
+    found = image["sensitivity"]
     assert found["value"] == found["high"] == 1
     assert 0.5 < found["low"] < 1
 

@@ -1,0 +1,340 @@
+"""Images and patients of an evaluation: their flow from the source to the scores, their characteristics."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mammo.config.flattening import flatten
+from mammo.data.store.store import Store
+from mammo.errors import DataError
+from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.report.figure_style import readable
+from mammo.evaluation.report.report_content import public
+from mammo.runs import RunFolder
+from mammo.runs.provenance import Provenance
+
+SIDES = {"train": "training", "val": "validation", "test": "test"}
+_UNKNOWN_REASON = "reason not recorded"
+# Most reasons of rejected files that are listed each by itself.
+_MOST_REASONS = 5
+# Columns of the images table in the table of characteristics; those of the second line may be empty.
+_COLUMNS = ("view", "laterality", "density", "abnormality_type")
+_OPTIONAL_COLUMNS = ("assessment", "subtlety")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the images.
+
+    Attributes:
+        name: name of the part, or the reason for which it is left out.
+        images: number of images; None if it is not recorded.
+        patients: number of patients with at least one of these images; None if it is not recorded.
+    """
+
+    name: str
+    images: int | None = None
+    patients: int | None = None
+
+
+@dataclass(frozen=True)
+class DataFlow:
+    """Numbers of images from the source to the scores; None for a fact that is not recorded.
+
+    `source` is `prepared` and all of `rejected`; `prepared` is all of `sides` and `left_out`; `scored` is all
+    of `origins`.
+
+    Attributes:
+        source: images in the tables of the source.
+        rejected: images without a usable file, by reason.
+        prepared: images in the prepared store.
+        left_out: prepared images in none of the sets, by reason.
+        sides: sets of the run, or of the folds.
+        scored: images of this evaluation.
+        origins: the scored images by the set that they are from; empty if the sets are not known.
+    """
+
+    source: Part
+    rejected: tuple[Part, ...] | None
+    prepared: Part
+    left_out: tuple[Part, ...] | None
+    sides: tuple[Part, ...]
+    scored: Part
+    origins: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Tables of the images of an evaluation.
+
+    Attributes:
+        table: images table of the prepared store; None if the store is not known.
+        rejected: content of the store's `rejected.csv`; None if it is not known.
+        sides: rows of the images table of each set of the runs by name; empty if they are not known.
+        listed: image ids of each set, if the scored images are from the runs' own data; else empty.
+        reasons: reason by image id, of the images that are in no set.
+        scored: rows of the scored images, as far as the images table is known, else of the predictions.
+    """
+
+    table: pd.DataFrame | None
+    rejected: pd.DataFrame | None
+    sides: dict[str, pd.DataFrame]
+    listed: dict[str, list[str]]
+    reasons: dict[str, str]
+    scored: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """Facts of the runs and of their evaluation.
+
+    Attributes:
+        configs: resolved configuration of each run.
+        runs: content of `run.json` of each run.
+        metrics: content of `metrics.json`.
+        split: name of the split, such as `test`.
+        folds: whether the scores are out of fold.
+        flow: numbers of images from the source to the scores.
+        has_characteristics: whether the page has the table of characteristics of the sets.
+        outcomes: number of images by `correct`, `missed` and `false alarm`; empty without a threshold.
+        pictures: number of pictures of heatmaps on the page.
+    """
+
+    configs: Sequence[Mapping[str, Any]]
+    runs: Sequence[Mapping[str, Any]]
+    metrics: Mapping[str, Any]
+    split: str
+    folds: bool
+    flow: DataFlow
+    has_characteristics: bool
+    outcomes: Mapping[str, int]
+    pictures: int
+
+    def setting(self, key: str) -> str | None:
+        """Return the value of a dotted key; of several runs every value once; None if it is not recorded."""
+        values = [flatten(dict(config)).get(key) for config in self.configs]
+        texts = list(dict.fromkeys(str(value) for value in values if value is not None))
+        return " or ".join(texts) or None
+
+    @property
+    def source(self) -> str | None:
+        """Source of the runs' own data."""
+        return self.setting("data.source")
+
+    @property
+    def scored_source(self) -> str | None:
+        """Source of the scored images."""
+        return (self.metrics.get("data") or {}).get("source") or self.source
+
+    @property
+    def method(self) -> Mapping[str, Any]:
+        """The methods that `metrics.json` records."""
+        method = self.metrics.get("method")
+        return method if isinstance(method, Mapping) else {}
+
+    @property
+    def records(self) -> tuple[Provenance, ...]:
+        """Origin of the scores of each run."""
+        return Provenance.all_from(self.metrics.get("provenance"))
+
+
+def read_study_data(
+    runs: Sequence[RunFolder], predictions: Predictions, *, store: Path | None, own: bool
+) -> StudyData:
+    """Read what the runs and the store of the scored images record.
+
+    Args:
+        runs: the run, or the members of an ensemble or of a k-fold split.
+        predictions: predictions of the scored images.
+        store: folder of the store of the scored images; None for the one that the runs record, if the
+            images are from their own data.
+        own: whether the scored images are from the runs' own data.
+    """
+    listed = _lists(runs, predictions)
+    recorded = _recorded_store(runs)
+    table, rejected = _tables((store or recorded) if own else store)
+    own_table = table if own else _tables(recorded)[0]
+    scored = predictions.table
+    if table is not None and set(predictions.images) <= set(table.index):
+        scored = table.loc[predictions.images.tolist()]
+    else:  # another store, or a newer one
+        table = rejected = None
+        pathology = pd.Series(predictions.malignant, scored.index).map({0: "BENIGN", 1: "MALIGNANT"})
+        scored = scored.assign(pathology=pathology)
+    sides: dict[str, pd.DataFrame] = {}
+    if own_table is not None and all(set(images) <= set(own_table.index) for images in listed.values()):
+        sides = {name: own_table.loc[images] for name, images in listed.items()}
+    elif own:
+        table = rejected = None
+    if not own:
+        return StudyData(table, rejected, sides, {}, {}, scored)
+    return StudyData(table, rejected, sides, listed, _reasons(runs), scored)
+
+
+def _recorded_store(runs: Sequence[RunFolder]) -> Path | None:
+    """Return the store that all runs record; None if they record none, or different ones."""
+    stores = {run.facts().get("store") for run in runs}
+    store = stores.pop()
+    return Path(store) if store and not stores else None
+
+
+def _lists(runs: Sequence[RunFolder], predictions: Predictions) -> dict[str, list[str]]:
+    """Return the image ids of each set; the sets have no image in common.
+
+    The sets of runs with the same lists are training, validation and test set. Those of folds are the
+    validation set of each fold, and the test set. Of other runs, an image is in the test set if no run
+    was trained or validated on it.
+    """
+    files = [{side: run.path / "split" / f"{side}.txt" for side in SIDES} for run in runs]
+    if not all(file.exists() for each in files for file in each.values()):
+        return {}
+    lists = [{side: file.read_text().splitlines() for side, file in each.items()} for each in files]
+    if predictions.folds is not None:
+        held = predictions.table.groupby("fold")["image_id"]
+        sets = {f"validation, fold {fold}": images.tolist() for fold, images in held}
+    elif all(each == lists[0] for each in lists):
+        return {name: lists[0][side] for side, name in SIDES.items()}
+    else:
+        used = [name for each in lists for side in ("train", "val") for name in each[side]]
+        sets = {"training or validation of a run": list(dict.fromkeys(used))}
+    used = [name for images in sets.values() for name in images]
+    rest = dict.fromkeys(name for each in lists for name in each["test"])
+    return sets | {"test": [name for name in rest if name not in set(used)]}
+
+
+def _tables(store: Path | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """Return the images table by image id and the rejected files of a store; None without a store."""
+    if store is None:
+        return None, None
+    try:
+        table = Store.open(store).table
+        return table.set_index("image_id", drop=False), pd.read_csv(store / "rejected.csv", dtype="string")
+    except (OSError, DataError, ValueError):
+        return None, None
+
+
+def _reasons(runs: Sequence[RunFolder]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for run in runs:
+        file = run.path / "split" / "left_out.csv"
+        if file.exists():
+            table = pd.read_csv(file, dtype="string", keep_default_na=False)
+            found |= dict(zip(table["image_id"], table["reason"], strict=True))
+    return found
+
+
+def data_flow(data: StudyData) -> DataFlow:
+    """Count the images and patients from the source to the scores."""
+    source, rejected, prepared, left_out = Part("source"), None, Part("prepared"), None
+    placed = {name for images in data.listed.values() for name in images}
+    if data.table is not None and data.rejected is not None:
+        rejected = _rejected(data.rejected)
+        lost = data.rejected.get("patient_id")  # older stores do not record it
+        patients = None
+        if lost is not None or data.rejected.empty:
+            patients = len(set(data.table["patient_id"]).union(lost if lost is not None else ()))
+        source = Part("source", len(data.table) + len(data.rejected), patients)
+        prepared = _part("prepared", data.table)
+        used = placed or set(data.scored["image_id"])
+        reason = _UNKNOWN_REASON if placed else "in no set of these data that was scored"
+        rest = data.table[~data.table["image_id"].isin(used)]
+        reasons = [data.reasons.get(name, reason) for name in rest["image_id"]]
+        left_out = tuple(
+            _part(public(str(name)), images) for name, images in rest.groupby(reasons, sort=True)
+        )
+    return DataFlow(
+        source=source,
+        rejected=rejected,
+        prepared=prepared,
+        left_out=left_out,
+        sides=tuple(
+            _part(name, data.sides[name]) if name in data.sides else Part(name, len(images))
+            for name, images in data.listed.items()
+        ),
+        scored=_part("scored", data.scored),
+        origins=_origins(data) if placed else (),
+    )
+
+
+def _part(name: str, images: pd.DataFrame) -> Part:
+    return Part(name, len(images), images["patient_id"].nunique())
+
+
+def _rejected(rejected: pd.DataFrame) -> tuple[Part, ...]:
+    """Return the most frequent reasons, and the rest as one."""
+    numbers = rejected["reason"].fillna(_UNKNOWN_REASON).value_counts(sort=True)
+    most = len(numbers) if len(numbers) <= _MOST_REASONS else _MOST_REASONS - 1
+    found = [Part(public(str(reason)), int(number)) for reason, number in numbers.iloc[:most].items()]
+    if len(numbers) > most:
+        found.append(Part(f"{len(numbers) - most} other reasons", int(numbers.iloc[most:].sum())))
+    return tuple(found)
+
+
+def _origins(data: StudyData) -> tuple[Part, ...]:
+    scored = data.scored
+    found = [_part(name, scored[scored["image_id"].isin(images)]) for name, images in data.listed.items()]
+    placed = {name for images in data.listed.values() for name in images}
+    found.append(_part("none of the sets", scored[~scored["image_id"].isin(placed)]))
+    return tuple(part for part in found if part.images)
+
+
+def characteristics(data: StudyData) -> pd.DataFrame:
+    """Count patients and images of each set by their characteristics.
+
+    Returns:
+        A row for each value, with the columns `characteristic`, `value`, and the number of images (of
+        patients, in the rows that say so) of each set. A missing value is the value `missing`. Assessment and
+        subtlety are left out if no image has any.
+    """
+    sets = dict(data.sides)
+    if not any(set(images["image_id"]) == set(data.scored["image_id"]) for images in sets.values()):
+        sets["scored"] = data.scored
+    together = pd.concat(sets.values())
+    rows: list[tuple[str, str, list[int]]] = [
+        ("patients", "all", [images["patient_id"].nunique() for images in sets.values()]),
+        ("patients", "malignant", [_malignant(images)["patient_id"].nunique() for images in sets.values()]),
+        ("images", "all", [len(images) for images in sets.values()]),
+        ("images", "malignant", [len(_malignant(images)) for images in sets.values()]),
+    ]
+    for column in (*_COLUMNS, *_OPTIONAL_COLUMNS):
+        if column in _OPTIONAL_COLUMNS and together[column].isna().all():
+            continue
+        for value in sorted(together[column].dropna().unique()):
+            rows.append(
+                (column, str(value), [int((images[column] == value).sum()) for images in sets.values()])
+            )
+        if together[column].isna().any():
+            rows.append((column, "missing", [int(images[column].isna().sum()) for images in sets.values()]))
+    frame = pd.DataFrame([numbers for _, _, numbers in rows], columns=list(sets))
+    frame.insert(0, "characteristic", [name for name, _, _ in rows])
+    frame.insert(1, "value", [value for _, value, _ in rows])
+    return frame
+
+
+def _malignant(images: pd.DataFrame) -> pd.DataFrame:
+    return images[images["pathology"] == "MALIGNANT"]
+
+
+def characteristics_rows(table: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
+    """Return label, value and cells of each row of `characteristics`, with shares of the set's total."""
+    sets = list(table.columns[2:])
+    totals: Mapping[str, pd.Series] = {
+        name: table.loc[(table["characteristic"] == name) & (table["value"] == "all"), sets].iloc[0]
+        for name in ("patients", "images")
+    }
+    rows = []
+    for _, row in table.iterrows():
+        total = totals["patients" if row["characteristic"] == "patients" else "images"]
+        cells = [
+            f"{row[name]}" if row["value"] == "all" else f"{row[name]} ({_share(row[name], total[name])})"
+            for name in sets
+        ]
+        rows.append((readable(row["characteristic"]), readable(row["value"]), cells))
+    return rows
+
+
+def _share(number: int, total: int) -> str:
+    return f"{100 * number / total:.0f} %" if total else "–"
