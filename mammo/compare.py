@@ -9,14 +9,17 @@ from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder
+from mammo.sweeping.jobs.multirun import Multirun
 
 
 @hydra_main("compare")
 def main(cfg: DictConfig) -> None:
-    runs = [RunFolder.find(str(name), key="runs") for name in cfg.runs]
+    runs = [
+        run for name in ([cfg.runs] if isinstance(cfg.runs, str) else cfg.runs) for run in _runs_of(str(name))
+    ]
     names = [str(run.path) for run in runs]
     if len(runs) < 2 or len(set(names)) < len(names):
-        raise ConfigError(f"runs={list(cfg.runs)}: give at least two different folders")
+        raise ConfigError(f"runs={cfg.runs}: give at least two different folders, or that of a multirun")
 
     with quick_imports():
         from mammo.evaluation.evaluation_files import predictions_of
@@ -34,6 +37,15 @@ def main(cfg: DictConfig) -> None:
     print(comparison_table(found))
     write_comparison(found, folder=Path(cfg.output), split=cfg.split)
     print(f"written to {cfg.output}")
+
+
+def _runs_of(name: str) -> list[RunFolder]:
+    """Return the run of a folder, or the finished runs of a multirun."""
+    folder = Path(name)
+    if not (folder / "multirun.json").exists():
+        return [RunFolder.find(name, key="runs")]
+    multirun = Multirun(folder)
+    return [RunFolder(Path(job.run_dir)) for job in multirun.jobs if job.is_finished()]
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ Each function says why the public interface is not enough; `tests/test_compat.py
 library changes the name.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
 
@@ -17,6 +19,19 @@ def keep_config_store_uncopied() -> None:
     With the schemas of this package, this takes seconds.
     """
     ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
+
+
+def leave_checks_to_launcher() -> None:
+    """Make Hydra's sweepers compose no job before they call the launcher.
+
+    They compose each job once more, only to find errors, which takes a tenth of a second per job; the
+    launchers of this package check all jobs themselves. The class is public, but has no setting for this.
+    """
+    Sweeper.validate_batch_is_legal = _accept  # type: ignore[method-assign]
+
+
+def _accept(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
+    """Accept a batch of jobs."""
 
 
 def child_node(node: DictConfig, key: str) -> Any:

@@ -1,13 +1,12 @@
 """`python -m mammo.sweep`: searches for hyper-parameters; see `conf/sweep.yaml`."""
 
 import sys
-from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mammo.config.checks import CONF
 from mammo.config.command import hydra_main
+from mammo.config.composition import config_dirs, use_config_dirs
 from mammo.sweeping.command_line import split_overrides
 from mammo.sweeping.jobs.launchers import register
 
@@ -25,9 +24,8 @@ def main() -> None:
     def sweep(cfg: DictConfig) -> None:
         from mammo.sweeping.search_command import run_search
 
-        sources = [source for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
-        config_dirs = [Path(source.path) for source in sources if Path(source.path) != CONF]
-        run_search(cfg, overrides=of_training, launcher=of_launcher, config_dirs=config_dirs)
+        use_config_dirs(HydraConfig.get())
+        run_search(cfg, overrides=of_training, launcher=of_launcher, config_dirs=config_dirs())
 
     register()
     sweep()

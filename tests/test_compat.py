@@ -2,13 +2,22 @@
 
 import copy
 import dataclasses
+import inspect
 
 import pytest
 import torch
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import II, MISSING, DictConfig, OmegaConf
 
-from mammo.compat import child_node, cpu_computes_bfloat16, is_missing, keep_config_store_uncopied
+from mammo.compat import (
+    child_node,
+    cpu_computes_bfloat16,
+    is_missing,
+    keep_config_store_uncopied,
+    leave_checks_to_launcher,
+)
 
 
 def test_a_copy_of_the_config_store_is_the_store() -> None:
@@ -16,6 +25,13 @@ def test_a_copy_of_the_config_store_is_the_store() -> None:
     store = ConfigStore.instance()
     assert copy.deepcopy(store) is store
     assert copy.deepcopy({"store": store})["store"] is store
+
+
+def test_sweepers_leave_the_check_of_jobs_to_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sweeper, "validate_batch_is_legal", Sweeper.validate_batch_is_legal)  # is restored
+    assert "load_sweep_config" in inspect.getsource(Sweeper.validate_batch_is_legal)
+    leave_checks_to_launcher()
+    assert BasicSweeper(max_batch_size=None).validate_batch_is_legal([["no.such.key=1"]]) is None  # type: ignore[func-returns-value]
 
 
 @dataclasses.dataclass

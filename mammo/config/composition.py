@@ -1,13 +1,19 @@
 """Composition of configurations from overrides, in any process, whether Hydra started it or not."""
 
 import contextlib
+import copy
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -20,6 +26,23 @@ from mammo.errors import ConfigError
 
 register_schema()
 
+_config_dirs: list[Path] = []
+
+
+def use_config_dirs(config: DictConfig | HydraConf) -> None:
+    """Compose from now on also from the config folders that the user gave to the command, by `--config-dir`.
+
+    Args:
+        config: node `hydra` of the configuration of the command.
+    """
+    folders = [Path(source.path) for source in config.runtime.config_sources if source.schema == "file"]
+    _config_dirs[:] = [folder for folder in folders if folder != CONF]
+
+
+def config_dirs() -> tuple[Path, ...]:
+    """Return the folders of `use_config_dirs`."""
+    return tuple(_config_dirs)
+
 
 def compose_train(overrides: list[str]) -> DictConfig:
     """Return the checked and resolved configuration of train.py; the global state of Hydra is unchanged.
@@ -30,6 +53,50 @@ def compose_train(overrides: list[str]) -> DictConfig:
     cfg, _ = compose_with_choices("train", overrides)
     check(cfg)
     return cfg
+
+
+def compose_trainings(trainings: Sequence[list[str]]) -> list[DictConfig]:
+    """Return `compose_train` of each training; Hydra composes once for all that choose the same groups.
+
+    Args:
+        trainings: overrides of each training.
+
+    Raises:
+        ConfigError: an override is wrong; the message names it.
+    """
+    bases: dict[tuple[str, ...], DictConfig] = {}
+    return [_compose_like(bases, overrides) for overrides in trainings]
+
+
+def _compose_like(bases: dict[tuple[str, ...], DictConfig], overrides: list[str]) -> DictConfig:
+    """Return `compose_train`, from the configuration without the overrides that only set a value."""
+    try:
+        chosen = tuple(override for override in overrides if chooses(override))
+        with own_hydra():
+            if chosen not in bases:
+                bases[chosen] = _compose("train", list(chosen))
+            cfg = copy.deepcopy(bases[chosen])
+            for override in overrides:
+                if not chooses(override):
+                    OmegaConf.update(cfg, _parsed(override).key_or_group, _parsed(override).value())
+            cfg = _resolved(cfg)
+    except (HydraException, OmegaConfBaseException):
+        return compose_train(overrides)  # for its message
+    check(cfg)
+    return cfg
+
+
+def chooses(override: str) -> bool:
+    """Return whether an override does more than change the value of a key, such as choose from a group."""
+    parsed = _parsed(override)
+    key = parsed.key_or_group
+    changes = parsed.type == OverrideType.CHANGE and not parsed.is_sweep_override()
+    return not changes or parsed.package is not None or key.startswith("hydra") or (CONF / key).is_dir()
+
+
+@functools.cache
+def _parsed(override: str) -> Override:
+    return OverridesParser.create().parse_override(override)
 
 
 def compose_search(name: str) -> dict[str, Any]:
@@ -56,15 +123,28 @@ def compose_with_choices(name: str, overrides: list[str]) -> tuple[DictConfig, d
     """
     try:
         with own_hydra():
-            cfg = hydra.compose(name, overrides, return_hydra_config=True)
-            HydraConfig.instance().set_config(cfg)
+            cfg = _compose(name, overrides)
             choices = dict(cfg.hydra.runtime.choices)
-            with open_dict(cfg):
-                del cfg["hydra"]
-            OmegaConf.resolve(cfg)  # while ${hydra:...} is available
+            cfg = _resolved(cfg)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition_error(error, name, overrides)) from error
     return cfg, choices
+
+
+def _compose(name: str, overrides: list[str]) -> DictConfig:
+    """Return a configuration with the node `hydra`, not resolved."""
+    places = ",".join(f"file://{folder}" for folder in _config_dirs)
+    path = [f"hydra.searchpath=[{places}]"] if places else []
+    return hydra.compose(name, [*path, *overrides], return_hydra_config=True)
+
+
+def _resolved(cfg: DictConfig) -> DictConfig:
+    """Resolve a configuration and remove its node `hydra`, which `${hydra:...}` refers to."""
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    OmegaConf.resolve(cfg)
+    return cfg
 
 
 def options_of(group: str) -> list[str]:

@@ -37,6 +37,7 @@ from mammo.config.choices import (
     Tta,
     Unit,
 )
+from mammo.config.launcher_schema import slurm_launcher
 from mammo.config.sweep_schema import SearchConfig, StudyConfig, SweepConfig
 
 
@@ -242,7 +243,7 @@ class EvaluateConfig:
 
 @dataclasses.dataclass
 class CompareConfig:
-    runs: list[str] = MISSING
+    runs: Any = MISSING  # a folder or a list of them
     split: EvaluatedSplit = MISSING
     unit: Unit = MISSING
     reduce: Reduce = MISSING
@@ -337,6 +338,7 @@ def register_schema() -> None:
         "loss": {"cross_entropy": LossConfig, "focal": FocalConfig},
         "sweep": {"search": SearchConfig, "study": StudyConfig},
     }
+    store.store(group="schema/launcher", name="slurm", node=slurm_launcher())
     for group, choices in nodes.items():
         for name, node in choices.items():
             store.store(group=f"schema/{group}", name=name, node=node)

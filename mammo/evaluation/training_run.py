@@ -20,6 +20,7 @@ def train(
     overrides: list[str],
     callbacks: Sequence[Callback] = (),
     part_of: Path | None = None,
+    varied: Sequence[str] | None = None,
     take_over: bool = False,
 ) -> RunFolder | None:
     """Train, and write the report on the validation images; see `fit`.
@@ -30,6 +31,7 @@ def train(
         overrides: overrides of the command line.
         callbacks: callbacks added to those of every training.
         part_of: folder of the multirun or search that the run belongs to.
+        varied: keys that differ between the runs of the multirun or search; None for a run by itself.
         take_over: whether this process is known to replace the one that trained the run before.
 
     Returns:
@@ -43,6 +45,7 @@ def train(
             overrides=overrides,
             callbacks=[pictures, *callbacks],
             part_of=part_of,
+            varied=varied,
             lock=lock,
         )
         if run is not None:

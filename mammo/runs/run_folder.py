@@ -7,21 +7,18 @@ import itertools
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-import mammo
 from mammo.atomic_files import write_atomically
 from mammo.errors import ConfigError
+from mammo.runs.code_version import file_digest, imported_code
 from mammo.runs.run_lock import RunLock
 
 Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
-
-FROZEN_COMMIT = "COMMIT"  # file beside `mammo/` with the commit of a copy of the code
 
 _PACKAGES = ("mammo", "torch", "torchvision", "pytorch-lightning", "timm", "torchmetrics", "pydicom", "numpy")
 
@@ -122,9 +119,9 @@ class RunFolder:
             overrides=overrides,
             started=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             host=platform.node(),
-            commit=git_commit(),
             versions={package: importlib.metadata.version(package) for package in _PACKAGES},
         )
+        run.record_code()
         return run
 
     def _refuse_second(self) -> None:
@@ -173,6 +170,22 @@ class RunFolder:
         """Adds facts to `run.json` atomically."""
         write_atomically(self.path / "run.json", json.dumps(self.facts() | facts, indent=2) + "\n")
 
+    def record_code(self) -> None:
+        """Adds to `run.json` the digest of `config.yaml` and the version of the code of this process.
+
+        `commit` is that of the code with which the run began; `code` has a further entry for each other
+        version with which it was resumed.
+        """
+        facts, code = self.facts(), imported_code()
+        versions = facts.get("code", [])
+        if versions[-1:] != [code]:
+            versions = [*versions, code]
+        self.record(
+            commit=facts.get("commit", code["commit"]),
+            code=versions,
+            config_sha256=file_digest(self.path / "config.yaml"),
+        )
+
     @property
     def score(self) -> float | None:
         """Validation AUC of the best epoch; None where it is undefined."""
@@ -193,18 +206,3 @@ class RunFolder:
                 f", standard error {score['standard_error']:.3f} (by patient, at the best epoch)"
             )
         return f"{text}\nrun folder {self.path}\ncurves     tensorboard --logdir {self.path.parent}"
-
-
-def git_commit() -> str | None:
-    """Returns the commit of the code, with `-dirty` for uncommitted changes; None outside a checkout."""
-    checkout = Path(mammo.__file__).resolve().parents[1]
-    if (frozen := checkout / FROZEN_COMMIT).exists():
-        return frozen.read_text() or None
-    if not (checkout / ".git").exists():  # else git reports the commit of an outer repository
-        return None
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        answer = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip()

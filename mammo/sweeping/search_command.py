@@ -4,19 +4,20 @@ import datetime
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mammo.config.composition import compose_search, options_of
+from mammo.config.composition import compose_search
 from mammo.errors import ConfigError, MammoError
-from mammo.fast_imports import quick_imports
-from mammo.sweeping.jobs.code_snapshot import freeze
+from mammo.sweeping.jobs.code_snapshot import freeze, say_if_edited
 from mammo.sweeping.jobs.device_slots import slots
-from mammo.sweeping.jobs.launchers import prepare_stores, start_process
-from mammo.sweeping.jobs.slurm import require_slurm, submit
+from mammo.sweeping.jobs.launchers import start_process
+from mammo.sweeping.jobs.preparation import prepare_stores, require_networks
+from mammo.sweeping.jobs.slurm import refuse_impossible, require_slurm, submit
+from mammo.sweeping.jobs.slurm_queue import SlurmQueue
 from mammo.sweeping.search.optuna_samplers import check_search
 from mammo.sweeping.search.search import Search
 from mammo.sweeping.search.search_space import Space
@@ -66,7 +67,6 @@ def run_search(
     if change := starter.change():
         print(change, file=sys.stderr)
     starter.record()
-    freeze(folder)
     missing = 0 if plan.is_over() else max(0, settings["workers"] - workers.count())
     started: list[str] = []  # on this machine
     try:
@@ -87,13 +87,17 @@ def run_search(
     require_finished_trial(plan)
 
 
-def begin_search(folder: Path, *, settings: dict[str, Any], overrides: list[str]) -> Search:
+def begin_search(
+    folder: Path, *, settings: dict[str, Any], overrides: list[str], plan_folder: Path | None = None
+) -> Search:
     """Check a search with every key and choice of its space, and begin or resume it.
 
     Args:
         folder: folder of the search.
         settings: node `sweep` of the config.
         overrides: overrides of train.py for every trial; empty for those that the search was begun with.
+        plan_folder: folder of the study that the search belongs to, which contains the copy of the code; None
+            for a search by itself.
 
     Raises:
         ConfigError: a setting is wrong, or another search was begun in the folder.
@@ -119,25 +123,9 @@ def begin_search(folder: Path, *, settings: dict[str, Any], overrides: list[str]
         max_epochs=training.trainer.max_epochs,
         fixed=fixed,
     )
+    freeze(plan_folder or folder)  # before the preparation, which may take long
     prepare_stores(trainings)
     return search
-
-
-def require_networks(names: Iterable[str]) -> None:
-    """Refuse a network that timm does not have, before a trial is begun.
-
-    Args:
-        names: `model.name` of each training.
-
-    Raises:
-        ConfigError: there is no such network.
-    """
-    if others := set(names) - set(options_of("model")):
-        with quick_imports():  # timm takes seconds to import, and the networks of conf/model need no check
-            from mammo.models.backbones import require_network
-
-        for name in sorted(others):
-            require_network(name)
 
 
 def begin_study(folder: Path, *, settings: dict[str, Any], overrides: list[str], phase: str | None) -> Study:
@@ -158,7 +146,12 @@ def begin_study(folder: Path, *, settings: dict[str, Any], overrides: list[str],
         search["stale_seconds"] = settings["stale_seconds"]
         if settings["trials"] is not None:
             search["budget"]["trials"] = settings["trials"]
-        begin_search(folder / "tune" / name, settings=search, overrides=[*study.overrides, *settings["tune"]])
+        begin_search(
+            folder / "tune" / name,
+            settings=search,
+            overrides=[*study.overrides, *settings["tune"]],
+            plan_folder=folder,
+        )
     if phase in ("train", "test") and not study.searches():
         before = {"train": "tune", "test": "train"}[phase]
         raise ConfigError(f"phase={phase}: phase {before} has no finished trial; give phase={before} first")
@@ -184,11 +177,15 @@ def start_workers(
         phase: only phase of a study to work on; None for all phases.
         started: list to which the name of each worker on this machine is added when it is started.
     """
-    code = freeze(plan.folder)
+    code = plan.folder / "code"
+    say_if_edited(code)
     if launcher.is_slurm():
         functions = [SearchWorker(plan.folder, phase=phase) for _ in range(count)]
-        for job in submit(functions, launcher=launcher.keys, folder=plan.folder / "workers", code=code):
+        keys, queue = launcher.keys, SlurmQueue(seconds=1)
+        jobs = submit(functions, launcher=keys, folder=plan.folder / "workers", code=code, queue=queue)
+        for job in jobs:
             workers.add_submitted(job.job_id)
+        refuse_impossible(jobs, launcher=keys, queue=queue)
         return
     shares = slots(plan.settings["workers"])
     for number in workers.free_slots(len(shares))[:count]:

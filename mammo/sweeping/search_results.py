@@ -1,7 +1,9 @@
 """Results of a search or study: leaderboards, the best trial as an experiment, and the table of a study."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -10,7 +12,9 @@ from omegaconf import OmegaConf
 
 from mammo.atomic_files import write_atomically
 from mammo.config.checks import CONF
+from mammo.config.flattening import flatten
 from mammo.errors import MammoError
+from mammo.runs import RunFolder
 from mammo.sweeping.leaderboard.leaderboard import write_leaderboard
 from mammo.sweeping.search.search import Search
 from mammo.sweeping.search.trials import Trial, best_of, failures_text
@@ -25,6 +29,8 @@ _PRINTED_COLUMNS = (
     "test_auc_high",
     "test_accuracy",
 )
+# keys of best.yaml's run that are not settings of the experiment
+_OF_THE_RUN = ("name", "run_dir", "resume", "report", "data.store", "data.workers", "data.loader_workers")
 _SUFFIXES = {"value": "", "low": "_low", "high": "_high"}
 
 
@@ -141,15 +147,23 @@ def _study_table(study: Study) -> pd.DataFrame:
 
 
 def write_best(search: Search, best: Trial) -> Path:
-    """Write a trial's settings as the experiment `experiment/best.yaml` in the folder of the search."""
-    overrides = [*search.overrides, *search.space.overrides(best.settings)]
+    """Write a trial's settings as the experiment `experiment/best.yaml` in the folder of the search.
+
+    It contains every key of the trial's configuration, so that later edits of `conf` do not change it.
+    """
+    own = search.space.overrides(best.settings)
+    overrides = [*search.overrides, *own]
+    part, of_trial = search.runs_of(best.number)[0]
+    of_part = {text.partition("=")[0] for text in of_trial if text not in overrides}
+    config = flatten(RunFolder(search.folder_of(best.number) / part).config())
+    config = {key: value for key, value in config.items() if key not in (*_OF_THE_RUN, *of_part)}
     interval = "" if best.low is None else f" ({best.low:.3f}-{best.high:.3f})"
     text = (
         "# @package _global_\n"
         f"# python train.py --config-dir {search.folder} experiment=best\n"
         f"# Best of the search {search.settings['name']}: trial {best.number}, commit {search.commit},\n"
-        f"# validation AUC {best.value:.3f}{interval}.\n"
-        f"{as_experiment(overrides)}"
+        f"# validation AUC {best.value:.3f}{interval}, with {' '.join(own)}.\n"
+        f"{as_experiment(overrides, config)}"
     )
     file = search.folder / "experiment" / "best.yaml"
     file.parent.mkdir(exist_ok=True)
@@ -157,10 +171,15 @@ def write_best(search: Search, best: Trial) -> Path:
     return file
 
 
-def as_experiment(overrides: list[str]) -> str:
+def as_experiment(overrides: list[str], config: Mapping[str, Any] = MappingProxyType({})) -> str:
     """Convert overrides of the command line to the body of an experiment file.
 
     Of several overrides of one key the last counts.
+
+    Args:
+        overrides: overrides of train.py.
+        config: values of further keys, by their dotted names.
+
     Example:
         >>> print(as_experiment(["model=resnet34", "optim.lr=0.1", "optim.lr=0.01"]), end="")
         defaults:
@@ -170,6 +189,8 @@ def as_experiment(overrides: list[str]) -> str:
     """
     groups: dict[str, str] = {}
     values = OmegaConf.create()
+    for key, value in config.items():
+        OmegaConf.update(values, key, value, force_add=True)
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
         if (CONF / key).is_dir():

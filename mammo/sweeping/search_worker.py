@@ -10,6 +10,7 @@ from typing import Any
 from mammo.errors import MammoError, TrainingStopped
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder
+from mammo.sweeping.jobs.code_snapshot import require_frozen
 from mammo.sweeping.jobs.device_slots import bind_cores
 from mammo.sweeping.jobs.slurm import RequeuedJob
 from mammo.sweeping.jobs.training_job import train_or_resume, write_traceback
@@ -39,7 +40,12 @@ class SearchWorker(RequeuedJob):
         self.phase = phase
 
     def __call__(self) -> None:
-        """Run trials until none is left."""
+        """Run trials until none is left.
+
+        Raises:
+            MammoError: this process does not run the copy of the code.
+        """
+        require_frozen(self.folder)
         bind_cores()
         plan = open_plan(self.folder, phase=self.phase)
         workers = Workers(self.folder / "workers", stale_seconds=plan.settings["stale_seconds"])
@@ -119,24 +125,29 @@ def _train_trial(search: Search, number: int, name: str) -> dict[str, Any]:
         report = EpochReport(search, number=number, worker=name, earlier_scores=earlier)
         try:
             run = train_or_resume(
-                overrides, run_dir=folder, part_of=search.folder, callbacks=(report,), take_over=True
+                overrides,
+                run_dir=folder,
+                part_of=search.folder,
+                varied=search.varied,
+                callbacks=(report,),
+                take_over=True,
             )
         except Pruned:
-            _write_pruned(RunFolder(folder), search.read_trials()[number])
+            _write_pruned(RunFolder(folder), search.read_trials()[number], varied=search.varied)
             raise
         assert run is not None  # None only in the other processes of a distributed training
         runs.append(run)
     return mean_score(runs, independent=search.settings["objective"]["over"] == "folds")
 
 
-def _write_pruned(run: RunFolder, trial: Trial) -> None:
+def _write_pruned(run: RunFolder, trial: Trial, *, varied: list[str]) -> None:
     """Add a pruned training to TensorBoard's HParams table, with its last reported score."""
     from mammo.metrics import Estimate
     from mammo.training.hparams import write_hparams
 
     assert trial.value is not None  # the pruner decides by a reported score
     score = Estimate(trial.value, low=math.nan, high=math.nan, standard_error=math.nan)
-    write_hparams(run.tensorboard, config=run.config(), score=score, seconds=math.nan)
+    write_hparams(run.tensorboard, config=run.config(), score=score, seconds=math.nan, varied=varied)
 
 
 def _test_run(run_dir: Path) -> dict[str, Any]:
@@ -185,4 +196,7 @@ def mean_score(runs: list[RunFolder], *, independent: bool) -> dict[str, float |
 
 if __name__ == "__main__":
     folder, slot, *phase = sys.argv[1:]
-    SearchWorker(Path(folder), slot=int(slot), phase=phase[0] if phase else None)()
+    try:
+        SearchWorker(Path(folder), slot=int(slot), phase=phase[0] if phase else None)()
+    except MammoError as error:
+        sys.exit(f"error: {error}")

@@ -35,6 +35,7 @@ def fit(
     overrides: list[str],
     callbacks: Sequence[Callback] = (),
     part_of: Path | None = None,
+    varied: Sequence[str] | None = None,
     lock: RunLock | None = None,
 ) -> RunFolder | None:
     """Prepare the data if needed, train, and score the best epoch on the validation images.
@@ -45,6 +46,7 @@ def fit(
         overrides: overrides of the command line, for `run.json`.
         callbacks: callbacks added to those of every training.
         part_of: folder of the multirun or search that the run belongs to, for `run.json`.
+        varied: keys that differ between its runs, the columns of TensorBoard's HParams; None for every key.
         lock: lock of the run folder, acquired here and released by the caller; None for one that is released
             at the end.
 
@@ -60,7 +62,13 @@ def fit(
     if lock is None:
         with RunLock(run_dir) as lock:
             return fit(
-                cfg, run_dir=run_dir, overrides=overrides, callbacks=callbacks, part_of=part_of, lock=lock
+                cfg,
+                run_dir=run_dir,
+                overrides=overrides,
+                callbacks=callbacks,
+                part_of=part_of,
+                varied=varied,
+                lock=lock,
             )
     training = set_up(cfg)
     datamodule, module, options = training.datamodule, training.module, training.options
@@ -93,7 +101,7 @@ def fit(
         lock.check()
         seconds = round(run.facts().get("seconds", 0.0) + time.perf_counter() - started, 1)
         with OptionalOutput("TensorBoard HParams"):
-            write_hparams(run.tensorboard, config=run.config(), score=score, seconds=seconds)
+            write_hparams(run.tensorboard, config=run.config(), score=score, seconds=seconds, varied=varied)
         run.record(
             score={"name": "val/auc"} | {k: None if math.isnan(v) else v for k, v in asdict(score).items()},
             seconds=seconds,
@@ -150,6 +158,7 @@ def _run(
     _write_split(training, run.path / "split")
     run.write_config(config)
     run.record(status="running", error=None, resumed=run.facts().get("resumed", 0) + 1)
+    run.record_code()
     return run
 
 

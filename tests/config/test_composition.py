@@ -4,14 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from mammo.config.checks import CONF
 from mammo.config.choices import Activation
-from mammo.config.composition import compose_train
+from mammo.config.composition import compose_train, compose_trainings
 from mammo.config.schema import CustomCnnConfig, TrainConfig
+from mammo.errors import ConfigError
 
 
 def test_what_is_composed_needs_no_hydra_and_keeps_its_types() -> None:
@@ -27,14 +29,42 @@ def test_what_is_composed_needs_no_hydra_and_keeps_its_types() -> None:
     assert cfg.model.activation is Activation.relu
 
 
+def test_many_trainings_are_composed_as_one_by_one() -> None:
+    trainings = [
+        ["seed=1", "optim.lr=1e-3"],
+        ["seed=2", "optim.lr=5e-05", "data.sample=[1,2,3]"],
+        ["model=custom_cnn", "seed=3", "optim.lr=1e-3", "model.activation=elu"],
+        [
+            "model=custom_cnn",
+            "seed=4",
+            "optim.lr=${optim.weight_decay}",
+            "name=${hydra:runtime.choices.model}",
+        ],
+    ]
+    expected = [compose_train(overrides) for overrides in trainings]
+    found = compose_trainings(trainings)
+    assert found == expected
+    assert [OmegaConf.get_type(cfg.model) for cfg in found] == [
+        OmegaConf.get_type(cfg.model) for cfg in expected
+    ]
+    for wrong in (["seed=1", "optim.lrr=1"], ["seed=1", "seed=a"], ["seed=-1"]):
+        with pytest.raises(ConfigError) as one:
+            compose_train(wrong)
+        with pytest.raises(ConfigError) as many:
+            compose_trainings([["seed=1"], wrong])
+        assert str(many.value) == str(one.value)
+    assert not HydraConfig.initialized()
+
+
 APP = f"""
 import hydra
+import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobRuntime
 from omegaconf import OmegaConf
 from mammo.errors import ConfigError
-from mammo.config.composition import compose_train
+from mammo.config.composition import compose_train, compose_trainings
 import mammo.config.schema
 
 def state():

@@ -1,5 +1,6 @@
 """The project's commands as a user gives them: `python train.py ...`, `python -m mammo.evaluate ...`."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,15 @@ def line(door: str, *arguments: str) -> list[str]:
     """
     program = [str(REPOSITORY / f"{door}.py")] if door in ("train", "sweep") else ["-m", f"mammo.{door}"]
     return [sys.executable, *program, *arguments]
+
+
+def copy_of_the_clone(place: Path) -> Path:
+    """A folder in `place` with the package, `conf` and `train.py`, which a test may edit."""
+    clone = place / "clone"
+    for name in ("mammo", "conf"):
+        shutil.copytree(REPOSITORY / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "train.py", clone)
+    return clone
 
 
 def command(

@@ -1,8 +1,8 @@
 """Python processes that are forked from a server in which PyTorch and the other slow modules are imported.
 
 A new interpreter needs seconds of processor time to import them. The server has imported and run nothing, so
-a forked process does what `python` would do with the same arguments, except that it takes the modules as they
-are: from the checkout, not from the `PYTHONPATH` of its environment.
+a forked process does what `python` would do with the same arguments. If its `PYTHONPATH` has another copy of
+this package, it imports that copy; other modules are as they are.
 """
 
 import atexit
@@ -24,6 +24,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import mammo
 from mammo.fast_imports import quick_imports
 
 # Name of the server's socket. The workers of pytest-xdist inherit it, so all of them use one server.
@@ -208,6 +209,7 @@ def become(request: Any, streams: list[int]) -> None:
     os.environ.update(environment)
     os.chdir(folder)
     subprocess.Popen = ForkedPython  # type: ignore[misc]
+    take_package(environment.get("PYTHONPATH", "").split(os.pathsep))
     code = exit_code(lambda: run(arguments, folder))
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
@@ -217,14 +219,25 @@ def become(request: Any, streams: list[int]) -> None:
     os._exit(code)
 
 
+def take_package(paths: list[str]) -> None:
+    """Forget the package that the server has imported if another one precedes it in the paths."""
+    there = next((path for path in paths if path and os.path.isdir(os.path.join(path, "mammo"))), None)
+    if there is None or os.path.samefile(os.path.join(there, "mammo"), os.path.dirname(mammo.__file__)):
+        return
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mammo"]:
+        del sys.modules[name]
+    sys.path[1:1] = paths
+
+
 def run(arguments: list[str], folder: str) -> None:
+    safe = bool(os.environ.get("PYTHONSAFEPATH"))
     if arguments[0] == "-m":
         sys.argv = arguments[1:]
-        sys.path[0] = folder
+        sys.path[:1] = [] if safe else [folder]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
     else:
         sys.argv = arguments
-        sys.path[0] = os.path.dirname(os.path.abspath(arguments[0]))
+        sys.path[:1] = [] if safe else [os.path.dirname(os.path.abspath(arguments[0]))]
         runpy.run_path(arguments[0], run_name="__main__")
 
 

@@ -31,8 +31,12 @@ def project(tmp_path: Path) -> Path:
 def recorded(place: Path) -> str:
     """The commit that the package records if it is installed in `place`."""
     shutil.copytree(REPOSITORY / "mammo", place / "mammo", ignore=shutil.ignore_patterns("__pycache__"))
+    return commit_in(place)
+
+
+def commit_in(place: Path) -> str:
     code = "from mammo.runs import git_commit; print(git_commit())"
-    environment = os.environ | {"PYTHONPATH": str(place)}
+    environment = os.environ | {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=place.anchor, env=environment, capture_output=True, text=True
     )
@@ -41,8 +45,16 @@ def recorded(place: Path) -> str:
 
 
 def test_commit_of_a_checkout(project: Path) -> None:
+    (project / "conf").mkdir()
+    assert recorded(project).endswith("-dirty")  # the package is not part of the commit
+    for arguments in (["add", "mammo"], ["commit", "--quiet", "--message=second"]):
+        subprocess.run([*GIT, *arguments], cwd=project, check=True)
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True)
-    assert recorded(project) == head.stdout.strip()
+    assert commit_in(project) == head.stdout.strip()
+    (project / "notes.txt").write_text("no code")
+    assert commit_in(project) == head.stdout.strip()
+    (project / "conf" / "own.yaml").write_text("lr: 0.1")
+    assert commit_in(project) == f"{head.stdout.strip()}-dirty"
 
 
 def test_an_environment_within_another_checkout_has_no_commit(project: Path) -> None:

@@ -2,8 +2,8 @@
 
 import csv
 import json
+import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from helpers.commands import REPOSITORY, command
+from helpers.commands import REPOSITORY, command, copy_of_the_clone
 from helpers.slurm_cluster import Slurm
 
 SMALL = ["model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48", "report=false"]
@@ -105,10 +105,15 @@ def weights(run: Path, name: str) -> dict[str, torch.Tensor]:
     return dict(torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"])
 
 
+def rows_of(run: Path) -> list[list[str]]:
+    """Rows of `metrics.csv`."""
+    with (run / "metrics.csv").open() as file:
+        return list(csv.reader(file))[1:]
+
+
 def curves(run: Path) -> list[list[float]]:
     """Loss, AUC and accuracy in training and validation, and learning rate of each epoch."""
-    with (run / "metrics.csv").open() as file:
-        return [[float(value) for value in row[1:8]] for row in list(csv.reader(file))[1:]]
+    return [[float(value) for value in row[1:8]] for row in rows_of(run)]
 
 
 def states(slurm: Slurm, job: str) -> list[str]:
@@ -199,24 +204,25 @@ def test_jobs_belong_to_their_multirun_and_share_a_store(disturbed: Disturbed) -
 
 @dataclass(frozen=True)
 class Abandoned:
-    """Two jobs, one at a time: code and config are edited and the parent is interrupted while one waits."""
+    """Two jobs, one at a time, submitted in a clone of the code.
+
+    While one waits, code and config of the clone are edited and the parent is interrupted.
+    """
 
     multirun: Multirun
     ids: list[str]
     code: int  # exit code of the parent
     told: str
+    told_again: str  # by the same command, given while the jobs wait and run
 
 
 @pytest.fixture(scope="module")
 def abandoned(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Abandoned:
-    place = tmp_path_factory.mktemp("abandoned")
-    (place / "cache").symlink_to(shared_cache)
-    code = place / "code"
-    for name in ("mammo", "conf"):
-        shutil.copytree(REPOSITORY / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPOSITORY / "train.py", code)
-    settings = [*SMALL, "trainer.max_epochs=2", "seed=0,1", "hydra.launcher.array_parallelism=1"]
-    multirun = Multirun(slurm, place, *settings, code=code)
+    code = copy_of_the_clone(tmp_path_factory.mktemp("abandoned"))
+    (code / "cache").symlink_to(shared_cache)
+    launcher = ["hydra.launcher.array_parallelism=1", "hydra.launcher.additional_parameters={mail-type: END}"]
+    settings = [*SMALL, "trainer.max_epochs=2", "seed=0,1", *launcher]
+    multirun = Multirun(slurm, code, *settings, code=code)
     ids = multirun.ids()
     multirun.wait_for(lambda: slurm.state(ids[0]) == "RUNNING")
     (code / "mammo" / "training" / "fit.py").write_text("raise RuntimeError('edited')\n")
@@ -226,8 +232,9 @@ def abandoned(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory, shared_cac
     multirun.process.send_signal(signal.SIGINT)
     ended, told = multirun.end(20), multirun.told
     assert slurm.squeue(ids[0].partition("_")[0])
-    slurm.wait_for(lambda: not slurm.squeue(), 150)
-    return Abandoned(multirun, ids, ended, told)
+    again = Multirun(slurm, code, *settings, code=code)
+    assert again.end() == 0, again.told
+    return Abandoned(multirun, ids, ended, told, again.told)
 
 
 def test_code_and_config_of_queued_jobs_are_those_of_their_submission(abandoned: Abandoned) -> None:
@@ -235,6 +242,19 @@ def test_code_and_config_of_queued_jobs_are_those_of_their_submission(abandoned:
         run = abandoned.multirun.job(number)
         assert facts(run)["status"] == "finished"
         assert "gradient_clip: 1.0" in (run / "config.yaml").read_text()
+
+
+def test_a_command_given_again_attaches_to_the_queued_jobs(abandoned: Abandoned) -> None:
+    told = abandoned.told_again
+    assert "0 of 2 jobs to run, 2 are running or queued" in told
+    assert re.search(
+        r"^1 waiting \(1 for JobArrayTaskLimit\), 1 running \(job 0 seed=0: ", told, re.MULTILINE
+    )
+    assert re.search(r"^job 1 \(seed=1\): validation AUC 0\.\d{3}", told, re.MULTILINE)
+    assert "Slurm jobs" not in told
+    for number in range(2):
+        assert "resumed" not in facts(abandoned.multirun.job(number))
+        assert [row[0] for row in rows_of(abandoned.multirun.job(number))] == ["1", "2"]
 
 
 def test_interrupted_parent_leaves_the_jobs_and_names_them(abandoned: Abandoned) -> None:
@@ -269,9 +289,50 @@ def test_what_slurm_refuses_is_told_in_one_sentence(
     assert multirun.end() == 1
     told = multirun.told.splitlines()
     assert told[-1].startswith("error: hydra/launcher=slurm: Slurm refuses the jobs: ")
-    assert reason in told[-1]
+    assert told[-1].endswith(f"{reason}; change {mistake}")
     assert not [line for line in told[:-1] if not line.startswith(("preparing", "2 of 2 jobs to run"))]
     assert slurm.run("sacct", "--allocations", "--noheader") == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (
+            ["hydra.launcher.partition=short"],
+            "the time limit is above that of the partition (PartitionTimeLimit); change "
+            "hydra.launcher.timeout_min=1440 or hydra.launcher.partition=short; the jobs are cancelled",
+        ),
+        (
+            ["hydra.launcher.nodes=9"],
+            "the partition has not so many nodes for a job (PartitionNodeLimit); change "
+            "hydra.launcher.nodes=9 or hydra.launcher.partition=null; the jobs are cancelled",
+        ),
+    ],
+    ids=["time", "nodes"],
+)
+def test_jobs_that_can_never_start_are_cancelled_with_the_key_to_change(
+    settings: list[str], reason: str, slurm: Slurm, tmp_path: Path, shared_cache: Path
+) -> None:
+    (tmp_path / "cache").symlink_to(shared_cache)
+    multirun = Multirun(slurm, tmp_path, *SMALL, "seed=0,1", *settings)
+    assert multirun.end() == 1
+    sentence = f"error: hydra/launcher=slurm: the jobs can never start, because {reason}"
+    assert multirun.told.splitlines()[-1] == sentence
+    array = multirun.ids()[0].partition("_")[0]
+    assert set(states(slurm, array)) == {"CANCELLED by 0"}
+
+
+def test_killed_and_cancelled_jobs_are_told_apart(slurm: Slurm, tmp_path: Path, shared_cache: Path) -> None:
+    (tmp_path / "cache").symlink_to(shared_cache)
+    multirun = Multirun(slurm, tmp_path, *SMALL, "seed=0,1", "trainer.max_epochs=1000")
+    cancelled, killed = multirun.ids()
+    multirun.wait_for(lambda: multirun.epochs(1) > 1)
+    writer = max((multirun.job(1) / ".writer").iterdir(), key=lambda file: int(file.name))
+    slurm.run("scancel", cancelled)
+    os.kill(json.loads(writer.read_text())["pid"], signal.SIGKILL)
+    assert multirun.end() == 1
+    assert f"job 0 (seed=0): failed: Slurm job {cancelled}: cancelled by root, see " in multirun.told
+    assert f"job 1 (seed=1): failed: Slurm job {killed}: killed by signal 9, see " in multirun.told
 
 
 def test_two_nodes_train_as_one_process_does_and_go_on_after_preemption(

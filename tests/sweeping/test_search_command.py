@@ -132,6 +132,8 @@ def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_sam
         for tag in ("train", "val", "."):  # the last one contains HParams
             assert list((trial.folder / "tensorboard" / tag).glob("events.*")), (trial, tag)
     wait_for(lambda: not worker_pids(folder), 20)
+    experiment = (folder / "sweep" / "experiment" / "best.yaml").read_text()
+    assert "gradient_clip: 1.0" in experiment  # later edits of `conf` do not change it
     best_one = ("--config-dir", str(folder / "sweep"), "experiment=best")
     again = command("train", *best_one, "report=false", "run_dir=again", folder=folder)
     assert again.returncode == 0, again.stderr

@@ -242,6 +242,16 @@ def test_hparams_hold_settings_and_final_score(tmp_path: Path) -> None:
     for word in (b"model.name", b"resnet18", b"data.sample", b"[1, 2]", b"seed"):
         assert word in metadata.plugin_data.content
     assert b"data.root" not in metadata.plugin_data.content
+    varied = tmp_path / "varied"
+    write_hparams(varied, config=config, score=score, seconds=9.0, varied=["model"])
+    metadata = EventAccumulator(str(varied)).Reload().summary_metadata["_hparams_/session_start_info"]
+    content = metadata.plugin_data.content
+    assert [word in content for word in (b"model.name", b"model.dropout", b"seed", b"data.sample")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_best_checkpoint_is_of_the_best_epoch(

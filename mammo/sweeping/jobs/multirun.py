@@ -4,12 +4,19 @@ import datetime
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import DictConfig, OmegaConf
+
+from mammo.atomic_files import write_atomically
+from mammo.config.flattening import flatten
 from mammo.errors import ConfigError
+from mammo.evaluation.number_format import interval, number
 from mammo.runs import RunFolder, git_commit
+from mammo.runs.provenance import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
 TRACEBACK = "traceback.txt"  # file in the folder of a failed run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One training of a multirun."""
 
@@ -38,15 +45,19 @@ class Multirun:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.jobs = [Job(**job) for job in json.loads((folder / "multirun.json").read_text())["jobs"]]
+        facts = json.loads((folder / "multirun.json").read_text())
+        self.jobs = [Job(**job) for job in facts["jobs"]]
+        self.varied: list[str] = facts.get("varied", [])  # keys that differ between the jobs
+        self._common = set.intersection(*(set(job.overrides) for job in self.jobs))
 
     @classmethod
-    def begin(cls, folder: Path, jobs: list[Job]) -> "Multirun":
+    def begin(cls, folder: Path, jobs: list[Job], *, varied: Sequence[str]) -> "Multirun":
         """Record the jobs in the folder, or open the multirun of the same jobs to resume it.
 
         Args:
             folder: existing folder.
             jobs: jobs to submit.
+            varied: keys that differ between the jobs.
 
         Raises:
             ConfigError: the folder belongs to a multirun of other jobs.
@@ -54,7 +65,7 @@ class Multirun:
         file = folder / "multirun.json"
         if file.exists():
             multirun = cls(folder)
-            if multirun.jobs != jobs:
+            if [asdict(job) for job in multirun.jobs] != [asdict(job) for job in jobs]:
                 raise ConfigError(
                     f"hydra.sweep.dir={folder}: holds another multirun, "
                     f"{_first_difference(multirun.jobs, jobs)}; give another folder"
@@ -65,15 +76,31 @@ class Multirun:
             "commit": git_commit(),
             "host": platform.node(),
             "submitted": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "varied": list(varied),
             "jobs": [asdict(job) for job in jobs],
         }
-        file.write_text(json.dumps(facts, indent=2) + "\n")
+        write_atomically(file, json.dumps(facts, indent=2) + "\n")
         return cls(folder)
+
+    def record_file(self, job: Job) -> Path:
+        """Return the file with the record of the process that runs the job."""
+        return self.folder / "jobs" / f"{job.number}.json"
+
+    def record_of(self, job: Job) -> Any:
+        """Return the content of the record; None if no process was started."""
+        return read_json(self.record_file(job))
+
+    def status_of(self, job: Job) -> str:
+        """Return `waiting`, `running`, `finished` or `failed`."""
+        status = RunFolder(Path(job.run_dir)).facts().get("status", "waiting")
+        if status == "finished":
+            return "finished"
+        ended = (self.record_of(job) or {}).get("ended") is not None
+        return "failed" if ended or status == "failed" else str(status)
 
     def settings_of(self, job: Job) -> str:
         """Return the overrides that not all jobs have in common, separated by spaces."""
-        common = set.intersection(*(set(other.overrides) for other in self.jobs))
-        own = [override for override in job.overrides if override not in common]
+        own = [override for override in job.overrides if override not in self._common]
         return " ".join(own) or "the only one"
 
     def outcome(self, job: Job, reason: str | None = None) -> dict[str, Any]:
@@ -88,7 +115,7 @@ class Multirun:
         score = facts.get("score", {})
         file = run.path / TRACEBACK
         traceback = file.read_text() if file.exists() else None
-        error = traceback.strip().rpartition("\n")[2] if traceback else reason
+        error = without_module(traceback.strip().rpartition("\n")[2]) if traceback else reason
         finished = job.is_finished() and not error
         return {
             "job": job.number,
@@ -119,10 +146,46 @@ class Multirun:
         table.to_csv(self.folder / "summary.csv", index=False)
         return table
 
+    def outcome_text(self, job: Job, reason: str | None) -> str:
+        """Describe the outcome of an ended job in one line; see `outcome`."""
+        outcome = self.outcome(job, reason)
+        score = {"value": outcome["auc"], "low": outcome["low"], "high": outcome["high"]}
+        spread = f", 95 % interval {text}" if (text := interval(score)) else ""
+        result = f"validation AUC {number(score)}{spread}"
+        result = f"failed: {outcome['error']}" if outcome["error"] else result
+        return f"job {job.number} ({self.settings_of(job)}): {result}"
+
+    def summary_text(self, summary: "pd.DataFrame") -> str:
+        """Return the summary for the terminal, without columns that are empty for all jobs."""
+        columns = ["job", "status", "auc", "low", "high", "settings", "error"]
+        table = summary[columns].dropna(axis="columns", how="all")
+        text = table.to_string(index=False, na_rep="", float_format="%.3f", max_colwidth=60)
+        return f"{text}\nsummary {self.folder / 'summary.csv'}"
+
+
+def varied_keys(configs: Sequence[DictConfig]) -> list[str]:
+    """Return the keys of composed configurations whose values differ."""
+    flat = [flatten(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)) for cfg in configs]  # type: ignore[arg-type]
+    keys = dict.fromkeys(key for config in flat for key in config)
+    return [key for key in keys if len({str(config.get(key)) for config in flat}) > 1]
+
+
+def without_module(error: str) -> str:
+    """Return the last line of a traceback without the module of the class; without the class for own errors.
+
+    Example:
+        >>> without_module("mammo.errors.DataError: the loss is nan"), without_module("a.b.C: d.e: f")
+        ('the loss is nan', 'C: d.e: f')
+        >>> without_module("KeyError: 'x'")
+        "KeyError: 'x'"
+    """
+    name, colon, text = error.partition(": ")
+    return text if name.startswith("mammo.") and colon else f"{name.rpartition('.')[2]}{colon}{text}"
+
 
 def _first_difference(before: list[Job], now: list[Job]) -> str:
     """Describe the first job that differs."""
     for old, new in zip(before, now, strict=False):
-        if old != new:
+        if asdict(old) != asdict(new):
             return f"whose job {old.number} is `{' '.join(old.overrides)}`, not `{' '.join(new.overrides)}`"
     return f"of {len(before)} jobs, not {len(now)}"

@@ -4,13 +4,40 @@ import contextlib
 import io
 import shlex
 import shutil
-import subprocess
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mammo.errors import ConfigError
+from mammo.sweeping.jobs.code_snapshot import import_path
+from mammo.sweeping.jobs.job_process import SlurmProcess
+from mammo.sweeping.jobs.slurm_queue import SlurmQueue, cancel, never_starts, refusal, settings
+
+# keys that submitit knows for every kind of cluster
+_COMMON = (
+    "name",
+    "timeout_min",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "mem_gb",
+    "nodes",
+    "stderr_to_stdout",
+)
+
+
+# words of sbatch's refusals, and the keys to change
+_REFUSALS = {
+    "partition": ("partition",),
+    "feature": ("constraint",),
+    "account": ("account",),
+    "qos": ("qos",),
+    "time limit": ("timeout_min", "partition"),
+    "node configuration": ("cpus_per_task", "gpus_per_node", "mem_gb", "partition"),
+    "node count": ("nodes", "partition"),
+}
 
 
 class RequeuedJob(ABC):
@@ -28,44 +55,59 @@ class RequeuedJob(ABC):
 
 
 def submit(
-    functions: Sequence[RequeuedJob], *, launcher: Mapping[str, Any], folder: Path, code: Path
-) -> list[Any]:
+    functions: Sequence[RequeuedJob],
+    *,
+    launcher: Mapping[str, Any],
+    folder: Path,
+    code: Path,
+    queue: SlurmQueue,
+) -> list[SlurmProcess]:
     """Submit an array of jobs.
 
     Args:
         functions: jobs to submit.
         launcher: keys of `hydra/launcher=slurm`.
-        folder: folder for submitit's files and the jobs' output.
+        folder: folder for submitit's files and the jobs' output, where `submitit_folder` is null.
         code: folder with the copy of the code, which the jobs import.
+        queue: where the jobs are looked up.
 
     Returns:
-        The submitit jobs.
+        The submitted jobs.
 
     Raises:
         ConfigError: this machine has no Slurm, or Slurm refuses the jobs.
     """
     import submitit  # slow to import, and a single training does not need it
-    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 
     require_slurm()
-    keys = {key: value for key, value in launcher.items() if key not in ("_target_", "submitit_folder")}
+    keys = {key: value for key, value in launcher.items() if key != "_target_"}
+    folder = Path(keys.pop("submitit_folder") or folder).absolute()
     timeouts = keys.pop("max_num_timeout")
-    keys["setup"] = [*(keys["setup"] or []), f"export PYTHONPATH={shlex.quote(str(code))}:$PYTHONPATH"]
+    # not `:$PYTHONPATH`: an empty entry is the working directory
+    path = shlex.quote(import_path(code)) + "${PYTHONPATH:+:$PYTHONPATH}"
+    keys["setup"] = [*(keys["setup"] or []), f"export PYTHONSAFEPATH=1 PYTHONPATH={path}"]
     # otherwise the other processes of a distributed training wait for one that failed
     keys["srun_args"] = ["--kill-on-bad-exit=1", *keys.get("srun_args", [])]
-    common = BaseQueueConf.__dataclass_fields__
-    parameters = {key if key in common else f"slurm_{key}": value for key, value in keys.items()}
-    executor = submitit.AutoExecutor(folder=folder / "%j", cluster="slurm", slurm_max_num_timeout=timeouts)
+    parameters = {key if key in _COMMON else f"slurm_{key}": value for key, value in keys.items()}
+    folder = folder if "%j" in str(folder) else folder / "%j"
+    executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=timeouts)
     try:
         executor.update_parameters(**parameters)
         with contextlib.redirect_stderr(io.StringIO()):  # submitit also prints the error that it raises
-            return list(executor.submit_array(functions))
+            jobs = executor.submit_array(functions)
+        return [SlurmProcess(queue, job.job_id, str(folder), job.num_tasks) for job in jobs]
     except submitit.core.utils.FailedJobError as error:
         lines = [line for line in str(error).splitlines() if "error:" in line] or str(error).splitlines()
         reason = lines[-1].rpartition("error:")[2].strip()
         raise ConfigError(
-            f"hydra/launcher=slurm: Slurm refuses the jobs: {reason}; change hydra.launcher.*"
+            f"hydra/launcher=slurm: Slurm refuses the jobs: {reason}; change {_keys_of(reason, launcher)}"
         ) from error
+
+
+def _keys_of(reason: str, launcher: Mapping[str, Any]) -> str:
+    """Return the keys to change after a refusal of sbatch."""
+    words = [word for word in _REFUSALS if word in reason.lower()]
+    return settings(_REFUSALS[words[0]], launcher) if words else "hydra.launcher.*"
 
 
 def require_slurm() -> None:
@@ -77,37 +119,28 @@ def require_slurm() -> None:
         )
 
 
-def has_ended(job: Any) -> bool:
-    """Return whether a submitit job has left a result, or Slurm's queue.
+def refuse_impossible(
+    jobs: Sequence[SlurmProcess], *, launcher: Mapping[str, Any], queue: SlurmQueue, seconds: float = 4.0
+) -> None:
+    """Wait until Slurm has looked at the submitted jobs, and cancel them if they can never start.
 
-    `job.done()` alone is also true for a job that Slurm suspends or requeues after the loss of a node.
+    Args:
+        jobs: jobs that were submitted with the same keys.
+        launcher: keys of the launcher.
+        queue: where the jobs are looked up.
+        seconds: longest wait.
+
+    Raises:
+        ConfigError: the jobs can never start.
     """
-    if not job.done():
-        return False
-    parts = [job.task(number) for number in range(job.num_tasks)]
-    if all(part.paths.result_pickle.exists() for part in parts) or not _is_queued(job.job_id):
-        return True
-    job.watcher.clear()  # otherwise submitit keeps the state "done" and does not query Slurm again
-    return False
-
-
-def _is_queued(job_id: str) -> bool:
-    query = subprocess.run(["squeue", "--noheader", f"--jobs={job_id}"], capture_output=True, text=True)
-    return bool(query.stdout.strip()) if query.returncode == 0 else "Invalid job id" not in query.stderr
-
-
-def failure_reason(job: Any) -> str | None:
-    """Return why an ended submitit job has no result; None where it has one.
-
-    Of an exception in the training only the last line is returned: the run's folder has the traceback.
-    """
-    from submitit.core.utils import FailedJobError
-
-    try:
-        job.results()
-    except FailedJobError as error:
-        trace = str(error).partition("\n---")[2].partition("\n---")[0].strip()
-        return f"Slurm job {job.job_id}: {trace.rpartition(chr(10))[2]}"
-    except Exception:
-        return f"Slurm job {job.job_id}: {job.state} without a result, see {job.paths.stderr}"
-    return None
+    ids = [job.job_id for job in jobs]
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(1)
+        known = queue.jobs()
+        if found := never_starts(known, ids):
+            cancel(ids)
+            sentence = refusal(next(iter(found.values())), launcher)
+            raise ConfigError(f"hydra/launcher=slurm: {sentence}; the jobs are cancelled")
+        if all(name in known and known[name].reason not in ("None", "") for name in ids):
+            return

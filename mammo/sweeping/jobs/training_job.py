@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,11 @@ from mammo.config.resume import is_finished, reopen
 from mammo.errors import MammoError
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder
+from mammo.runs.heartbeat import heartbeat
 from mammo.runs.run_lock import RunTakenError
+from mammo.sweeping.jobs.code_snapshot import require_frozen
 from mammo.sweeping.jobs.device_slots import bind_cores
+from mammo.sweeping.jobs.job_process import HEARTBEAT_SECONDS
 from mammo.sweeping.jobs.multirun import TRACEBACK, Multirun
 from mammo.sweeping.jobs.slurm import RequeuedJob
 
@@ -37,14 +41,17 @@ class TrainingJob(RequeuedJob):
         """Train, or resume the training.
 
         Raises:
+            MammoError: this process does not run the copy of the code.
             Exception: any error of the training, after its traceback was written to the run's folder.
         """
+        require_frozen(self.folder)
         bind_cores()
-        job = Multirun(self.folder).jobs[self.number]
+        multirun = Multirun(self.folder)
+        job = multirun.jobs[self.number]
         run_dir = Path(job.run_dir)
         (run_dir / TRACEBACK).unlink(missing_ok=True)
         try:
-            train_or_resume(job.overrides, run_dir=run_dir, part_of=self.folder)
+            train_or_resume(job.overrides, run_dir=run_dir, part_of=self.folder, varied=multirun.varied)
         except RunTakenError:
             raise  # the folder is another process's
         except Exception:
@@ -57,6 +64,7 @@ def train_or_resume(
     *,
     run_dir: Path,
     part_of: Path,
+    varied: Sequence[str],
     callbacks: "tuple[Callback, ...]" = (),
     take_over: bool = False,
 ) -> RunFolder | None:
@@ -66,6 +74,7 @@ def train_or_resume(
         overrides: overrides of train.py.
         run_dir: folder of the run.
         part_of: folder of the multirun or search.
+        varied: keys that differ between its runs.
         callbacks: callbacks in addition to those of every training.
         take_over: whether this process is known to replace the one that trained the run before.
 
@@ -88,6 +97,7 @@ def train_or_resume(
         overrides=overrides,
         callbacks=callbacks,
         part_of=part_of,
+        varied=varied,
         take_over=take_over,
     )
 
@@ -99,7 +109,10 @@ def write_traceback(run_dir: Path) -> None:
 
 
 if __name__ == "__main__":
+    folder, number = Path(sys.argv[1]), int(sys.argv[2])
+    record = folder / "jobs" / f"{number}.json"
     try:
-        TrainingJob(Path(sys.argv[1]), int(sys.argv[2]))()
+        with heartbeat(record, seconds=HEARTBEAT_SECONDS):
+            TrainingJob(folder, number)()
     except MammoError as error:
         sys.exit(f"error: {error}")

@@ -51,6 +51,7 @@ class Search:
         # run that is evaluated on its test images, instead of trainings
         self.evaluates = None if facts["evaluates"] is None else Path(facts["evaluates"])
         node = self.settings["space"]
+        self.varied = list(node or {})  # keys and groups that differ between the trials
         self.space = Space.from_config(node) if node else Space(domains={}, conditions={})
         self._fixed: Settings = facts["fixed"]
         self._max_trials = self._trials_at_most()

@@ -2,7 +2,7 @@
 
 import json
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +13,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from helpers.commands import REPOSITORY
+from helpers.commands import REPOSITORY, copy_of_the_clone, line
 from helpers.fork_server import ForkedPython
+
+from mammo.runs.code_version import file_digest, folder_digest
 
 SMALL = (
     "model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48", "report=false",
@@ -61,6 +63,7 @@ def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tm
     assert ended.returncode == 1
     assert "error: 1 of 3 jobs failed, see sweep/summary.csv" in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert re.search(r"^ *1 +failed +optim.lr=1e\+30 +the loss is nan in epoch 1", ended.stdout, re.MULTILINE)
     summary = pd.read_csv(tmp_path / "sweep" / "summary.csv")
     assert summary["status"].tolist() == ["finished", "failed", "finished"]
     assert summary["settings"].tolist() == ["optim.lr=0.001", "optim.lr=1e+30", "optim.lr=0.0001"]
@@ -75,6 +78,12 @@ def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tm
         cores = len(os.sched_getaffinity(0))
         assert f"CPU, {max(1, cores // 2)} threads" in str(job["device"])
     assert ended.stderr.count("preparing: 52 of 52") == 1
+    assert json.loads((tmp_path / "sweep" / "multirun.json").read_text())["varied"] == ["optim.lr"]
+    compared = line("compare", "runs=sweep", "output=compare")
+    told = subprocess.run(compared, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert told.returncode == 0, told.stderr
+    for number in (0, 2):  # the finished ones
+        assert f"{number}-phantom-custom_cnn" in told.stdout
     assert "preparing" not in (tmp_path / "sweep" / "jobs" / "0.log").read_text()
 
 
@@ -88,7 +97,9 @@ def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(folder
     _, told = sweep.communicate(timeout=200)
     assert sweep.returncode == 1
     assert "job 0 (seed=0): failed: its process ended with code -9, see sweep/jobs/0.log" in told
-    assert "job 1 (seed=1): validation AUC" in told
+    assert re.search(
+        r"^job 1 \(seed=1\): validation AUC 0\.\d{3}, 95 % interval 0\.\d{3} to ", told, re.MULTILINE
+    )
     again = run(folder, *settings)
     assert again.returncode == 0, again.stderr
     assert "1 of 2 jobs to run" in again.stderr
@@ -99,23 +110,52 @@ def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(folder
 
 
 @pytest.mark.slow
-def test_code_and_config_of_waiting_jobs_are_those_of_their_submission(folder: Path) -> None:
-    code = folder / "code"
-    for name in ("mammo", "conf"):
-        shutil.copytree(REPOSITORY / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPOSITORY / "train.py", code)
-    path = {"PYTHONPATH": str(code)}
-    arguments = command("seed=0,1", "hydra.launcher.n=1", "optim.lr=1e-3", code=code)
-    sweep = subprocess.Popen(arguments, cwd=folder, env=os.environ | path, stderr=subprocess.PIPE, text=True)
-    wait_for(folder / "sweep" / "jobs" / "0.log")
-    (code / "mammo" / "training" / "fit.py").write_text("raise RuntimeError('edited')\n")
-    trainer = code / "conf" / "trainer" / "auto.yaml"
+def test_a_command_given_again_attaches_to_running_jobs(folder: Path) -> None:
+    settings = ("seed=0,1", "trainer.max_epochs=30", "hydra.launcher.n=1")
+    first = subprocess.Popen(command(*settings), cwd=folder, stderr=subprocess.DEVNULL)
+    wait_for(folder / "sweep" / "0-phantom-custom_cnn" / "metrics.csv")
+    first.kill()  # its job goes on
+    first.wait()
+    again = subprocess.Popen(command(*settings), cwd=folder, stderr=subprocess.PIPE, text=True)
+    wait_for(folder / "sweep" / "jobs" / "1.log")
+    third = run(folder, *settings)
+    _, told = again.communicate(timeout=200)
+    assert (again.returncode, third.returncode) == (0, 0), told + third.stderr
+    assert "1 of 2 jobs to run, 1 are running or queued, in sweep" in told
+    assert "another command runs these jobs; this one shows their progress" in third.stderr
+    assert "0 of 2 jobs to run, in sweep" in third.stderr
+    for number in (0, 1):
+        job = folder / "sweep" / f"{number}-phantom-custom_cnn"
+        assert pd.read_csv(job / "metrics.csv")["epoch"].tolist() == list(range(1, 31))
+        assert "resumed" not in facts(job)
+
+
+def cmdline(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.slow
+def test_waiting_jobs_of_a_command_in_the_clone_run_the_code_of_their_submission(folder: Path) -> None:
+    clone = copy_of_the_clone(folder)
+    arguments = command("seed=0,1", "hydra.launcher.n=1", "optim.lr=1e-3", code=clone)
+    path = {"PYTHONPATH": str(clone)}
+    sweep = subprocess.Popen(arguments, cwd=clone, env=os.environ | path, stderr=subprocess.PIPE, text=True)
+    wait_for(clone / "sweep" / "jobs" / "0.log")
+    before = folder_digest(clone / "mammo")
+    (clone / "mammo" / "training" / "fit.py").write_text("raise RuntimeError('edited')\n")
+    trainer = clone / "conf" / "trainer" / "auto.yaml"
     trainer.write_text(trainer.read_text().replace("gradient_clip: 1.0", "gradient_clip: 9.0"))
     _, told = sweep.communicate(timeout=200)
     assert sweep.returncode == 0, told
     for number in (0, 1):
-        config = (folder / "sweep" / f"{number}-phantom-custom_cnn" / "config.yaml").read_text()
-        assert "gradient_clip: 1.0" in config
+        job = clone / "sweep" / f"{number}-phantom-custom_cnn"
+        assert "gradient_clip: 1.0" in (job / "config.yaml").read_text()
+        [code] = facts(job)["code"]  # type: ignore[misc]
+        assert code["sha256"] == before != folder_digest(clone / "mammo")
+        assert facts(job)["config_sha256"] == file_digest(job / "config.yaml")
 
 
 @pytest.mark.slow
@@ -123,10 +163,21 @@ def test_code_and_config_of_waiting_jobs_are_those_of_their_submission(folder: P
     ("mistake", "sentence"),
     [
         (["run_dir=x"], "run_dir=x: is for a single run; give hydra.sweep.dir=... with -m"),
-        (["optim.lrr=1,2"], "optim.lrr=1,2: no such key; did you mean optim.lr?"),
+        (["optim.lrr=1,2"], "optim.lrr=1: no such key; did you mean optim.lr?"),
         (["data.height=64,4"], "data.height=4: must be at least 16"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
-        (["hydra/launcher=basic"], "hydra/launcher=basic: give local or slurm"),
+        (["hydra/launcher=submitit_slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
+        (["hydra/launcher=joblib"], "hydra/launcher=joblib: no such choice; choose from basic, local, slurm"),
+        (["hydra/launcher=slurm", "hydra.launcher.partion=gpu"], "hydra.launcher.partion=gpu: no such key"),
+        (
+            ["hydra.sweep.subdir=same", "seed=0,1"],
+            "hydra.sweep.subdir=same: jobs 0 and 1 would write to the same folder; "
+            "give a name with ${hydra.job.num}",
+        ),
+        (
+            ["model=timm", "model.name=resnet18,convnext_atoo"],
+            "model.name=convnext_atoo: timm has no such network; did you mean",
+        ),
         (["hydra.sweep.dir=file/sweep"], "file/sweep: Not a directory"),
     ],
 )
@@ -137,7 +188,7 @@ def test_a_mistake_is_told_before_any_job_begins(mistake: list[str], sentence: s
     assert ended.returncode == 1
     assert f"error: {sentence}" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert not list(folder.glob("sweep/jobs"))
+    assert not [*folder.glob("sweep/jobs"), *folder.glob("sweep/multirun.json")]
 
 
 @pytest.mark.slow
@@ -145,7 +196,7 @@ def test_choices_of_ones_own_are_frozen_too(folder: Path) -> None:
     own = folder / "own" / "experiment" / "mine.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("# @package _global_\noptim:\n  lr: 0.0123\n")
-    arguments = command("experiment=mine", "seed=0")
+    arguments = command("experiment=mine", "seed=0", "hydra/launcher=basic")
     arguments[3:3] = ["--config-dir", "own"]  # options come before overrides
     sweep = subprocess.Popen(arguments, cwd=folder, stderr=subprocess.PIPE, text=True)
     wait_for(folder / "sweep" / "jobs" / "0.log")
