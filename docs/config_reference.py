@@ -188,6 +188,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "optim": ("OptimConfig", "AdamConfig", "MomentumConfig"),
     "schedule": ("ScheduleConfig", "StepConfig", "CosineConfig", "OneCycleConfig", "PlateauConfig"),
     "loss": ("LossConfig", "FocalConfig"),
+    "callbacks": (),
     "trainer": ("TrainerConfig",),
     "sweep": ("SearchConfig", "StudyConfig"),
 }

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from helpers.commands import REPOSITORY, command
 
+from mammo.config.instantiation import part_name
+
 EXPERIMENTS = sorted(
     file.stem for file in (REPOSITORY / "conf" / "experiment").glob("*.yaml") if not file.name.startswith("_")
 )
@@ -68,11 +70,11 @@ def test_study_is_as_it_was_described(name: str, tmp_path: Path) -> None:
     config = yaml.safe_load(shown.stdout)
     four = "4class" in name or "prelu" in name
     model = name.removeprefix("study2019_").removesuffix("_4class").removesuffix("_prelu")
-    assert config["model"]["name"] == model
+    assert part_name(config["model"]) == ("CustomCNN" if model == "custom_cnn" else model)
     assert config["task"]["name"] == ("lesion_type_pathology" if four else "pathology")
     assert config["model"].get("pretrained", False) == (model != "custom_cnn")
     assert (config["data"]["source"], config["data"]["split"], config["data"]["sample"]) == (
         "cbis_ddsm", "random", None,
     )  # fmt: skip
-    assert (config["optim"]["name"], config["schedule"]["name"]) == ("adam", "step")
+    assert (part_name(config["optim"]), part_name(config["schedule"])) == ("Adam", "step")
     assert (config["data"]["normalisation"], config["data"]["crop"]) == ("none", "none")

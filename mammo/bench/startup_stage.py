@@ -33,7 +33,7 @@ def measure_startup(cfg: DictConfig, *, overrides: Sequence[str], composed: Dict
     """
     images = composed.data.batch_size or cfg.data.batch_size
     bare = _BARE.format(
-        name=composed.model.name if composed.model.name != "custom_cnn" else "resnet18",
+        name=composed.model.get("name", "resnet18"),
         batch=images,
         height=composed.data.height,
         width=composed.data.width,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mammo.data.loading.augment import mixup
 from mammo.data.loading.loader import Batch
+from mammo.models.output import as_output
 from mammo.runs import RunFolder
 from mammo.runs.run_lock import RunLock
 from mammo.training.fit import training_options
@@ -92,7 +93,7 @@ def bare_model_speed(cfg: DictConfig, training: Training, *, plain: bool = False
     clock = Clock(cfg)
     for _ in range(clock.last):
         with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
-            loss: Tensor = F.cross_entropy(network(images).float(), labels)
+            loss: Tensor = F.cross_entropy(as_output(network(images)).logits.float(), labels)
         if clock.done % cfg.trainer.accumulate == 0:
             optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -124,17 +125,17 @@ def bare_speed(cfg: DictConfig, training: Training, loader: Iterable[Batch]) -> 
         image = image.float() / torch.iinfo(image.dtype).max
         if data.augment is not None:
             image, boxes = data.augment(image, boxes, generator=generator)
-        partner, share = label, 1.0
+        moved = Batch(image=image, label=label, boxes=boxes, row=batch["row"])
         if data.mixup:
-            image, partner, share = mixup(image, label, alpha=data.mixup, generator=generator)
+            moved["image"], moved["partner"], moved["share"] = mixup(
+                image, label, alpha=data.mixup, generator=generator
+            )
         with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
-            logits = module(image)  # normalises, channels last
-            loss = module.loss(logits, label)
-            if data.mixup:
-                loss = share * loss + (1 - share) * module.loss(logits, partner)
+            output = module.output(moved["image"])  # normalises, channels last
+            loss = torch.stack(list(module.loss_terms(output, moved).values())).sum()
         if clock.done % data.accumulate == 0:
             optimizer.zero_grad()
-        scaler.scale(loss / data.accumulate).backward()
+        scaler.scale(loss / data.accumulate).backward()  # type: ignore[no-untyped-call]
         if (clock.done + 1) % data.accumulate == 0:
             scaler.unscale_(optimizer)
             if cfg.trainer.gradient_clip is not None:

@@ -56,8 +56,6 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
     "optim.weight_decay": (0, None),
     "optim.freeze_epochs": (0, None),
     "optim.unfreeze_every": (1, None),
-    "optim.beta1": (0, 0.9999),
-    "optim.beta2": (0, 0.999999),
     "optim.momentum": (0, 0.9999),
     "schedule.warmup_epochs": (0, None),
     "schedule.step_epochs": (1, None),
@@ -110,7 +108,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def _check_training(cfg: DictConfig) -> None:
-    pretrained, weights = OmegaConf.select(cfg, "model.pretrained"), cfg.model.weights
+    pretrained, weights = (OmegaConf.select(cfg, f"model.{key}") for key in ("pretrained", "weights"))
     if pretrained and weights is not None:
         raise ConfigError("model.pretrained=true and model.weights=FILE exclude each other: give one of them")
     if cfg.data.normalisation == Normalisation.weights and not pretrained and weights is None:
@@ -126,7 +124,7 @@ def _check_training(cfg: DictConfig) -> None:
     if channels not in (None, 1, 3):
         raise ConfigError(f"model.channels={channels}: must be 1 (grey) or 3 (the grey image three times)")
     _check_batch(cfg)
-    if cfg.optim.unfreeze_every is not None and not cfg.optim.freeze_epochs:
+    if cfg.optim.get("unfreeze_every") is not None and not cfg.optim.get("freeze_epochs"):
         raise ConfigError("optim.unfreeze_every: needs frozen epochs before it; give optim.freeze_epochs=N")
 
 
@@ -157,6 +155,8 @@ def _check_batch(cfg: DictConfig) -> None:
 def _added_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]]:
     """Yield each key that `+key=value` added to a node without such a key, and the keys of its schema."""
     schema = OmegaConf.get_type(node)
+    if "_target_" in list(node):
+        return  # its keys are checked against the signature
     known = [field.name for field in fields(schema)] if is_dataclass(schema) else list(node)
     for key in map(str, node):
         if key not in known:

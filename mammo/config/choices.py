@@ -73,26 +73,6 @@ class Norm(StrEnum):
     after = "after"
 
 
-class LossName(StrEnum):
-    cross_entropy = "cross_entropy"
-    focal = "focal"
-
-
-class OptimName(StrEnum):
-    adam = "adam"
-    adamw = "adamw"
-    sgd = "sgd"
-    rmsprop = "rmsprop"
-
-
-class ScheduleName(StrEnum):
-    constant = "constant"
-    step = "step"
-    cosine = "cosine"
-    onecycle = "onecycle"
-    plateau = "plateau"
-
-
 class Accelerator(StrEnum):
     auto = "auto"
     cpu = "cpu"

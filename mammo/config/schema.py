@@ -22,14 +22,11 @@ from mammo.config.choices import (
     EvaluatedSplit,
     ExportFormat,
     Heatmap,
-    LossName,
     Norm,
     Normalisation,
-    OptimName,
     Pool,
     Precision,
     Reduce,
-    ScheduleName,
     SimulatedStudy,
     Source,
     SplitName,
@@ -92,7 +89,7 @@ class TaskConfig:
 
 @dataclasses.dataclass
 class ModelConfig:
-    name: str = MISSING
+    _target_: str = MISSING
     weights: str | None = MISSING
     pool: Pool = MISSING
     dropout: float = MISSING
@@ -101,6 +98,7 @@ class ModelConfig:
 
 @dataclasses.dataclass
 class BackboneConfig(ModelConfig):
+    name: str = MISSING
     pretrained: bool = MISSING
     channels: int = MISSING
     drop_path: float = MISSING
@@ -126,7 +124,7 @@ class AugmentConfig:
 
 @dataclasses.dataclass
 class OptimConfig:
-    name: OptimName = MISSING
+    _target_: str = MISSING
     lr: float = MISSING
     head_lr: float | None = MISSING
     layer_decay: float = MISSING
@@ -137,8 +135,7 @@ class OptimConfig:
 
 @dataclasses.dataclass
 class AdamConfig(OptimConfig):
-    beta1: float = MISSING
-    beta2: float = MISSING
+    betas: list[float] = MISSING
 
 
 @dataclasses.dataclass
@@ -148,7 +145,7 @@ class MomentumConfig(OptimConfig):
 
 @dataclasses.dataclass
 class ScheduleConfig:
-    name: ScheduleName = MISSING
+    _target_: str = MISSING
     warmup_epochs: float = MISSING
 
 
@@ -169,14 +166,16 @@ class OneCycleConfig(CosineConfig):
 
 
 @dataclasses.dataclass
-class PlateauConfig(ScheduleConfig):
+class PlateauConfig:
+    _target_: str = MISSING
     factor: float = MISSING
     patience: int = MISSING
+    threshold: float = MISSING
 
 
 @dataclasses.dataclass
 class LossConfig:
-    name: LossName = MISSING
+    _target_: str = MISSING
     label_smoothing: float = MISSING
     box_weight: float = MISSING
 
@@ -214,11 +213,12 @@ class TrainConfig:
     seed: int = MISSING
     data: DataConfig = MISSING
     task: TaskConfig = MISSING
-    model: ModelConfig = MISSING
+    model: Any = MISSING  # a node with `_target_`, as the next ones; a schema where the package ships it
     augment: AugmentConfig = MISSING
-    optim: OptimConfig = MISSING
-    schedule: ScheduleConfig = MISSING
-    loss: LossConfig = MISSING
+    optim: Any = MISSING
+    schedule: Any = None
+    loss: Any = MISSING
+    callbacks: dict[str, Any] = MISSING
     trainer: TrainerConfig = MISSING
 
 
@@ -290,11 +290,12 @@ class BenchConfig:
     images: int = MISSING
     data: DataConfig = MISSING
     task: TaskConfig = MISSING
-    model: ModelConfig = MISSING
+    model: Any = MISSING
     augment: AugmentConfig = MISSING
-    optim: OptimConfig = MISSING
-    schedule: ScheduleConfig = MISSING
-    loss: LossConfig = MISSING
+    optim: Any = MISSING
+    schedule: Any = None
+    loss: Any = MISSING
+    callbacks: dict[str, Any] = MISSING
     trainer: TrainerConfig = MISSING
 
 

@@ -2,19 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mammo.config.instantiation import part_name
 from mammo.data.images.dicom import Pixels
 from mammo.data.store.store import Store
 from mammo.data.tasks import CLASSES
 from mammo.errors import ConfigError
 from mammo.evaluation.explain.heatmaps import Heatmaps
-from mammo.models.backbones import build_model
+from mammo.models.backbones import build_network
 from mammo.models.box_head import pixel_boxes
 from mammo.models.classifier import Classifier
 from mammo.runs import RunFolder
@@ -55,11 +56,9 @@ def open_classifier(run: RunFolder) -> Classifier:
     if not is_whole(file):
         what = "is damaged" if file.exists() else "is not there"
         raise ConfigError(f"run={run.path}: {file} {what}; python train.py resume={run.path} writes it")
-    options: dict[str, Any] = config["model"] | {"weights": None}
-    if "pretrained" in options:
-        options["pretrained"] = False
     size = (config["data"]["height"], config["data"]["width"])
-    network = build_model(num_classes=len(CLASSES[config["task"]["name"]]), image_size=size, **options)
+    classes = CLASSES[config["task"]["name"]]
+    network = build_network(config["model"], num_classes=len(classes), image_size=size, untrained=True)
     classifier = Classifier(network=network, mean=0.0, std=1.0)
     weights = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
     own = {name: value for name, value in weights.items() if name.partition(".")[0] in _OWN}
@@ -67,8 +66,8 @@ def open_classifier(run: RunFolder) -> Classifier:
         classifier.load_state_dict(own)
     except RuntimeError as error:
         raise ConfigError(
-            f"run={run.path}: {file} holds another network than the {options['name']} of config.yaml; "
-            "restore the run's own files"
+            f"run={run.path}: {file} holds another network than the {part_name(config['model'])} of "
+            "config.yaml; restore the run's own files"
         ) from error
     return classifier.eval()
 
@@ -128,11 +127,11 @@ class Scorer:
 
         def forward() -> tuple[Tensor, Tensor]:
             with self._number_format():
-                if self.classifier.has_boxes:
-                    logits, fractions = self.classifier.with_boxes(images)
-                    boxes.append(pixel_boxes(fractions.detach(), (images.shape[2], images.shape[3])).cpu())
-                else:
-                    logits = self.classifier(images)
+                output = self.classifier.output(images)
+            logits = output.logits
+            if self.classifier.has_boxes and output.boxes is not None:
+                size = (images.shape[2], images.shape[3])
+                boxes.append(pixel_boxes(output.boxes.detach(), size).cpu())
             found.append(self._mean([logits.detach().softmax(dim=1), *flipped]))
             among = torch.tensor(classes, device=self.device)
             return logits, among[found[0][:, among].argmax(dim=1)]

@@ -1,8 +1,9 @@
-"""Construction of a network by its name: timm's networks and the custom CNN."""
+"""Construction of the network: of timm, of this package, or of the user."""
 
 import difflib
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from mammo.config.instantiation import Role, build, part_name
 from mammo.errors import ConfigError
 from mammo.models.box_head import add_box_head
-from mammo.models.custom_cnn import CustomCNN
 from mammo.models.pooling import Pool, replace_pool
 from mammo.models.timm_weights import pretrained_source, unavailable_weights
 from mammo.models.weight_loading import load_weights
@@ -27,39 +28,40 @@ _REFUSED_ARGUMENTS = {
 }
 
 
-def build_model(
-    *,
-    name: str,
-    num_classes: int,
-    image_size: tuple[int, int] | None = None,
-    weights: Path | str | None = None,
-    box_head: bool = False,
-    **options: Any,
+NETWORK = Role("network", base=(nn.Module,))
+# what a network may ask for
+FOR_NETWORKS = ("num_classes", "in_channels", "image_size")
+# keys of `model` that are for every network, whatever its signature
+OF_EVERY_NETWORK = ("weights", "box_head")
+
+
+def build_network(
+    node: Mapping[str, Any], *, num_classes: int, image_size: tuple[int, int], untrained: bool = False
 ) -> nn.Module:
-    """Build a network for one-channel images, B 1 H W to B num_classes logits.
+    """Build the network of the node `model`, from B 1 H W to B num_classes logits or to an `Output`.
 
     Args:
-        name: `custom_cnn` or the name of a timm network.
+        node: `_target_`, its keyword arguments, and two keys for every network: `weights`, a file for
+            `load_weights`, whose summary is printed to standard error, and `box_head`, whether to add the
+            second head of `Classifier.output`.
         num_classes: number of classes of the task.
-        image_size: H and W of the images, which some networks are built for; None for the size of timm's
-            pretrained weights.
-        weights: file for `load_weights`, whose summary is printed to standard error; None to load none.
-        box_head: whether to add the second head of `Classifier.with_boxes`; the logits do not change.
-        options: `pool` and `dropout`; `activation` and `norm` for `custom_cnn`; `channels`, `pretrained` and
-            `drop_path` for timm's networks.
+        image_size: H and W of the images, which some networks are built for.
+        untrained: whether to load no weights.
 
     Raises:
         ConfigError: unknown network, unsupported option, or unavailable weights.
     """
+    options = dict(node)
+    weights, box_head = (options.pop(key, None) for key in OF_EVERY_NETWORK)
+    if untrained:
+        weights, options = None, options | ({"pretrained": False} if "pretrained" in options else {})
     if weights is not None and options.get("pretrained"):
         raise ConfigError(f"model.pretrained=true and model.weights={weights}: give one of the two")
-    if name == "custom_cnn":
-        model: nn.Module = CustomCNN(num_classes=num_classes, **options)
-    else:
-        model = _timm_model(name=name, num_classes=num_classes, image_size=image_size, **options)
+    offered = dict(zip(FOR_NETWORKS, (num_classes, 1, image_size), strict=True))
+    model: nn.Module = build(options, key="model", role=NETWORK, offered=offered)
     if box_head:
-        size = image_size or _default_size(name)
-        add_box_head(model, name=name, dry_run=lambda: _dry_run(model, size))
+        name = part_name(node) or "the network"
+        add_box_head(model, name=name, dry_run=lambda: _dry_run(model, image_size))
     if weights is not None:
         print(load_weights(model, Path(weights)).summary(), file=sys.stderr)
     return model
@@ -76,24 +78,39 @@ def input_statistics(model: nn.Module) -> tuple[float, float]:
     config: Any = getattr(model, "pretrained_cfg", None)
     if config is None:
         raise ConfigError(
-            "data.normalisation=weights: custom_cnn has no statistics of its own; "
+            "data.normalisation=weights: the network has no statistics of its own; "
             "give data.normalisation=train"
         )
     mean, std = (sum(config[key]) / len(config[key]) for key in ("mean", "std"))
     return mean, std
 
 
-def _timm_model(
+def timm_network(
     *,
     name: str,
     num_classes: int,
-    image_size: tuple[int, int] | None,
+    image_size: tuple[int, int] | None = None,
     channels: int = 1,
     pretrained: bool = False,
     pool: Pool = "avg",
     dropout: float = 0.0,
     drop_path: float = 0.0,
 ) -> nn.Module:
+    """Build a network of timm for one-channel images, B 1 H W to B num_classes logits.
+
+    Args:
+        name: name of the network in timm, with or without a tag.
+        num_classes: number of classes of the task.
+        image_size: H and W of the images; None for the size of timm's pretrained weights.
+        channels: number of input channels: 1, or 3 for the grey image three times.
+        pretrained: whether to start from timm's ImageNet weights.
+        pool: global pooling.
+        dropout: dropout probability before the classifier.
+        drop_path: probability of dropping a residual branch.
+
+    Raises:
+        ConfigError: unknown network, unsupported option, or unavailable weights.
+    """
     require_network(name)
     config = timm.get_pretrained_cfg(name)
     size = image_size or _default_size(name)
@@ -126,7 +143,9 @@ def require_network(name: str) -> None:
     known = timm.list_pretrained() if "." in name else timm.list_models()
     if timm.is_model(name) and ("." not in name or name in known):
         return
-    similar = difflib.get_close_matches(name, [*known, "custom_cnn"], n=3)
+    if name == "custom_cnn":
+        raise ConfigError("model.name=custom_cnn: is no network of timm; give model=custom_cnn")
+    similar = difflib.get_close_matches(name, known, n=3)
     suggestion = " or ".join(filter(None, [", ".join(similar[:-1]), *similar[-1:]]))
     raise ConfigError(
         f"model.name={name}: timm has no such network; "

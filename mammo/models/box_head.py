@@ -1,13 +1,15 @@
 """Second head of the 2019 study's two-headed networks, which predicts the lesion's bounding box."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mammo.errors import ConfigError
 from mammo.models.layer_depth import BOX_HEAD
+
+Result = TypeVar("Result")
 
 
 class BoxHead(nn.Module):
@@ -57,23 +59,23 @@ def box_head_of(model: nn.Module) -> BoxHead | None:
     return head if isinstance(head, BoxHead) else None
 
 
-def forward_with_boxes(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+def forward_with_boxes(model: nn.Module, forward: Callable[[], Result]) -> tuple[Result, Tensor]:
     """Run a two-headed network once.
 
     Args:
         model: network with a box head.
-        forward: function that runs the network and returns its logits.
+        forward: function that runs the network.
 
     Returns:
-        logits: B C.
+        result: result of `forward`.
         boxes: B 4, the output of `BoxHead`.
     """
     head = box_head_of(model)
-    assert head is not None, "build the network by build_model(box_head=True)"
+    assert head is not None
     with _ClassifierInputs(model) as inputs:
-        logits = forward()
+        result = forward()
     [features] = inputs.captured
-    return logits, head(features.flatten(1))
+    return result, head(features.flatten(1))
 
 
 def pixel_boxes(fractions: Tensor, size: tuple[int, int]) -> Tensor:

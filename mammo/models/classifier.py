@@ -4,13 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from mammo.models.box_head import box_head_of, forward_with_boxes
+from mammo.models.output import Output, as_output
 
 
 class Classifier(nn.Module):
     """Classifier of images as they are stored, in [0, 1].
 
     Args:
-        network: module of normalised B 1 H W to B C logits.
+        network: module of normalised B 1 H W to B C logits, or to an `Output`.
         mean: mean of the training pixels, in [0, 1].
         std: standard deviation of the training pixels, in [0, 1].
     """
@@ -26,23 +27,23 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """B 1 H W in [0, 1] to B C logits, float32."""
+        return self._output(images).logits
+
+    def output(self, images: Tensor) -> Output:
+        """Return all that the network computes, B 1 H W in [0, 1]; logits and boxes are float32."""
+        if box_head_of(self.network) is None:
+            return self._output(images)
+        output, boxes = forward_with_boxes(self.network, lambda: self._output(images))
+        output.boxes = boxes
+        return output
+
+    def _output(self, images: Tensor) -> Output:
         normalised = (images - self.mean) / self.std
-        logits: Tensor = self.network(normalised.contiguous(memory_format=torch.channels_last))
-        return logits.float()
+        output = as_output(self.network(normalised.contiguous(memory_format=torch.channels_last)))
+        output.logits = output.logits.float()
+        return output
 
     @property
     def has_boxes(self) -> bool:
         """Whether the network has a second head, which predicts the lesion's box."""
         return box_head_of(self.network) is not None
-
-    def with_boxes(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the logits of `forward` and the lesions' boxes from the same features.
-
-        Args:
-            images: B 1 H W in [0, 1].
-
-        Returns:
-            logits: B C, float32.
-            boxes: B 4, float32: x_min, x_max, y_min, y_max as fractions of the image.
-        """
-        return forward_with_boxes(self.network, lambda: self(images))

@@ -15,10 +15,14 @@ def layer_of_parameters(model: nn.Module, *, coarse: bool) -> dict[str, int]:
     """Layer index of each parameter, from 0 at the input to the last one, of classifier and pool.
 
     Args:
-        model: network built by `build_model`.
+        model: network; without timm's `group_matcher`, all below the classifier is one layer, and without
+            `get_classifier` the whole network.
         coarse: whether a layer is a stage rather than a block, in networks that distinguish the two.
     """
     network: Any = model  # timm's interface, which nn.Module does not declare
+    if not hasattr(network, "group_matcher"):
+        above = head_modules(model)
+        return {name: int(bool(above) and within(name, above)) for name, _ in model.named_parameters()}
     layers: dict[str, int] = group_parameters(network, network.group_matcher(coarse=coarse), reverse=True)
     # timm numbers a pool with weights by its position in the network's list of modules
     head = head_modules(model)
@@ -32,7 +36,7 @@ def layer_of_parameters(model: nn.Module, *, coarse: bool) -> dict[str, int]:
 def head_modules(model: nn.Module) -> tuple[str, ...]:
     """Names of the modules above the feature map: the classifier, the pool, and the box head."""
     network: Any = model
-    classifier = network.get_classifier()
+    classifier = network.get_classifier() if hasattr(network, "get_classifier") else ()
     heads = classifier if isinstance(classifier, tuple) else (classifier,)  # two in distilled networks
     return tuple(
         name

@@ -154,8 +154,17 @@ class RunFolder:
         return max(runs, key=lambda run: str(run.facts()["started"]))
 
     def config(self) -> dict[str, Any]:
-        """Returns the content of `config.yaml`."""
-        return dict(yaml.safe_load((self.path / "config.yaml").read_text()))
+        """Returns the content of `config.yaml`; a network without `_target_`, as in earlier runs, gets it."""
+        config = dict(yaml.safe_load((self.path / "config.yaml").read_text()))
+        model = config.get("model")
+        if isinstance(model, dict) and "name" in model and "_target_" not in model:
+            named = dict(model)
+            if named.get("name") == "custom_cnn":
+                del named["name"]
+                config["model"] = {"_target_": "mammo.models.custom_cnn.CustomCNN"} | named
+            else:
+                config["model"] = {"_target_": "mammo.models.backbones.timm_network"} | named
+        return config
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Writes `config.yaml` atomically."""

@@ -15,7 +15,7 @@ from mammo.errors import ConfigError, MammoError
 from mammo.sweeping.jobs.code_snapshot import freeze, say_if_edited
 from mammo.sweeping.jobs.device_slots import slots
 from mammo.sweeping.jobs.launchers import start_process
-from mammo.sweeping.jobs.preparation import prepare_stores, require_networks
+from mammo.sweeping.jobs.preparation import prepare_stores, require_parts
 from mammo.sweeping.jobs.slurm import refuse_impossible, require_slurm, submit
 from mammo.sweeping.jobs.slurm_queue import SlurmQueue
 from mammo.sweeping.search.optuna_samplers import check_search
@@ -115,7 +115,7 @@ def begin_search(
                 "process; give trainer.devices=1 trainer.nodes=1"
             )
     check_search(settings, space=space, fixed=fixed, training=training)
-    require_networks(cfg.model.name for cfg in trainings)
+    require_parts(trainings)
     search = Search.begin(
         folder,
         settings=settings,

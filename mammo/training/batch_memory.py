@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mammo.errors import ConfigError
+from mammo.models.output import as_output
 
 _MOST = 256
 # the rest of the free memory is left for the optimiser, the loader and other processes
@@ -68,7 +69,7 @@ def _memory_of_step(network: nn.Module, batch: int, size: tuple[int, int], devic
     else:
         before = _resident()
     images = torch.rand(batch, 1, *size, device=device).contiguous(memory_format=torch.channels_last)
-    network(images).sum().backward()
+    as_output(network(images)).logits.sum().backward()  # type: ignore[no-untyped-call]
     network.zero_grad()
     after = torch.cuda.max_memory_allocated() if on_gpu else _peak_resident()
     return max(after - before, 0)

@@ -241,7 +241,7 @@ class Unfreezing(pl.Callback):
     Batch normalisation in a frozen layer does not update its running statistics.
     """
 
-    def __init__(self, *, freeze_epochs: int, unfreeze_every: int | None) -> None:
+    def __init__(self, *, freeze_epochs: int = 0, unfreeze_every: int | None = None) -> None:
         self.freeze_epochs = freeze_epochs
         self.unfreeze_every = unfreeze_every
 

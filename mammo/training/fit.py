@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, TQDMProgressBar
 
 from mammo.config.checks import arguments_for
+from mammo.config.instantiation import build
 from mammo.data.splits import Split
 from mammo.errors import DataError, TrainingStopped
 from mammo.runs import RunFolder
@@ -25,7 +26,7 @@ from mammo.training.callbacks import BatchSeed, EpochRecord, FiniteLoss, SameSta
 from mammo.training.checkpoints import Checkpoints, newest_whole
 from mammo.training.hparams import write_hparams
 from mammo.training.optional_output import OptionalOutput
-from mammo.training.setup import Training, mode_of, say, set_up
+from mammo.training.setup import CALLBACK, Training, mode_of, own_callbacks, say, set_up
 
 
 def fit(
@@ -125,7 +126,8 @@ def _train(
         facts = {"config": _settings(cfg) | {"run_dir": None}, "split": asdict(training.split)}
         callbacks = [SameStart(facts | {"checkpoint": str(checkpoint and checkpoint.resolve())}), *callbacks]
     options = training.options | training.distributed
-    options |= training_options(cfg, run=run, lock=lock, monitor=training.monitor, more=callbacks)
+    own = [build(node, key=f"callbacks.{name}", role=CALLBACK) for name, node in own_callbacks(cfg).items()]
+    options |= training_options(cfg, run=run, lock=lock, monitor=training.monitor, more=[*callbacks, *own])
     trainer = pl.Trainer(**options)
     say(f"{len(datamodule.train)} training and {len(datamodule.val)} validation images")
     memory = explain_out_of_memory(cfg.data, cfg.trainer.accumulate, processes=processes.count)

@@ -1,30 +1,76 @@
 """Losses: cross-entropy, focal loss, and the squared error of a lesion's box."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mammo.config.instantiation import Role
+from mammo.data.loading.loader import Batch
+from mammo.models.output import Output
 
-def build_loss(
-    *,
-    name: Literal["cross_entropy", "focal"],
-    class_weights: Tensor | None,
-    label_smoothing: float = 0.0,
-    gamma: float = 2.0,
-) -> nn.Module:
-    """Build a loss of logits (B C) and labels (B).
+LOSS = Role("loss", call=("output", "batch"))
+
+
+class CrossEntropy(nn.Module):
+    """Cross-entropy of the classes and, for a network with a box head, the squared error of the box.
 
     Args:
-        name: name of the loss.
         class_weights: C, weight of each class; None for equal weights.
         label_smoothing: share of each label that is spread evenly over all classes.
-        gamma: exponent of the focal loss, at least 0.
+        box_weight: weight of the squared error of the box.
     """
-    if name == "focal":
-        return FocalLoss(weight=class_weights, gamma=gamma, label_smoothing=label_smoothing)
-    return nn.CrossEntropyLoss(weight=class_weights, label_smoothing=label_smoothing)
+
+    name = "cross_entropy"
+
+    def __init__(
+        self,
+        *,
+        class_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        box_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.classes = self._of_classes(class_weights, label_smoothing)
+        self.box_weight = box_weight
+
+    def _of_classes(self, weight: Tensor | None, label_smoothing: float) -> nn.Module:
+        return nn.CrossEntropyLoss(weight=weight, label_smoothing=label_smoothing)
+
+    def forward(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of the loss, each a scalar; their sum is minimised."""
+        terms = {self.name: self.classes(output.logits, batch["label"])}
+        if output.boxes is not None:
+            # with mixup, the target is the lesion of the image, not of its partner
+            size = (batch["image"].shape[-2], batch["image"].shape[-1])
+            terms["box"] = self.box_weight * box_loss(output.boxes, batch["boxes"], size=size)
+        return terms
+
+
+class Focal(CrossEntropy):
+    """Focal loss of the classes, see `FocalLoss`, and the squared error of the box.
+
+    Args:
+        gamma: exponent, at least 0; a higher one reduces the weight of well-classified images.
+        class_weights: C, weight of each class; None for equal weights.
+        label_smoothing: share of each label that is spread evenly over all classes.
+        box_weight: weight of the squared error of the box.
+    """
+
+    name = "focal"
+
+    def __init__(
+        self,
+        *,
+        gamma: float = 2.0,
+        class_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        box_weight: float = 1.0,
+    ) -> None:
+        self.gamma = gamma
+        super().__init__(class_weights=class_weights, label_smoothing=label_smoothing, box_weight=box_weight)
+
+    def _of_classes(self, weight: Tensor | None, label_smoothing: float) -> nn.Module:
+        return FocalLoss(weight=weight, gamma=self.gamma, label_smoothing=label_smoothing)
 
 
 class FocalLoss(nn.Module):

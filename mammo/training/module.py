@@ -1,6 +1,6 @@
 """The Lightning module: a network, its loss, its optimiser and the scores of each epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,13 +8,13 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mammo.data.loading.datamodule import datamodule_of
 from mammo.data.loading.loader import Batch
 from mammo.metrics.epoch_scores import EpochScores
 from mammo.models.classifier import Classifier
-from mammo.training.losses import box_loss
+from mammo.models.output import Output
 
 
 class MammogramModule(Classifier, pl.LightningModule):
@@ -23,16 +23,15 @@ class MammogramModule(Classifier, pl.LightningModule):
     The checkpoint contains the weights and the normalisation, so it is sufficient for prediction.
 
     Args:
-        network: network from normalised images, B 1 H W, to logits, B C.
+        network: network from normalised images, B 1 H W, to logits, B C, or to an `Output`.
         num_classes: C, number of classes.
         mean: mean of the training pixels, in [0, 1].
         std: standard deviation of the training pixels.
-        loss: function of logits, B C, and classes, B.
-        box_weight: weight of the squared error of the box in the loss of a two-headed network.
+        loss: function of output and batch that returns the terms to add, by name.
         optimizer: function of the network that returns its optimiser.
-        schedule: function of `steps_per_epoch` and `epochs` that returns the factor of the learning rate.
-        plateau: function of the optimiser that returns a scheduler driven by a score, or None.
-        monitor: name of the validation score that drives `plateau`.
+        schedule: function of the optimiser, `steps_per_epoch` and `epochs` that returns a schedule and when
+            it is advanced; None for a constant learning rate.
+        monitor: name of the validation score that drives a schedule such as `ReduceLROnPlateau`.
     """
 
     def __init__(
@@ -42,37 +41,36 @@ class MammogramModule(Classifier, pl.LightningModule):
         num_classes: int,
         mean: float,
         std: float,
-        loss: nn.Module,
-        box_weight: float = 1.0,
+        loss: Callable[[Output, Batch], Mapping[str, Tensor]],
         optimizer: Callable[[nn.Module], Optimizer],
-        schedule: Callable[..., Callable[[int], float]],
-        plateau: Callable[[Optimizer], ReduceLROnPlateau] | None = None,
+        schedule: Callable[..., tuple[LRScheduler, str]] | None = None,
         monitor: str = "val/auc",
     ) -> None:
         super().__init__(network=network, mean=mean, std=std)
         self.loss = loss
-        self.box_weight = box_weight
         self.build_optimizer = optimizer
         self.build_schedule = schedule
-        self.build_plateau = plateau
         self.plateau: ReduceLROnPlateau | None = None
         self.plateau_state: dict[str, Any] | None = None
         self.monitor = monitor
         self.train_scores = EpochScores(num_classes)
         self.val_scores = EpochScores(num_classes)
 
+    def loss_terms(self, output: Output, batch: Batch) -> Mapping[str, Tensor]:
+        """Return the terms of the loss; with mixup, each between those of the images and their partners."""
+        terms = self.loss(output, batch)
+        if "partner" not in batch:
+            return terms
+        share = batch["share"]
+        others = self.loss(output, batch | {"label": batch["partner"]})
+        return {name: share * term + (1 - share) * others[name] for name, term in terms.items()}
+
     def _step(self, batch: Batch, scores: EpochScores) -> Tensor:
-        images = batch["image"]
-        logits, boxes = self.with_boxes(images) if self.has_boxes else (self(images), None)
-        loss: Tensor = self.loss(logits, batch["label"])
-        if "partner" in batch:
-            share = batch["share"]
-            loss = share * loss + (1 - share) * self.loss(logits, batch["partner"])
-        if boxes is not None:
-            # with mixup, the target is the lesion of the image, not of its partner
-            size = (images.shape[2], images.shape[3])
-            loss = loss + self.box_weight * box_loss(boxes, batch["boxes"], size=size)
-        scores.update(loss, logits.softmax(dim=1), batch["label"], batch["row"])
+        output = self.output(batch["image"])
+        terms = self.loss_terms(output, batch)
+        loss = torch.stack(list(terms.values())).sum()
+        probability = output.logits.softmax(dim=1)
+        scores.update(loss, probability, batch["label"], batch["row"], terms=terms)
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -103,14 +101,18 @@ class MammogramModule(Classifier, pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.build_optimizer(self.network)
-        if self.build_plateau is not None:
-            # Lightning would step this scheduler only after the checkpoint of the epoch is written
-            self.plateau = self.build_plateau(optimizer)
+        if self.build_schedule is None:
             return optimizer
         steps_per_epoch = datamodule_of(self.trainer).steps_per_epoch
-        factor = self.build_schedule(steps_per_epoch=steps_per_epoch, epochs=self.trainer.max_epochs or 1)
-        scheduler: dict[str, Any] = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+        schedule, interval = self.build_schedule(
+            optimizer, steps_per_epoch=steps_per_epoch, epochs=self.trainer.max_epochs or 1
+        )
+        if isinstance(schedule, ReduceLROnPlateau):
+            # Lightning would step this scheduler only after the checkpoint of the epoch is written
+            self.plateau = schedule
+            return optimizer
+        advanced: dict[str, Any] = {"scheduler": schedule, "interval": interval}
+        return {"optimizer": optimizer, "lr_scheduler": advanced}  # type: ignore[return-value]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # for resuming in the middle of an epoch

@@ -1,67 +1,100 @@
 """Optimisers, learning rates of the layers, and the gradual unfreezing of layers."""
 
-from typing import Any, Literal
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from mammo.config.instantiation import Role, build, check_node
+from mammo.errors import ConfigError
 from mammo.models.layer_depth import layer_of_parameters
 
+OPTIMIZER = Role("optimiser", base=(Optimizer,))
+# keys of `optim` that are for every optimiser, whatever its signature
+OF_EVERY_OPTIMIZER = ("head_lr", "layer_decay", "freeze_epochs", "unfreeze_every")
 
-def build_optimizer(
-    network: nn.Module,
-    *,
-    name: Literal["adam", "adamw", "sgd", "rmsprop"],
-    lr: float,
-    head_lr: float | None = None,
-    layer_decay: float = 1.0,
-    weight_decay: float = 0.0,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    momentum: float = 0.0,
-) -> Optimizer:
-    """Build the optimiser of a network's parameters, grouped by learning rate and weight decay.
+
+def build_optimizer(network: nn.Module, *, node: Mapping[str, Any]) -> Optimizer:
+    """Build the optimiser of the node `optim` for the parameters of a network.
 
     Args:
         network: network to train.
-        name: Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019), SGD with Nesterov's momentum, or
-            RMSprop (Tieleman and Hinton 2012).
-        lr: learning rate of the last layer below the classifier.
-        head_lr: learning rate of the classifier; None for `lr`.
-        layer_decay: ratio of a layer's learning rate to that of the next (Clark et al. 2020, ELECTRA).
-        weight_decay: weight decay of convolutions and linear layers; 0 for norms and biases.
-        beta1: decay rate of the first moment in Adam and AdamW.
-        beta2: decay rate of the second moment in Adam and AdamW.
-        momentum: momentum of SGD and RMSprop.
+        node: `_target_`, its keyword arguments, and keys for every optimiser: `head_lr`, learning rate of the
+            classifier, None for `lr`; `layer_decay`, ratio of a layer's learning rate to that of the next
+            (Clark et al. 2020, ELECTRA); `freeze_epochs` and `unfreeze_every`, see `Unfreezing`.
+            `weight_decay` is for convolutions and linear layers; that of norms and biases is 0.
+
+    Raises:
+        ConfigError: there is no such optimiser, or it refuses its arguments.
     """
-    groups = parameter_groups(
-        network, lr=lr, head_lr=head_lr, layer_decay=layer_decay, weight_decay=weight_decay
-    )
-    if name == "adam":
-        return torch.optim.Adam(groups, lr=lr, betas=(beta1, beta2))
-    if name == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2))
-    if name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
-    return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
+    options = {name: value for name, value in node.items() if name not in OF_EVERY_OPTIMIZER}
+    target = check_node(options, key="optim", role=OPTIMIZER, offered=["params"])
+    default = inspect.signature(target).parameters.get("lr")
+    lr = options.get("lr", None if default is None else default.default)
+    layered = {key: node[key] for key in ("head_lr", "layer_decay") if node.get(key) not in (None, 1.0)}
+    layers = len(set(layer_of_parameters(network, coarse=False).values()))
+    wanted = list(layered) + [key for key in ("freeze_epochs",) if node.get(key)]
+    if wanted and layers == 1:
+        raise ConfigError(
+            f"optim.{wanted[0]}={node[wanted[0]]}: the network does not name its layers; add the methods "
+            "get_classifier and group_matcher of timm to it"
+        )
+    groups = parameter_groups(network, lr=lr, weight_decay=options.get("weight_decay"), **layered)
+    optimizer: Optimizer = build(options, key="optim", role=OPTIMIZER, offered={"params": groups})
+    return optimizer
+
+
+def sgd(
+    params: Iterable[Any], *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
+) -> torch.optim.SGD:
+    """Build stochastic gradient descent, with Nesterov's momentum if the momentum is not 0.
+
+    Args:
+        params: parameters, or groups of parameters.
+        lr: learning rate.
+        momentum: momentum coefficient.
+        weight_decay: weight decay.
+    """
+    nesterov = momentum > 0
+    return torch.optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
 def parameter_groups(
-    network: nn.Module, *, lr: float, head_lr: float | None, layer_decay: float, weight_decay: float
+    network: nn.Module,
+    *,
+    lr: float | None,
+    head_lr: float | None = None,
+    layer_decay: float = 1.0,
+    weight_decay: float | None = 0.0,
 ) -> list[dict[str, Any]]:
-    """Group parameters by learning rate and weight decay, in the format of PyTorch's optimisers."""
+    """Group parameters by learning rate and weight decay, in the format of PyTorch's optimisers.
+
+    Args:
+        network: network to train.
+        lr: learning rate of the last layer below the classifier; None for that of the optimiser.
+        head_lr: learning rate of the classifier; None for `lr`.
+        layer_decay: ratio of a layer's learning rate to that of the next.
+        weight_decay: weight decay of convolutions and linear layers; None for that of the optimiser.
+    """
     layers = layer_of_parameters(network, coarse=False)
     head = max(layers.values())
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float | None, float | None], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if layers[name] == head:
             rate = lr if head_lr is None else head_lr
         else:
-            rate = lr * layer_decay ** (head - 1 - layers[name])
-        decay = weight_decay if parameter.ndim > 1 else 0.0
+            rate = None if lr is None else lr * layer_decay ** (head - 1 - layers[name])
+        decay = weight_decay if parameter.ndim > 1 or weight_decay is None else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
-    return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
+    return [
+        {"params": params}
+        | ({} if lr is None else {"lr": lr})
+        | ({} if decay is None else {"weight_decay": decay})
+        for (lr, decay), params in groups.items()
+    ]
 
 
 def first_trained_layer(

@@ -14,9 +14,9 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mammo.config.checks import arguments_for
+from mammo.config.instantiation import Role, build, check_node
 from mammo.data.loading.augment import BatchAugment
 from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.data.sources.reader import read_catalog
@@ -24,15 +24,22 @@ from mammo.data.splits import Split, left_out, make_split
 from mammo.data.store.store import Store, prepare
 from mammo.data.tasks import CLASSES
 from mammo.errors import ConfigError, DataError
-from mammo.models.backbones import build_model, input_statistics
+from mammo.models.backbones import (
+    FOR_NETWORKS,
+    NETWORK,
+    OF_EVERY_NETWORK,
+    build_network,
+    input_statistics,
+)
 from mammo.training.batch_memory import largest_batch
 from mammo.training.distributed import Processes, find_processes
-from mammo.training.losses import build_loss
+from mammo.training.losses import LOSS
 from mammo.training.module import MammogramModule
-from mammo.training.optim import build_optimizer
+from mammo.training.optim import OF_EVERY_OPTIMIZER, OPTIMIZER, build_optimizer
 from mammo.training.precision import choose_precision
-from mammo.training.schedules import learning_rate_factor
+from mammo.training.schedules import FOR_SCHEDULES, SCHEDULE, build_schedule
 
+CALLBACK = Role("callback", base=(pl.Callback,))
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
@@ -66,7 +73,9 @@ def set_up(cfg: DictConfig) -> Training:
     processes = find_processes(devices=cfg.trainer.devices, nodes=nodes)
     accelerator = _accelerator(cfg.trainer.accelerator, cfg.trainer.devices)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    network = _network(cfg)  # first, so that wrong weights are reported before data are prepared
+    check_parts(cfg)  # first, so that wrong parts are reported before data are prepared
+    network = _network(cfg)
+    _try_parts(cfg, network)
     store = prepare(read_catalog(**arguments_for(read_catalog, cfg.data)), **arguments_for(prepare, cfg.data))
     choice = arguments_for(make_split, cfg.data)
     split = make_split(store.table, **choice)
@@ -91,7 +100,7 @@ def set_up(cfg: DictConfig) -> Training:
         monitor=monitor,
         processes=processes,
         options=_trainer_options(cfg, accelerator, precision),
-        distributed=processes.options(on_gpu=on_gpu, frozen_layers=cfg.optim.freeze_epochs > 0),
+        distributed=processes.options(on_gpu=on_gpu, frozen_layers=bool(cfg.optim.get("freeze_epochs"))),
         device=device,
     )
 
@@ -154,10 +163,59 @@ def _datamodule(
 
 
 def _network(cfg: DictConfig) -> nn.Module:
-    options: dict[str, Any] = OmegaConf.to_container(cfg.model, resolve=True)  # type: ignore[assignment]
-    return build_model(
-        num_classes=len(CLASSES[cfg.task.name]), image_size=(cfg.data.height, cfg.data.width), **options
+    return build_network(
+        plain(cfg.model),
+        num_classes=len(CLASSES[cfg.task.name]),
+        image_size=(cfg.data.height, cfg.data.width),
     )
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """Return a node of the configuration as plain values."""
+    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True, enum_to_str=True)  # type: ignore[assignment]
+    return values
+
+
+def _try_parts(cfg: DictConfig, network: nn.Module) -> None:
+    """Build the parts that need no data, so that wrong ones are reported before data are prepared."""
+    build(plain(cfg.loss), key="loss", role=LOSS, offered={"class_weights": None})
+    optimizer = build_optimizer(network, node=plain(cfg.optim))
+    if cfg.get("schedule") is not None:
+        build_schedule(
+            optimizer,
+            node=plain(cfg.schedule),
+            steps_per_epoch=100,
+            epochs=cfg.trainer.max_epochs,
+            mode="max",
+        )
+
+
+def check_parts(cfg: DictConfig) -> None:
+    """Check the parts with `_target_` against their signatures, without building them.
+
+    Raises:
+        ConfigError: a part is wrong; the message names it.
+    """
+    for key, role, offered, common in (
+        ("model", NETWORK, FOR_NETWORKS, OF_EVERY_NETWORK),
+        ("optim", OPTIMIZER, ("params",), OF_EVERY_OPTIMIZER),
+        ("schedule", SCHEDULE, FOR_SCHEDULES, ()),
+        ("loss", LOSS, ("class_weights",), ()),
+    ):
+        if cfg.get(key) is not None:
+            node = {name: value for name, value in plain(cfg[key]).items() if name not in common}
+            check_node(node, key=key, role=role, offered=offered)
+    for name, node in own_callbacks(cfg).items():
+        check_node(node, key=f"callbacks.{name}", role=CALLBACK)
+
+
+def own_callbacks(cfg: DictConfig) -> dict[str, dict[str, Any]]:
+    """Return the nodes of the user's callbacks, by name."""
+    nodes = plain(cfg.callbacks) if cfg.get("callbacks") else {}
+    for name, node in nodes.items():
+        if not isinstance(node, dict):
+            raise ConfigError(f"callbacks.{name}={node}: is no node; give {{_target_: package.module.Class}}")
+    return nodes
 
 
 def _monitor(datamodule: MammogramDataModule) -> str:
@@ -182,10 +240,6 @@ def _module(
     else:
         by_weights = cfg.data.normalisation == "weights"
         mean, std = input_statistics(network) if by_weights else datamodule.statistics()
-    plateau = None
-    if cfg.schedule.name == "plateau":
-        options = {"factor": cfg.schedule.factor, "patience": cfg.schedule.patience}
-        plateau = partial(ReduceLROnPlateau, mode=mode_of(monitor), threshold=0.0, **options)
     if cfg.trainer.compile:
         network.compile()
     return MammogramModule(
@@ -193,12 +247,13 @@ def _module(
         num_classes=len(datamodule.classes),
         mean=mean,
         std=std,
-        loss=build_loss(class_weights=datamodule.class_weights(), **arguments_for(build_loss, cfg.loss)),
-        # the config of an older run lacks this key too
-        box_weight=OmegaConf.select(cfg, "loss.box_weight", default=1.0),
-        optimizer=partial(build_optimizer, **arguments_for(build_optimizer, cfg.optim)),
-        schedule=partial(learning_rate_factor, **arguments_for(learning_rate_factor, cfg.schedule)),
-        plateau=plateau,
+        loss=build(
+            plain(cfg.loss), key="loss", role=LOSS, offered={"class_weights": datamodule.class_weights()}
+        ),
+        optimizer=partial(build_optimizer, node=plain(cfg.optim)),
+        schedule=None
+        if cfg.get("schedule") is None
+        else partial(build_schedule, node=plain(cfg.schedule), mode=mode_of(monitor)),
         monitor=monitor,
     )
 

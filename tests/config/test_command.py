@@ -57,7 +57,7 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
             ["trainer.accumulate=3"],
             "trainer.accumulate=3: does not divide data.batch_size=16; choose from 1, 2",
         ),
-        (["optim=sgd", "optim.beta1=0.5"], "optim.beta1=0.5: no such key"),
+        (["optim=sgd", "optim.betas=[0.5,0.9]"], "optim.betas=[0.5,0.9]: no such key"),
         (["optim.unfreeze_every=2"], "optim.unfreeze_every: needs frozen epochs before it"),
         (["resume=runs/none"], "resume=runs/none: holds no run"),
         (["resume=latest"], "resume=latest: there is no run in"),

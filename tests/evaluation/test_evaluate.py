@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import torch
 from helpers.commands import command
+from helpers.networks import build_model
 from helpers.pages import Outline
 from sklearn.metrics import roc_auc_score
 
 from mammo.evaluation.scoring import Scorer
-from mammo.models.backbones import build_model
 from mammo.models.classifier import Classifier
 
 SMALL = [

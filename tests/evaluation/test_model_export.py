@@ -10,12 +10,12 @@ import pytest
 import safetensors
 import torch
 from helpers.commands import command
+from helpers.networks import build_model
 from torch import nn
 
 from mammo.evaluation.model_export import METADATA, export
 from mammo.evaluation.scoring import open_classifier
 from mammo.evaluation.statistics.calibration import Calibration
-from mammo.models.backbones import build_model
 from mammo.models.weight_loading import load_weights
 from mammo.runs import RunFolder
 from mammo.runs.provenance import current_provenance

@@ -6,11 +6,11 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from helpers.networks import build_model
 from torch import Tensor, nn
 
 from mammo.evaluation.explain.heatmaps import Heatmaps, Method
 from mammo.evaluation.scoring import Scorer, Tta
-from mammo.models.backbones import build_model
 from mammo.models.classifier import Classifier
 
 SIZE = (64, 48)
@@ -89,7 +89,7 @@ def test_boxes_come_along(method: Method, tta: Tta) -> None:
     images = images_of(count=2)
     seen = scorer.with_heat(images, heatmaps_of(scorer, method), classes=[1])
     with torch.no_grad():
-        fractions = scorer.classifier.with_boxes(images)[1]
+        fractions = scorer.classifier.output(images).boxes
     assert seen.boxes is not None
     torch.testing.assert_close(seen.boxes[:, [0, 2]], fractions[:, :2].sort(dim=1).values * 48)
     torch.testing.assert_close(seen.boxes[:, [1, 3]], fractions[:, 2:].sort(dim=1).values * 64)

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
-from torch import nn
 
+from helpers.networks import build_model
 from mammo.data.loading.datamodule import MammogramDataModule
-from mammo.models.backbones import build_model
+from mammo.training.losses import CrossEntropy
 from mammo.training.module import MammogramModule
 from mammo.training.optim import build_optimizer
-from mammo.training.schedules import learning_rate_factor
 
 
 class Rows(pl.Callback):
@@ -36,9 +35,8 @@ def module(datamodule: MammogramDataModule, *, lr: float = 1e-3, **changes: Any)
         "num_classes": 2,
         "mean": mean,
         "std": std,
-        "loss": nn.CrossEntropyLoss(),
-        "optimizer": partial(build_optimizer, name="adamw", lr=lr),
-        "schedule": partial(learning_rate_factor, name="constant"),
+        "loss": CrossEntropy(),
+        "optimizer": partial(build_optimizer, node={"_target_": "torch.optim.AdamW", "lr": lr}),
     }
     return MammogramModule(**(arguments | changes))
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.networks import build_model
 from torch import nn
 
 from mammo.errors import ConfigError
-from mammo.models.backbones import build_model
 from mammo.models.box_head import add_box_head, box_head_of, pixel_boxes
 from mammo.models.classifier import Classifier
 from mammo.models.layer_depth import layer_of_parameters
@@ -41,7 +41,8 @@ def test_boxes_come_with_the_logits_of_forward(name: str, options: dict[str, obj
     network = build_model(name=name, num_classes=3, image_size=size, box_head=True, **options)
     model = Classifier(network=network, mean=0.3, std=0.2).eval()
     images = torch.rand(2, 1, *size)
-    logits, boxes = model.with_boxes(images)
+    output = model.output(images)
+    logits, boxes = output.logits, output.boxes
     assert torch.equal(logits, model(images))
     assert boxes.shape == (2, 4)
     assert boxes.dtype == torch.float32
@@ -55,7 +56,7 @@ def test_boxes_are_of_what_the_classifier_gets(name: str) -> None:
     model = classifier(name)
     seen: list[torch.Tensor] = []
     model.network.get_classifier().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    _, boxes = model.with_boxes(torch.rand(2, 1, *SIZE))
+    boxes = model.output(torch.rand(2, 1, *SIZE)).boxes
     head = model.network.box_head.linear
     torch.testing.assert_close(boxes, torch.sigmoid(seen[0] @ head.weight.T + head.bias))
 
@@ -63,14 +64,14 @@ def test_boxes_are_of_what_the_classifier_gets(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_copy_tells_boxes_of_its_own_features(name: str) -> None:
     model, images = classifier(name), torch.rand(2, 1, *SIZE)
-    before = model.with_boxes(images)[1]  # a model can also be copied after use
+    before = model.output(images).boxes  # a model can also be copied after use
     other = copy.deepcopy(model)
-    assert torch.equal(other.with_boxes(images)[1], before)
+    assert torch.equal(other.output(images).boxes, before)
     with torch.no_grad():
         for parameter in other.network.get_submodule(first_convolution(other.network)).parameters():
             parameter.mul_(-3)
-    assert not torch.equal(other.with_boxes(images)[1], before)
-    assert torch.equal(model.with_boxes(images)[1], before)
+    assert not torch.equal(other.output(images).boxes, before)
+    assert torch.equal(model.output(images).boxes, before)
 
 
 def first_convolution(network: nn.Module) -> str:

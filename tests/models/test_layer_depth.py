@@ -1,8 +1,8 @@
 import pytest
 import torch
+from helpers.networks import build_model
 from torch import nn
 
-from mammo.models.backbones import build_model
 from mammo.models.layer_depth import head_modules, layer_of_parameters, within
 
 NETWORKS = [

@@ -6,10 +6,11 @@ import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
+from helpers.networks import build_model
 from torch import nn
 
 from mammo.errors import ConfigError
-from mammo.models.backbones import build_model, input_statistics
+from mammo.models.backbones import input_statistics, timm_network
 
 
 def logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -126,7 +127,6 @@ def test_drop_path_where_there_is_none_is_refused() -> None:
     [
         ("convnext_tinny", "did you mean convnext_tiny"),
         ("resnet18.a1_in2k", "did you mean resnet18.a1_in1k"),
-        ("custom_cn", "did you mean custom_cnn"),
         ("qqqqqqq", "timm.list_models() lists them"),
     ],
 )
@@ -134,6 +134,11 @@ def test_unknown_network_names_the_nearest(name: str, meant: str) -> None:
     with pytest.raises(ConfigError) as refused:
         build_model(name=name, num_classes=2)
     assert str(refused.value).startswith(f"model.name={name}: timm has no such network; {meant}")
+
+
+def test_the_custom_cnn_is_no_network_of_timm() -> None:
+    with pytest.raises(ConfigError, match="is no network of timm; give model=custom_cnn"):
+        timm_network(name="custom_cnn", num_classes=2)
 
 
 def test_pretrained_in_offline_mode_names_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -200,5 +205,5 @@ def test_custom_cnn_has_no_statistics() -> None:
     with pytest.raises(ConfigError) as refused:
         input_statistics(build_model(name="custom_cnn", num_classes=2))
     assert str(refused.value) == (
-        "data.normalisation=weights: custom_cnn has no statistics of its own; give data.normalisation=train"
+        "data.normalisation=weights: the network has no statistics of its own; give data.normalisation=train"
     )

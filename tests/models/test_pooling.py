@@ -1,9 +1,9 @@
 import pytest
 import torch
+from helpers.networks import build_model
 from torch import nn
 
 from mammo.errors import ConfigError
-from mammo.models.backbones import build_model
 from mammo.models.pooling import POOLS, AttentionPool, GeM
 
 MAP = torch.rand(2, 8, 5, 3) + 0.1  # B C H W, positive

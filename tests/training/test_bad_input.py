@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.commands import command, line
+from helpers.networks import build_model
 
 from mammo.errors import ConfigError
-from mammo.models.backbones import build_model
 from mammo.training.batch_memory import is_out_of_memory, largest_batch
 
 

@@ -214,7 +214,9 @@ def test_parts_of_a_batch_make_the_same_step_as_the_whole(
     def weights(parts: int) -> dict[str, Tensor]:
         torch.manual_seed(0)
         # Adam would amplify the rounding errors of gradients that are almost zero
-        model = module(datamodule, optimizer=partial(build_optimizer, name="sgd", lr=0.1))
+        model = module(
+            datamodule, optimizer=partial(build_optimizer, node={"_target_": "torch.optim.SGD", "lr": 0.1})
+        )
         for layer in model.network.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.eval()

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.ops import sigmoid_focal_loss
 
-from mammo.training.losses import FocalLoss, build_loss
+from mammo.training.losses import CrossEntropy, Focal, FocalLoss
 
 
 @st.composite
@@ -65,12 +65,16 @@ def test_certain_predictions_have_finite_gradients(gamma: float, label: int) -> 
     assert logits.grad.isfinite().all()
 
 
-def test_loss_by_its_name() -> None:
+def test_terms_of_the_losses() -> None:
     weights = torch.tensor([1.0, 2.0])
-    plain = build_loss(name="cross_entropy", class_weights=weights, label_smoothing=0.1)
-    focal = build_loss(name="focal", class_weights=weights, label_smoothing=0.1, gamma=3.0)
-    assert isinstance(plain, nn.CrossEntropyLoss)
-    assert isinstance(focal, FocalLoss)
-    assert (plain.label_smoothing, focal.label_smoothing, focal.gamma) == (0.1, 0.1, 3.0)
+    plain = CrossEntropy(class_weights=weights, label_smoothing=0.1)
+    focal = Focal(class_weights=weights, label_smoothing=0.1, gamma=3.0)
+    assert isinstance(plain.classes, nn.CrossEntropyLoss)
+    assert isinstance(focal.classes, FocalLoss)
+    assert (plain.classes.label_smoothing, focal.classes.label_smoothing, focal.classes.gamma) == (
+        0.1,
+        0.1,
+        3.0,
+    )
     # the checkpoints of both losses have the same keys
-    assert list(plain.state_dict()) == list(focal.state_dict()) == ["weight"]
+    assert list(plain.state_dict()) == list(focal.state_dict()) == ["classes.weight"]

@@ -6,7 +6,7 @@ import torch
 from helpers.small_runs import module, train
 
 from mammo.data.loading.datamodule import MammogramDataModule
-from mammo.training.schedules import learning_rate_factor
+from mammo.training.schedules import build_schedule
 
 
 def test_each_epoch_has_an_order_of_its_own(datamodule: MammogramDataModule) -> None:
@@ -18,7 +18,11 @@ def test_each_epoch_has_an_order_of_its_own(datamodule: MammogramDataModule) -> 
 def test_brighter_images_are_learned_as_benign(datamodule: MammogramDataModule) -> None:
     """Grey value decides the class of the ten images, so a few steps must separate the classes."""
     pl.seed_everything(0, verbose=False)
-    falling = partial(learning_rate_factor, name="cosine", final_lr_fraction=0.1)
+    falling = partial(
+        build_schedule,
+        node={"_target_": "mammo.training.schedules.cosine", "warmup_epochs": 0, "final_lr_fraction": 0.1},
+        mode="max",
+    )
     model = module(datamodule, lr=1e-2, schedule=falling)
     train(model, datamodule, epochs=30)
     scores = model.val_scores.compute()

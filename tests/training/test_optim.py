@@ -1,7 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
+from helpers.networks import build_model
+from torch import nn
 
-from mammo.models.backbones import build_model
+from mammo.errors import ConfigError
 from mammo.models.layer_depth import layer_of_parameters
 from mammo.training.optim import (
     build_optimizer,
@@ -13,21 +17,49 @@ from mammo.training.optim import (
 @pytest.mark.parametrize(
     ("name", "options", "kind"),
     [
-        ("adam", {"beta1": 0.8}, torch.optim.Adam),
-        ("adamw", {"beta2": 0.99}, torch.optim.AdamW),
-        ("sgd", {"momentum": 0.9}, torch.optim.SGD),
-        ("rmsprop", {"momentum": 0.5}, torch.optim.RMSprop),
+        ("Adam", {"betas": [0.8, 0.99]}, torch.optim.Adam),
+        ("SGD", {"momentum": 0.9, "nesterov": True}, torch.optim.SGD),
+        ("RMSprop", {"momentum": 0.5}, torch.optim.RMSprop),
+        ("RAdam", {"decoupled_weight_decay": True}, torch.optim.RAdam),
     ],
 )
 def test_each_optimiser_gets_its_settings(
-    name: str, options: dict[str, float], kind: type[torch.optim.Optimizer]
+    name: str, options: dict[str, Any], kind: type[torch.optim.Optimizer]
 ) -> None:
     network = build_model(name="custom_cnn", num_classes=2)
-    optimizer = build_optimizer(network, name=name, lr=0.1, weight_decay=0.01, **options)
+    node = {"_target_": f"torch.optim.{name}", "lr": 0.1, "weight_decay": 0.01} | options
+    optimizer = build_optimizer(network, node=node)
     assert type(optimizer) is kind
-    group = optimizer.param_groups[0]
-    told = dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False)) | group
-    assert all(told[key] == value for key, value in options.items())
+    assert {group["lr"] for group in optimizer.param_groups} == {0.1}
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.01, 0.0}
+    for key, value in options.items():
+        assert optimizer.param_groups[0][key] == (tuple(value) if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize(
+    ("node", "sentence"),
+    [
+        (
+            {"_target_": "torch.optim.SGD", "momentum": 0.0, "nesterov": True},
+            "refuses its arguments: Nes",
+        ),
+        ({"_target_": "torch.optim.Adam", "betas": [1.5, 0.9]}, "refuses its arguments: Invalid beta"),
+        ({"_target_": "torch.optim.Adam", "amsgard": True}, "no such argument; did you mean amsgrad"),
+        ({"_target_": "torch.nn.Linear"}, "is no optimiser"),
+        ({"_target_": "torch.optim.Adam", "lr": "fast"}, "optim.lr=fast: torch.optim.Adam takes"),
+    ],
+)
+def test_a_wrong_optimiser_is_refused_in_one_sentence(node: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        build_optimizer(nn.Linear(2, 2), node={"lr": 0.1} | node)
+
+
+@pytest.mark.parametrize("key", [{"head_lr": 0.1}, {"layer_decay": 0.5}, {"freeze_epochs": 1}])
+def test_layers_without_names_cannot_learn_apart(key: dict[str, Any]) -> None:
+    node = {"_target_": "torch.optim.SGD", "lr": 1.0}
+    assert len(build_optimizer(nn.Linear(2, 2), node=node).param_groups) == 1
+    with pytest.raises(ConfigError, match="the network does not name its layers"):
+        build_optimizer(nn.Linear(2, 2), node=node | key)
 
 
 @pytest.mark.parametrize("name", ["custom_cnn", "resnet18", "convnext_atto"])

@@ -1,9 +1,9 @@
 import pytest
 import torch
+from helpers.networks import build_model
 from torch import nn
 
 from mammo.errors import ConfigError
-from mammo.models.backbones import build_model
 from mammo.training.precision import choose_precision, has_tiny_maps
 
 

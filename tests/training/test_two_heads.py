@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from helpers.commands import command
+from helpers.networks import build_model
 from helpers.small_runs import module, train
 
 from mammo.data.loading.augment import BatchAugment
@@ -20,10 +22,9 @@ from mammo.data.sources.csv_dataset import read_table
 from mammo.data.splits import Split
 from mammo.data.store.store import Store, prepare
 from mammo.metrics.epoch_scores import EpochScores
-from mammo.models.backbones import build_model
 from mammo.models.box_head import pixel_boxes
 from mammo.models.classifier import Classifier
-from mammo.training.losses import box_loss, largest_lesion
+from mammo.training.losses import CrossEntropy, box_loss, largest_lesion
 from mammo.training.module import MammogramModule
 
 NO_BOX = [math.nan] * 4
@@ -82,11 +83,14 @@ def batch_of(boxes: torch.Tensor, **more: object) -> Batch:
 
 
 def test_the_loss_is_that_of_both_heads(datamodule: MammogramDataModule) -> None:
-    model = two_headed(datamodule, box_weight=3.0).eval()
+    model = two_headed(datamodule, loss=CrossEntropy(box_weight=3.0)).eval()
     batch = batch_of(BOXES, partner=torch.tensor([1, 1, 0]), share=0.75)
-    logits, boxes = model.with_boxes(batch["image"])
-    classes = 0.75 * model.loss(logits, batch["label"]) + 0.25 * model.loss(logits, batch["partner"])
-    expected = classes + 3.0 * box_loss(boxes, BOXES, size=(10, 20))
+    output = model.output(batch["image"])
+    classes = sum(
+        share * F.cross_entropy(output.logits, batch[labels])  # type: ignore[literal-required]
+        for share, labels in ((0.75, "label"), (0.25, "partner"))
+    )
+    expected = classes + 3.0 * box_loss(output.boxes, BOXES, size=(10, 20))
     torch.testing.assert_close(model._step(batch, EpochScores(2)), expected)
 
 
@@ -97,7 +101,7 @@ def test_gradients_reach_both_heads_and_the_trunk(datamodule: MammogramDataModul
 
     # the gradient of the box loss alone reaches the trunk but not the classifier
     model.zero_grad()
-    _, boxes = model.with_boxes(batch_of(BOXES)["image"])
+    boxes = model.output(batch_of(BOXES)["image"]).boxes
     box_loss(boxes, BOXES, size=(10, 20)).backward()
     assert model.network.classifier.weight.grad is None
     assert model.network.box_head.linear.weight.grad.any()
@@ -107,7 +111,7 @@ def test_gradients_reach_both_heads_and_the_trunk(datamodule: MammogramDataModul
 def test_without_a_box_head_the_loss_is_as_it_was(datamodule: MammogramDataModule) -> None:
     model = module(datamodule).eval()
     batch = batch_of(BOXES)
-    expected = model.loss(model(batch["image"]), batch["label"])
+    expected = F.cross_entropy(model(batch["image"]), batch["label"])
     torch.testing.assert_close(model._step(batch, EpochScores(2)), expected)
 
 
@@ -137,7 +141,7 @@ def mean_iou(model: Classifier, datamodule: MammogramDataModule) -> float:
     side = datamodule.val
     images = torch.from_numpy(datamodule.store.images[side.rows][:, None]).float() / 65535
     with torch.no_grad():
-        found = pixel_boxes(model.eval().with_boxes(images)[1], (64, 64))
+        found = pixel_boxes(model.eval().output(images).boxes, (64, 64))
     model.train()
     true = torch.from_numpy(side.boxes[:, 0])
     sides = torch.minimum(found[:, 2:], true[:, 2:]) - torch.maximum(found[:, :2], true[:, :2])
@@ -155,7 +159,7 @@ def test_the_box_of_a_bright_square_is_learned(squares: Store) -> None:
         store=squares, split=Split(train=ids[:32], val=ids[32:], test=[]), task="pathology",
         batch_size=8, loader_workers=0, balance="none", augment=flips, seed=0,
     )  # fmt: skip
-    model = two_headed(datamodule, lr=2e-3, box_weight=20.0)
+    model = two_headed(datamodule, lr=2e-3, loss=CrossEntropy(box_weight=20.0))
     before = mean_iou(model, datamodule)
     train(model, datamodule, epochs=40)
     after = mean_iou(model, datamodule)

@@ -313,16 +313,22 @@ def _scaled(heat: Tensor) -> Tensor:
 
 
 def _last_map(classifier: Classifier, image: Tensor) -> str:
-    """Return the name of the module whose output is the pool's input, by a pass of an image (1 1 H W)."""
+    """Return the name of the module whose output is the pool's input, by a pass of an image (1 1 H W).
+
+    Without a pool that is a module, it is the last module whose output has several places.
+    """
     network = classifier.network
     latest: dict[str, torch.Size] = {}
     found: list[str] = []
+    maps: list[str] = []
 
     def finished(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             latest.clear()
             if isinstance(output, Tensor):
                 latest[name] = output.shape
+                if output.dim() == 4 and output.shape[2:].numel() > 1:
+                    maps.append(name)
 
         return hook
 
@@ -346,8 +352,8 @@ def _last_map(classifier: Classifier, image: Tensor) -> str:
         return found[-1]
     names: list[str] = [name for name, _ in network.named_modules()]
     tokens = [name for name in names if re.fullmatch(r"blocks\.\d+\.norm1", name)]
-    if tokens:
-        return tokens[-1]
+    if tokens or maps:
+        return [*maps, *tokens][-1]
     raise ConfigError(
         f"heatmap_layer: {type(network).__name__} has no feature map before its pool; "
         "name a layer or choose the method occlusion"

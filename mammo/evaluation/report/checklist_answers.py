@@ -26,7 +26,7 @@ def _joined(*parts: str | None) -> str | None:
 
 
 def technology(facts: StudyFacts) -> str | None:
-    network = facts.setting("model.name")
+    network = facts.part("model")
     return network and f"deep learning: {network}, trained on labelled images"
 
 
@@ -156,7 +156,7 @@ def sample_size(facts: StudyFacts) -> str | None:
 
 
 def model(facts: StudyFacts) -> str | None:
-    network = facts.setting("model.name")
+    network = facts.part("model")
     height, width = facts.setting("data.height"), facts.setting("data.width")
     if network is None or height is None:
         return None
@@ -164,7 +164,7 @@ def model(facts: StudyFacts) -> str | None:
 
 
 def predictors(facts: StudyFacts) -> str | None:
-    return facts.setting("model.name") and "the pixels of one image; no clinical information is an input"
+    return facts.part("model") and "the pixels of one image; no clinical information is an input"
 
 
 def software(facts: StudyFacts) -> str | None:
@@ -181,13 +181,13 @@ def initialisation(facts: StudyFacts) -> str | None:
     weights, pretrained = facts.setting("model.weights"), facts.setting("model.pretrained")
     if weights:
         return f"weights of the file {weights.replace(chr(92), '/').split('/')[-1]}"
-    if facts.setting("model.name") is None:
+    if facts.part("model") is None:
         return None
     return "ImageNet weights" if pretrained == "True" else "random weights"
 
 
 def training(facts: StudyFacts) -> str | None:
-    optimizer = facts.setting("optim.name")
+    optimizer = facts.part("optim")
     if optimizer is None:
         return None
     changed = [
@@ -196,8 +196,8 @@ def training(facts: StudyFacts) -> str | None:
         if key.startswith("augment.") and value
     ]
     return _joined(
-        f"{optimizer}, learning rate {facts.setting('optim.lr')}, schedule {facts.setting('schedule.name')}",
-        f"loss {facts.setting('loss.name')}, batches of {facts.setting('data.batch_size')} images",
+        f"{optimizer}, learning rate {facts.setting('optim.lr')}, schedule {facts.part('schedule')}",
+        f"loss {facts.part('loss')}, batches of {facts.setting('data.batch_size')} images",
         f"at most {facts.setting('trainer.max_epochs')} epochs",
         f"augmentation: {', '.join(changed) or 'none'}",
     )

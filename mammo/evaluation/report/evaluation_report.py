@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mammo.atomic_files import write_atomically
+from mammo.config.instantiation import part_name
 from mammo.errors import DataError
 from mammo.evaluation.number_format import count, parts
 from mammo.evaluation.predictions import UNITS, Predictions, by_unit, read_predictions
@@ -107,6 +108,7 @@ def write_report(
         {
             **_run_facts(runs, metrics, facts),
             "setting": facts.setting,
+            "part": facts.part,
             "split": shown,
             "validation": key == "val",
             "folds": facts.folds,
@@ -174,7 +176,7 @@ def _run_facts(runs: Sequence[RunFolder], metrics: Mapping[str, Any], facts: Stu
         "members": [
             {
                 "name": run.path.name,
-                "network": at(config, "model.name"),
+                "network": part_name(config.get("model") or {}),
                 "seed": config.get("seed"),
                 "fold": at(config, "data.fold") if at(config, "data.split") == "kfold" else None,
                 "epochs": run_facts.get("epochs"),

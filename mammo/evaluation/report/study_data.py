@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mammo.config.flattening import flatten
+from mammo.config.instantiation import part_name
 from mammo.data.store.store import Store
 from mammo.errors import DataError
 from mammo.evaluation.predictions import Predictions
@@ -118,6 +119,11 @@ class StudyFacts:
         values = [flatten(dict(config)).get(key) for config in self.configs]
         texts = list(dict.fromkeys(str(value) for value in values if value is not None))
         return " or ".join(texts) or None
+
+    def part(self, group: str) -> str | None:
+        """Return the name of a part, such as the network of `model`; see `setting`."""
+        names = [part_name(node) for config in self.configs if (node := config.get(group))]
+        return " or ".join(dict.fromkeys(filter(None, names))) or None
 
     @property
     def source(self) -> str | None:

@@ -30,7 +30,7 @@ from mammo.sweeping.jobs.code_snapshot import freeze, import_path, say_if_edited
 from mammo.sweeping.jobs.device_slots import Slot, slots
 from mammo.sweeping.jobs.job_process import JobProcess, LocalProcess, SlurmProcess, record, recorded
 from mammo.sweeping.jobs.multirun import Job, Multirun, varied_keys
-from mammo.sweeping.jobs.preparation import prepare_stores, require_networks
+from mammo.sweeping.jobs.preparation import prepare_stores, require_parts
 from mammo.sweeping.jobs.progress import Progress
 from mammo.sweeping.jobs.slurm import require_slurm, submit
 from mammo.sweeping.jobs.slurm_queue import SlurmQueue, cancel, never_starts, refusal
@@ -98,7 +98,7 @@ class _Launcher(Launcher):
         configs = compose_trainings([job.overrides for job in jobs])
         for cfg in configs:
             _check_run_keys(cfg)
-        require_networks(cfg.model.name for cfg in configs)
+        require_parts(configs)
         multirun = self._begin(folder, jobs, configs)
         self._run(multirun)
         self._report(multirun)

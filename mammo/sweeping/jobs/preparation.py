@@ -1,30 +1,43 @@
 """Checks and preparation that all jobs of a multirun or search share, before the first one begins."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mammo.config.checks import arguments_for
 from mammo.config.composition import options_of
 from mammo.fast_imports import quick_imports
 
+_PARTS = ("model", "optim", "schedule", "loss")
 
-def require_networks(names: Iterable[str]) -> None:
-    """Refuse a network that timm does not have, before a trial is begun.
+
+def require_parts(configs: Sequence[DictConfig]) -> None:
+    """Refuse networks that timm does not have, and wrong parts of the user's own, before a job is begun.
 
     Args:
-        names: `model.name` of each training.
+        configs: configuration of each training.
 
     Raises:
-        ConfigError: there is no such network.
+        ConfigError: a part is wrong; the message names it.
     """
-    if others := set(names) - set(options_of("model")):
-        with quick_imports():  # timm takes seconds to import, and the networks of conf/model need no check
+    named = {name for cfg in configs if (name := cfg.model.get("name"))} - set(options_of("model"))
+    own = [cfg for cfg in configs if cfg.callbacks or any(_is_own(cfg[group]) for group in _PARTS)]
+    if named or own:
+        with quick_imports():  # they take seconds, and the choices of `conf` need no check
             from mammo.models.backbones import require_network
+            from mammo.training.setup import check_parts
 
-        for name in sorted(others):
+        for name in sorted(named):
             require_network(name)
+        for cfg in own:
+            check_parts(cfg)
+
+
+def _is_own(node: DictConfig | None) -> bool:
+    """Return whether a node has no schema, unlike those that this package ships."""
+    return node is not None and not is_dataclass(OmegaConf.get_type(node))
 
 
 def prepare_stores(configs: Sequence[DictConfig]) -> None:

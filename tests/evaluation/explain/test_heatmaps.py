@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.networks import build_model
 from torch import Tensor, nn
 
 from mammo.data.images.breast import Transform, plan
 from mammo.errors import ConfigError
 from mammo.evaluation.explain import heatmaps as heatmaps_module
 from mammo.evaluation.explain.heatmaps import Heatmaps, Method, to_file_pixels
-from mammo.models.backbones import build_model
 from mammo.models.classifier import Classifier
 from mammo.models.pooling import make_pool
 from mammo.models.receptive_field import CellCentres, cell_centres
@@ -422,12 +422,13 @@ def test_refusals(tiny: Classifier, images: Tensor, arguments: dict[str, Any], m
         Heatmaps(tiny, **arguments)(images, 1)
 
 
-def test_a_network_without_a_pool_asks_for_a_layer(images: Tensor) -> None:
+def test_a_network_without_a_pool_is_explained_by_its_last_map_or_asks_for_a_layer(images: Tensor) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 14 * 10, 2))
     model = Classifier(network=network, mean=0.0, std=1.0)
+    assert np.array_equal(Heatmaps(model)(images, 1), Heatmaps(model, layer="0")(images, 1))
+    flat = Classifier(network=nn.Sequential(nn.Flatten(), nn.Linear(16 * 12, 2)), mean=0.0, std=1.0)
     with pytest.raises(ConfigError, match="Sequential has no feature map before its pool; name a layer"):
-        Heatmaps(model)(images, 1)
-    assert Heatmaps(model, layer="0")(images, 1).shape == (3, 16, 12)
+        Heatmaps(flat)(images, 1)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

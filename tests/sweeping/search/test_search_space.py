@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mammo.config.instantiation import part_name
 from mammo.errors import ConfigError
 from mammo.sweeping.search.domains import quoted
 from mammo.sweeping.search.search_space import Space
@@ -300,9 +301,10 @@ def test_a_key_or_value_that_does_not_compose_is_refused(
 @pytest.mark.slow
 def test_the_trainings_that_are_checked_have_every_value() -> None:
     trainings = Space.from_config(SPACE).check(["model=resnet18"])
-    assert {training.optim.name for training in trainings} == {"adam", "sgd", "rmsprop"}
+    assert {part_name(training.optim) for training in trainings} == {"Adam", "sgd", "RMSprop"}
     assert {training.optim.lr for training in trainings} == {5e-5, 1e-3}
-    assert {training.optim.momentum for training in trainings if training.optim.name == "sgd"} >= {0.0, 0.99}
+    of_sgd = [training.optim for training in trainings if part_name(training.optim) == "sgd"]
+    assert {optim.momentum for optim in of_sgd} >= {0.0, 0.99}
     assert {training.data.height for training in trainings} == {64, 128}
     assert {training.schedule.get("step_epochs") for training in trainings} >= {1, 5}
 
