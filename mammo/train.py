@@ -17,9 +17,13 @@ from mammo.sweeping.jobs.launchers import register
 
 @hydra_main("train")
 def _train(cfg: DictConfig) -> None:
+    launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
         raise ConfigError(f"hydra/launcher={launcher}: give local or slurm")
+    if launcher in ("slurm", "submitit_slurm"):
+        raise ConfigError(
+            f"hydra/launcher={launcher}: a training without -m runs in this process; add -m to submit it"
+        )
     overrides = list(HydraConfig.get().overrides.task)
     if cfg.resume == "auto":
         if cfg.run_dir is None:

@@ -62,6 +62,7 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
         (["resume=runs/none"], "resume=runs/none: holds no run"),
         (["resume=latest"], "resume=latest: there is no run in"),
         (["data.height=[1"], "no viable alternative at input"),
+        (["hydra/launcher=slurm"], "hydra/launcher=slurm: a training without -m runs in this process"),
         (["seed=1,2"], "seed=1,2: several values; give -m to train with each of them"),
     ],
 )
