@@ -29,7 +29,7 @@ def dated_folder(name: str, *, parent: Path = Path("runs")) -> Iterator[Path]:
 
     In a Slurm job the name ends with the job's id, of an array with `<id of the array>_<task>`. If the name
     exists, it gets a number from 2. Two processes never get the same folder, also on a network file system.
-    In a distributed training only the first process makes a folder.
+    An empty `parent` is removed too. In a distributed training only the first process makes a folder.
 
     Args:
         name: last part of the folder's name.
@@ -44,11 +44,15 @@ def dated_folder(name: str, *, parent: Path = Path("runs")) -> Iterator[Path]:
         return
     try:
         parent.mkdir(parents=True, exist_ok=True)
+        first = path
         for number in itertools.count(2):
-            with contextlib.suppress(FileExistsError):
+            try:
                 path.mkdir()
                 break
-            path = path.with_name(f"{path.name.removesuffix(f'-{number - 1}')}-{number}")
+            except FileNotFoundError:  # another process has just removed the empty parent
+                parent.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:
+                path = first.with_name(f"{first.name}-{number}")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
     try:
@@ -56,6 +60,7 @@ def dated_folder(name: str, *, parent: Path = Path("runs")) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # not empty
             path.rmdir()
+            parent.rmdir()
 
 
 def slurm_suffix() -> str:

@@ -13,6 +13,7 @@ from helpers.commands import command
 from helpers.networks import build_model
 from torch import nn
 
+from mammo.config.instantiation import part_name
 from mammo.evaluation.model_export import METADATA, export
 from mammo.evaluation.scoring import open_classifier
 from mammo.evaluation.statistics.calibration import Calibration
@@ -76,7 +77,7 @@ def check_metadata(known: dict[str, Any], place: Path, model: str) -> None:
     assert known["preparation"] == {"height": 64, "width": 48, "crop": "breast", "aspect": "keep"}
     assert (known["mean"], known["std"]) == (classifier.mean.item(), classifier.std.item())
     assert known["commit"] == run(place, model).facts()["commit"]
-    assert known["model"]["name"] == model
+    assert part_name(known["model"]) == ("CustomCNN" if model == "custom_cnn" else model)
     fixed = fixed_calibration(place).to_dict() if model == "custom_cnn" else None
     assert known["calibration"] == fixed
     assert known["threshold"] == (fixed and 0.4)

@@ -17,6 +17,7 @@ from typing import Any
 
 from mammo.config.composition import compose_search
 from mammo.errors import TrainingStopped
+from mammo.runs import RunFolder
 from mammo.sweeping import search_worker
 from mammo.sweeping.search.search import Search
 from mammo.sweeping.search.worker_registry import Workers, worker_name
@@ -107,6 +108,9 @@ def _sleep(search: _TimedSearch, number: int, name: str) -> dict[str, Any]:
         search.slept += time.monotonic() - start
         assert search.is_owner(number, name)
         search.trial(number).report(score * epoch / search.epochs, epoch)
+    folder = search.folder_of(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    RunFolder(folder).write_config({"seed": 0})  # the best trial's becomes an experiment
     return {"value": score, "low": None, "high": None, "seconds": 0.0}
 
 
