@@ -92,15 +92,15 @@ def test_the_folder_of_a_slurm_job_has_its_id_and_an_empty_one_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    with dated_folder("name", parent=tmp_path) as job:
+    with dated_folder("name", parent=tmp_path / "runs") as job:
         assert job.is_dir()
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "5")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
-    with dated_folder("name", parent=tmp_path) as task:
+    with dated_folder("name", parent=tmp_path / "runs") as task:
         pass
     assert re.fullmatch(r"\d{8}-\d{6}-name-7", job.name)
     assert re.fullmatch(r"\d{8}-\d{6}-name-5_2", task.name)
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
