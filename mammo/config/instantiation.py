@@ -57,7 +57,7 @@ class Role:
             return False
         if self.call is None:
             return bool(self.base)
-        method = getattr(part, "forward", None) or vars(part).get("__call__") or part.__call__
+        method = getattr(part, "forward", None) or part.__call__
         try:
             return tuple(inspect.signature(method).parameters)[1:] == self.call
         except (TypeError, ValueError):

@@ -14,12 +14,10 @@ class Output:
     Attributes:
         logits: B C.
         boxes: B 4, x_min, x_max, y_min, y_max of the lesion as fractions of the image; None without a box.
-        maps: B C h w, evidence for each class at each place; None without maps.
     """
 
     logits: Tensor
     boxes: Tensor | None = None
-    maps: Tensor | None = None
 
 
 def as_output(result: object) -> Output:

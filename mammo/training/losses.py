@@ -11,7 +11,32 @@ from mammo.models.output import Output
 LOSS = Role("loss", call=("output", "batch"))
 
 
-class CrossEntropy(nn.Module):
+class _ClassesAndBox(nn.Module):
+    """A loss of the classes and, for a network with a box head, the squared error of the box.
+
+    Args:
+        classes: loss of logits, B C, and labels, B.
+        box_weight: weight of the squared error of the box.
+    """
+
+    name: str  # of the term of the classes
+
+    def __init__(self, classes: nn.Module, *, box_weight: float) -> None:
+        super().__init__()
+        self.classes = classes
+        self.box_weight = box_weight
+
+    def forward(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of the loss, each a scalar; their sum is minimised."""
+        terms = {self.name: self.classes(output.logits, batch["label"])}
+        if output.boxes is not None:
+            # with mixup, the target is the lesion of the image, not of its partner
+            size = (batch["image"].shape[-2], batch["image"].shape[-1])
+            terms["box"] = self.box_weight * box_loss(output.boxes, batch["boxes"], size=size)
+        return terms
+
+
+class CrossEntropy(_ClassesAndBox):
     """Cross-entropy of the classes and, for a network with a box head, the squared error of the box.
 
     Args:
@@ -29,24 +54,11 @@ class CrossEntropy(nn.Module):
         label_smoothing: float = 0.0,
         box_weight: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.classes = self._of_classes(class_weights, label_smoothing)
-        self.box_weight = box_weight
-
-    def _of_classes(self, weight: Tensor | None, label_smoothing: float) -> nn.Module:
-        return nn.CrossEntropyLoss(weight=weight, label_smoothing=label_smoothing)
-
-    def forward(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms of the loss, each a scalar; their sum is minimised."""
-        terms = {self.name: self.classes(output.logits, batch["label"])}
-        if output.boxes is not None:
-            # with mixup, the target is the lesion of the image, not of its partner
-            size = (batch["image"].shape[-2], batch["image"].shape[-1])
-            terms["box"] = self.box_weight * box_loss(output.boxes, batch["boxes"], size=size)
-        return terms
+        classes = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=label_smoothing)
+        super().__init__(classes, box_weight=box_weight)
 
 
-class Focal(CrossEntropy):
+class Focal(_ClassesAndBox):
     """Focal loss of the classes, see `FocalLoss`, and the squared error of the box.
 
     Args:
@@ -66,11 +78,8 @@ class Focal(CrossEntropy):
         label_smoothing: float = 0.0,
         box_weight: float = 1.0,
     ) -> None:
-        self.gamma = gamma
-        super().__init__(class_weights=class_weights, label_smoothing=label_smoothing, box_weight=box_weight)
-
-    def _of_classes(self, weight: Tensor | None, label_smoothing: float) -> nn.Module:
-        return FocalLoss(weight=weight, gamma=self.gamma, label_smoothing=label_smoothing)
+        classes = FocalLoss(weight=class_weights, gamma=gamma, label_smoothing=label_smoothing)
+        super().__init__(classes, box_weight=box_weight)
 
 
 class FocalLoss(nn.Module):

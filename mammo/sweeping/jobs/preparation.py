@@ -22,7 +22,8 @@ def require_parts(configs: Sequence[DictConfig]) -> None:
     Raises:
         ConfigError: a part is wrong; the message names it.
     """
-    named = {name for cfg in configs if (name := cfg.model.get("name"))} - set(options_of("model"))
+    shipped = [cfg.model for cfg in configs if not _is_own(cfg.model)]
+    named = {name for node in shipped if (name := node.get("name"))} - set(options_of("model"))
     own = [cfg for cfg in configs if cfg.callbacks or any(_is_own(cfg[group]) for group in _PARTS)]
     if named or own:
         with quick_imports():  # they take seconds, and the choices of `conf` need no check
