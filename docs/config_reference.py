@@ -6,176 +6,24 @@ schema is missing from the page.
 """
 
 import dataclasses
-import enum
 import re
-import types
 import typing
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mammo.config import schema
+from mammo.config.arguments import command_line
+from mammo.config.checks import CONF
+from mammo.config.help.conf_comments import Key, choice_files, read_yaml, resolved_keys, summary
+from mammo.config.help.key_types import is_schema, schema_keys, type_text
+from mammo.config.schema import COMMANDS
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
 PAGE = Path(__file__).resolve().parent / "reference" / "configuration.md"
-
-# file of conf/ -> class of the whole configuration that the command takes
-COMMANDS: dict[str, tuple[str, type]] = {
-    "train": ("python train.py", schema.TrainConfig),
-    "sweep": ("python sweep.py", schema.SweepConfig),
-    "audit": ("python -m mammo.audit", schema.AuditConfig),
-    "prepare": ("python -m mammo.prepare", schema.PrepareConfig),
-    "evaluate": ("python -m mammo.evaluate", schema.EvaluateConfig),
-    "compare": ("python -m mammo.compare", schema.CompareConfig),
-    "predict": ("python -m mammo.predict", schema.PredictConfig),
-    "export": ("python -m mammo.export", schema.ExportConfig),
-    "bench": ("python -m mammo.bench", schema.BenchConfig),
-    "simulate": ("python -m mammo.simulate", schema.SimulateConfig),
-}
-_LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.+]+):(?P<rest>.*)$")
-_COMMENT = re.compile(r"(?:^|\s)#\s?(?P<text>.*)$")
-
-
-@dataclasses.dataclass
-class Key:
-    """A key with its default, as a YAML file writes it, and its comment."""
-
-    default: str
-    meaning: str
-
-
-def read_yaml(file: Path) -> tuple[str, dict[str, Key]]:
-    """Reads the comment at the top of a file of `conf/`, and its keys by dotted name.
-
-    Args:
-        file: YAML file of `conf/`.
-    """
-    keys: dict[str, Key] = {}
-    parents: list[tuple[int, str]] = []
-    above: list[str] = []
-    head: list[str] = []
-    skipping = in_head = True
-    for line in file.read_text().splitlines():
-        stripped = line.strip()
-        if stripped.startswith("#"):
-            text = stripped.lstrip("# ").strip()
-            if in_head and not text.startswith("@package"):
-                head.append(text)
-            above.append(text)
-            continue
-        in_head = False
-        match = _LINE.match(line)
-        if match is None:
-            if not stripped:
-                above = []
-            continue
-        indent, name = len(match["indent"]), match["key"]
-        if indent == 0:
-            skipping = name in ("defaults", "hydra")
-        while parents and parents[-1][0] >= indent:
-            parents.pop()
-        parents.append((indent, name))
-        if skipping:
-            above = []
-            continue
-        value, comment = _split_comment(match["rest"])
-        lines = [comment] if comment else [] if not keys and above == head else above
-        keys[".".join(part for _, part in parents)] = Key(default=value, meaning=" ".join(lines))
-        above = []
-    return "\n".join(head), keys
-
-
-def _split_comment(rest: str) -> tuple[str, str]:
-    """Splits what follows a key's colon into the value and the comment."""
-    if rest.strip().startswith(("'", '"')):
-        quoted = re.match(r"""\s*(?P<value>'[^']*'|"[^"]*")(?P<rest>.*)$""", rest)
-        if quoted:
-            comment = _COMMENT.search(quoted["rest"])
-            return quoted["value"], comment["text"].strip() if comment else ""
-    comment = _COMMENT.search(rest)
-    value = rest[: comment.start()] if comment else rest
-    return value.strip(), comment["text"].strip() if comment else ""
-
-
-def choice_files(group: str) -> list[Path]:
-    """Lists the files of a group that a user can choose, those with a leading underscore left out.
-
-    Args:
-        group: folder below `conf/`, such as `optim` or `hydra/launcher`.
-    """
-    return sorted(file for file in (CONF / group).glob("*.yaml") if not file.name.startswith("_"))
-
-
-def resolved_keys(file: Path) -> dict[str, Key]:
-    """Reads the keys of a file and those of the files of the same group in its defaults list."""
-    keys: dict[str, Key] = {}
-    defaults = (yaml.safe_load(file.read_text()) or {}).get("defaults", ["_self_"])
-    for entry in [*defaults, *([] if "_self_" in defaults else ["_self_"])]:
-        if entry == "_self_":
-            own = read_yaml(file)[1]
-            for name, key in own.items():
-                inherited = keys.get(name)
-                meaning = key.meaning or (inherited.meaning if inherited else "")
-                keys[name] = Key(key.default, meaning)
-        elif isinstance(entry, str) and (file.parent / f"{entry}.yaml").is_file():
-            keys |= resolved_keys(file.parent / f"{entry}.yaml")
-    return keys
-
-
-def type_text(annotation: Any) -> str:
-    """Writes a type for the page: the choices of an enumeration, `or null` for an optional type.
-
-    Args:
-        annotation: annotation of a field of the schema.
-
-    Example:
-        >>> type_text(int | None)
-        'int or null'
-        >>> type_text(list[str])
-        'list of str'
-    """
-    if annotation is Any:
-        return "any"
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return ", ".join(f"`{member.value}`" for member in annotation)
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (types.UnionType, typing.Union):
-        named = [type_text(part) for part in arguments if part is not type(None)]
-        return " or ".join([*named, *(["null"] if type(None) in arguments else [])])
-    if origin is list:
-        return f"list of {type_text(arguments[0])}"
-    if origin is dict:
-        return "mapping"
-    return str(getattr(annotation, "__name__", annotation))
-
-
-def schema_keys(root: type, prefix: str = "") -> dict[str, str]:
-    """Lists the keys of a dataclass with their types, those of nested dataclasses by dotted name.
-
-    Args:
-        root: dataclass of the schema.
-        prefix: dotted name of `root`, with a final dot.
-    """
-    hints = typing.get_type_hints(root)
-    keys: dict[str, str] = {}
-    for field in dataclasses.fields(root):
-        annotation = hints[field.name]
-        nested = next((part for part in (annotation, *typing.get_args(annotation)) if _is_schema(part)), None)
-        if nested is None:
-            keys[prefix + field.name] = type_text(annotation)
-        else:
-            keys |= schema_keys(nested, f"{prefix}{field.name}.")
-    return keys
-
-
-def _is_schema(annotation: Any) -> bool:
-    return isinstance(annotation, type) and dataclasses.is_dataclass(annotation)
 
 
 def all_schema_keys() -> set[tuple[str, str]]:
     """Lists every field of every dataclass of the schema as (name of the class, name of the key)."""
-    classes = [item for item in vars(schema).values() if _is_schema(item)]
+    classes = [item for item in vars(schema).values() if is_schema(item)]
     return {(item.__name__, field.name) for item in classes for field in dataclasses.fields(item)}
 
 
@@ -183,12 +31,15 @@ def all_schema_keys() -> set[tuple[str, str]]:
 GROUPS: dict[str, tuple[str, ...]] = {
     "data": ("DataConfig", "PhantomConfig", "CbisDdsmConfig", "CsvConfig"),
     "task": ("TaskConfig",),
-    "model": ("ModelConfig", "BackboneConfig", "CustomCnnConfig"),
+    "model": ("BackboneConfig", "CustomCnnConfig"),
+    "model/pool": ("GemConfig", "PoolConfig", "AttentionPoolConfig"),
+    "model/head": ("HeadConfig", "PatchMapConfig", "CropMilConfig"),
     "augment": ("AugmentConfig",),
     "optim": ("OptimConfig", "AdamConfig", "MomentumConfig"),
     "schedule": ("ScheduleConfig", "StepConfig", "CosineConfig", "OneCycleConfig", "PlateauConfig"),
     "loss": ("LossConfig", "FocalConfig"),
     "callbacks": (),
+    "logger": (),
     "trainer": ("TrainerConfig",),
     "sweep": ("SearchConfig", "StudyConfig"),
 }
@@ -219,12 +70,14 @@ def group_rows(group: str) -> dict[str, list[str]]:
         only = "" if len(having) in (0, len(files)) else f"Of {', '.join(f'`{name}`' for name in having)}."
         meaning = " / ".join(meanings)
         rows[key] = [kind, default, " ".join(part for part in (meaning, only) if part)]
+        if f"{group}/{key}" in GROUPS:
+            rows[key] = [f"group [`{group}/{key}`](#group-{group}-{key})", "", "keys of the group"]
     return rows
 
 
 def command_rows(name: str) -> dict[str, list[str]]:
     """Collects the rows of the keys that belong to a command itself, not to a group it uses."""
-    root = COMMANDS[name][1]
+    root = COMMANDS[name]
     defaults = read_yaml(CONF / f"{name}.yaml")[1]
     hints = typing.get_type_hints(root)
     rows = {}
@@ -280,19 +133,18 @@ def reference() -> str:
     ]
     named: set[tuple[str, str]] = set()
     lines += ["## Commands", ""]
-    for name, (line, root) in COMMANDS.items():
+    for name, root in COMMANDS.items():
         rows = command_rows(name)
         named |= {(root.__name__, key) for key in rows}
-        lines += [f"### {name}", "", f"`{line}`, installed as `mammo-{name}`", "", *table(rows)]
+        lines += [f"### {name}", "", f"`{command_line(name)}`, installed as `mammo-{name}`", "", *table(rows)]
     lines += ["## Groups", ""]
     for group, classes in GROUPS.items():
-        lines += [f"(group-{group})=", f"### {group}", ""]
+        lines += [f"(group-{group.replace('/', '-')})=", f"### {group}", ""]
         lines += [f"| `{group}=` | |", "|---|---|"]
         for file in choice_files(group):
-            summary = next((text for text in read_yaml(file)[0].splitlines() if text), "")
-            lines.append(f"| `{file.stem}` | {_cell(summary)} |")
+            lines.append(f"| `{file.stem}` | {_cell(summary(file))} |")
         rows = group_rows(group)
-        lines += ["", *table(rows, prefix=f"{group}.")]
+        lines += ["", *table(rows, prefix=f"{group.replace('/', '.')}.")]
         tops = {key.partition(".")[0] for key in rows}
         for name in classes:
             named |= {
@@ -304,7 +156,7 @@ def reference() -> str:
             annotation
             for name in classes
             for annotation in typing.get_type_hints(getattr(schema, name)).values()
-            if _is_schema(annotation)
+            if is_schema(annotation)
         }
         for item in nested:
             leaves = {key.rpartition(".")[2] for key in rows if "." in key}
@@ -315,10 +167,7 @@ def reference() -> str:
         anchor = group.replace("/", "-")
         lines += [f"(group-{anchor})=", f"### {group}", "", f"| `{group}=` | |", "|---|---|"]
         for file in choice_files(group):
-            texts = [
-                text for text in read_yaml(file)[0].splitlines() if text and not text.startswith("python ")
-            ]
-            lines.append(f"| `{file.stem}` | {_cell(texts[0] if texts else '')} |")
+            lines.append(f"| `{file.stem}` | {_cell(summary(file))} |")
         lines += [""]
     for file in choice_files("hydra/launcher"):
         rows = {key: ["", _code(item.default), item.meaning] for key, item in read_yaml(file)[1].items()}

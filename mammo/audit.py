@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mammo.config.checks import arguments_for
+from mammo.config.checks import arguments_for, plain
 from mammo.config.command import hydra_main, write_json
 
 _SPLITS = ("", "train", "test")
@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
     from mammo.data.inventory import inventory
     from mammo.data.sources.reader import read_catalog
 
-    catalog = read_catalog(**arguments_for(read_catalog, cfg.data))
+    catalog = read_catalog(plain(cfg.data))
     counts = inventory(catalog, **arguments_for(inventory, cfg.data))
     print(_table(counts))
     if cfg.output is not None:

@@ -4,9 +4,11 @@ Each function says why the public interface is not enough; `tests/test_compat.py
 library changes the name.
 """
 
+import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
@@ -32,6 +34,27 @@ def leave_checks_to_launcher() -> None:
 
 def _accept(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
     """Accept a batch of jobs."""
+
+
+class OptionError(Exception):
+    """An option of the command line that Hydra does not take."""
+
+
+def read_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the command line as Hydra reads it.
+
+    For a mistake, Hydra itself prints its usage in several lines.
+
+    Raises:
+        OptionError: an option is unknown, or has a wrong value.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise OptionError(message)
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser.parse_args(list(arguments))
 
 
 def child_node(node: DictConfig, key: str) -> Any:

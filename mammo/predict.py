@@ -1,7 +1,7 @@
 """`python -m mammo.predict`: scores mammograms without labels, with the network of a finished run."""
 
-import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from mammo.runs import RunFolder
 if TYPE_CHECKING:
     from mammo.evaluation.prediction.file_scoring import Pictures
     from mammo.evaluation.prediction.input_files import Files
-    from mammo.evaluation.prediction.prediction_log import PredictionLog
+    from mammo.evaluation.prediction.prediction_log import Counts
     from mammo.evaluation.scoring import Scorer
 
 
@@ -26,96 +26,135 @@ def main(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}={cfg[key]}: must be at least {least}")
     run = RunFolder.find(cfg.run, key="run")
 
-    from mammo.data.tasks import CLASSES
-    from mammo.evaluation.prediction.file_scoring import identity_of, pending_files
     from mammo.evaluation.prediction.input_files import find_files
-    from mammo.evaluation.prediction.prediction_log import PredictionLog, write_table
+    from mammo.evaluation.prediction.prediction_log import PredictionLog
+    from mammo.evaluation.prediction.sample_inputs import grouping_of
+    from mammo.runs.provenance import checkpoint_of
 
+    checkpoint_of(run)
+    grouping = grouping_of(run, table=cfg.table)
     output, heatmaps = Path(cfg.output), None if cfg.heatmaps is None else Path(cfg.heatmaps)
     ours = [output, *PredictionLog.beside(output), *([] if heatmaps is None else [heatmaps])]
-    files = find_files(cfg.input, leave_out=ours)
-    log = PredictionLog(output, identity=identity_of(run, files), root=files.root)
-    todo = pending_files(files, log, heatmaps=heatmaps)
-    if len(todo) < len(files.paths):
-        _say(f"{len(files.paths) - len(todo)} of {len(files.paths)} files are already scored")
-    if todo:
-        _score(cfg, run, files, todo, log, heatmaps)
-    scored, unreadable = write_table(
-        log,
-        classes=CLASSES[run.config()["task"]["name"]],
-        **_fixed(run),
-        run=str(run.path.absolute()),
-        commit=run.facts()["commit"],
-    )
-    print(f"{scored} images scored, {unreadable} unreadable{' (see the column error)' if unreadable else ''}")
+    tables = [] if cfg.table is None else [Path(cfg.table)]
+    files = find_files(cfg.input, leave_out=[*ours, *tables])
+    if grouping is None:
+        _score_images(cfg, run, files, heatmaps)
+    else:
+        _score_samples(cfg, run, files, heatmaps, grouping)
     print(f"written to {output}" + ("" if heatmaps is None else f", pictures to {heatmaps}"))
 
 
-def _fixed(run: RunFolder) -> dict[str, Any]:
-    """Return calibration and threshold of the run; if one is missing, print its replacement."""
-    from mammo.evaluation.evaluation_files import calibration_of
+def _score_images(cfg: DictConfig, run: RunFolder, files: "Files", heatmaps: Path | None) -> None:
+    from mammo.evaluation.prediction.file_scoring import (
+        identity_of,
+        pending_files,
+        preparation_of,
+        score_files,
+    )
+    from mammo.evaluation.prediction.prediction_log import PredictionLog, image_rows, write_table
+    from mammo.evaluation.prediction.prediction_table import Decision
 
-    calibration = calibration_of(run, may_score=False)
-    if calibration is None:
-        _say(
-            "the run has no calibration.json of its current weights, so probabilities stay empty and the "
-            "threshold is 0.5; "
-            f"run python -m mammo.evaluate run={run.path}, then this command again, to add both"
+    read = partial(image_rows, files.root)
+    log = PredictionLog(Path(cfg.output), identity=identity_of(run, files), read=read)
+    todo = pending_files(files, log, heatmaps=heatmaps, secondary=cfg.secondary)
+    _say_done(len(files.paths) - len(todo), len(files.paths), "files")
+    if todo:
+        score_files(
+            files,
+            todo,
+            log,
+            network=lambda: _network(run, heatmaps),
+            settings=preparation_of(run),
+            workers=cfg.workers,
+            batch_size=cfg.batch_size,
+            secondary=cfg.secondary,
         )
-        return {"calibration": None, "threshold": 0.5}
-    threshold = calibration.threshold("image", "mean")
-    if math.isnan(threshold):
-        _say("calibration.json of the run has no threshold for images; the threshold is 0.5")
-        threshold = 0.5
-    return {"calibration": calibration, "threshold": threshold}
+    counts = write_table(log, Decision.of(run), **_facts(run))
+    reason = " (see the column error)" if counts.unreadable else ""
+    print(f"{counts.scored} images scored, {counts.unreadable} unreadable{reason}")
+    _say_secondary(counts)
 
 
-def _score(
-    cfg: DictConfig,
-    run: RunFolder,
-    files: "Files",
-    todo: list[str],
-    log: "PredictionLog",
-    heatmaps: Path | None,
+def _score_samples(
+    cfg: DictConfig, run: RunFolder, files: "Files", heatmaps: Path | None, grouping: dict[str, Any]
 ) -> None:
-    from mammo.data.store.store_building import Settings
-    from mammo.evaluation.prediction.file_scoring import score_files
+    """Score breasts or exams.
 
-    data = run.config()["data"]
-    preparation = {key: data[key] for key in ("height", "width", "crop", "aspect")}
-    score_files(
-        files,
+    Args:
+        cfg: settings of the command.
+        run: run whose samples are breasts or exams.
+        files: all files of the input.
+        heatmaps: folder of the pictures, None for no pictures.
+        grouping: arguments of `group_files`.
+    """
+    from mammo.data.samples import PLURALS
+    from mammo.data.tasks import Task
+    from mammo.evaluation.prediction.file_scoring import identity_of, preparation_of
+    from mammo.evaluation.prediction.prediction_log import PredictionLog, write_lines
+    from mammo.evaluation.prediction.prediction_table import Decision
+    from mammo.evaluation.prediction.sample_inputs import group_files
+    from mammo.evaluation.prediction.sample_scoring import pending_samples, score_samples
+    from mammo.evaluation.prediction.sample_table import SampleTable, sample_rows
+
+    classes = Task.of(run.config()["task"]).classes
+    read = partial(sample_rows, classes=classes)
+    log = PredictionLog(Path(cfg.output), identity=identity_of(run, files), read=read)
+    found = group_files(files, **grouping, secondary=cfg.secondary)
+    plural = PLURALS[found.unit]
+    todo = pending_samples(found, log, heatmaps=heatmaps)
+    _say_done(len(found.samples) - len(todo), len(found.samples), plural)
+    for rows in score_samples(
+        found,
         todo,
-        log,
         network=lambda: _network(run, heatmaps),
-        settings=Settings(**preparation, dtype="uint16", masks=False),
+        classes=classes,
+        settings=preparation_of(run),
         workers=cfg.workers,
         batch_size=cfg.batch_size,
-    )
+    ):
+        log.append(rows)
+    table = SampleTable(found, log.row, Decision.of(run))
+    counts, lacking = table.counts()
+    numbers = {plural: counts.scored, "files_without_score": counts.unreadable}
+    facts = _facts(run) | {"unit": found.unit, "views": found.views}
+    write_lines(log, table.decision, table.columns, table.lines(), numbers, **facts)
+    reason = " (see the column error)" if counts.unreadable else ""
+    print(f"{counts.scored} {plural} scored, {counts.unreadable} files without a score{reason}")
+    if lacking:
+        print(f"{lacking} of the {counts.scored} {plural} lack a view (see the column missing)")
+    _say_secondary(counts)
+
+
+def _facts(run: RunFolder) -> dict[str, Any]:
+    return {"run": str(run.path.absolute()), "commit": run.facts()["commit"]}
+
+
+def _say_done(done: int, total: int, plural: str) -> None:
+    if done:
+        print(f"{done} of {total} {plural} are already scored", file=sys.stderr)
+
+
+def _say_secondary(counts: "Counts") -> None:
+    if counts.secondary:
+        print(
+            f"{counts.secondary} files are cropped images or lesion masks of CBIS-DDSM and are not scored; "
+            "secondary=true scores them"
+        )
 
 
 def _network(run: RunFolder, heatmaps: Path | None) -> "tuple[Scorer, Pictures | None]":
-    from mammo.data.tasks import CLASSES
+    from mammo.data.tasks import Task
 
     with quick_imports():
         from mammo.evaluation.explain.heatmaps import Heatmaps
-        from mammo.evaluation.scoring import Scorer, open_classifier
+        from mammo.evaluation.scoring import open_scorer
     from mammo.evaluation.prediction.file_scoring import Pictures
 
-    config = run.config()
-    scorer = Scorer(
-        open_classifier(run),
-        size=(config["data"]["height"], config["data"]["width"]),
-        precision=config["trainer"]["precision"],
-    )
+    scorer = open_scorer(run)
     if heatmaps is None:
         return scorer, None
-    classes = CLASSES[config["task"]["name"]]
-    return scorer, Pictures(heatmaps, heatmaps=Heatmaps(scorer.classifier), classes=classes)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    task = Task.of(run.config()["task"])
+    return scorer, Pictures(heatmaps, heatmaps=Heatmaps(scorer.classifier), task=task)
 
 
 if __name__ == "__main__":

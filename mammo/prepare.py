@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from mammo.config.checks import arguments_for
+from mammo.config.checks import arguments_for, plain
 from mammo.config.command import hydra_main
 
 
@@ -11,11 +11,12 @@ def main(cfg: DictConfig) -> None:
     from mammo.data.sources.reader import read_catalog
     from mammo.data.store.store import prepare
 
-    catalog = read_catalog(**arguments_for(read_catalog, cfg.data))
-    store = prepare(catalog, **arguments_for(prepare, cfg.data))
-    rejected = len(catalog.images) - len(store.table)
-    print(f"{len(store.table)} images prepared, {rejected} rejected, {len(store.lesions)} lesions")
-    print(f"store {store.directory.absolute()}")
+    store = prepare(read_catalog(plain(cfg.data)), **arguments_for(prepare, cfg.data))
+    counts = store.manifest["counts"]
+    print(
+        f"{counts['images']} images prepared, {counts['rejected']} rejected, {counts['lesions']} lesions\n"
+        f"store {store.directory.absolute()}"
+    )
 
 
 if __name__ == "__main__":

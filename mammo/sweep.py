@@ -1,7 +1,5 @@
 """`python -m mammo.sweep`: searches for hyper-parameters; see `conf/sweep.yaml`."""
 
-import sys
-
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -17,18 +15,32 @@ def main() -> None:
     Hydra composes the search from the overrides of its keys; its launcher and its trainings are composed from
     the other overrides.
     """
-    arguments = sys.argv[1:]
-    sys.argv[1:], of_launcher, of_training = split_overrides(arguments)
+    parts: list[list[str]] = []
 
-    @hydra_main("sweep", arguments=arguments)
+    def of_search(overrides: list[str]) -> list[str]:
+        parts.extend(split_overrides(overrides))
+        return parts[0]
+
+    @hydra_main("sweep", of_hydra=of_search)
     def sweep(cfg: DictConfig) -> None:
         from mammo.sweeping.search_command import run_search
 
         use_config_dirs(HydraConfig.get())
-        run_search(cfg, overrides=of_training, launcher=of_launcher, config_dirs=config_dirs())
+        of_sweep = [each for each in HydraConfig.get().overrides.task if _first_name(each) == "sweep"]
+        run_search(
+            cfg,
+            settings=of_sweep,
+            overrides=parts[2],
+            launcher=parts[1],
+            config_dirs=config_dirs(),
+        )
 
     register()
     sweep()
+
+
+def _first_name(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition(".")[0]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from helpers.commands import REPOSITORY
 from helpers.pages import Browser
 from hypothesis import settings
 
-from mammo.data.sources.csv_dataset import read_table
+from mammo.data.sources.csv_dataset import read_csv
 from mammo.data.store.store import Store, prepare
 
 settings.register_profile("untimed", deadline=None)  # examples have no time limit
@@ -22,30 +22,45 @@ settings.load_profile("untimed")
 
 # the slowest files, slowest first
 _LONGEST = (
+    "test_resume",
     "test_search_command",
     "test_launcher",
+    "test_choices",
+    "test_wheel",
+    "test_multirun",
+    "test_evaluate",
     "test_distributed",
     "test_bench",
-    "test_experiments",
-    "test_provenance",
-    "test_run_evaluation",
-    "test_choices",
-    "test_multirun",
-    "test_resume",
-    "test_evaluate",
     "test_study",
+    "test_experiments",
     "test_notebooks",
-    "test_bad_input",
-    "test_wheel",
-    "test_model_export",
-    "test_cluster",
-    "test_command",
-    "test_train",
-    "test_workers",
-    "test_optuna_journal",
-    "test_predict",
     "test_docs",
+    "test_workers",
+    "test_own_parts",
+    "test_batch_scripts",
+    "test_provenance",
+    "test_own_tasks",
+    "test_predict",
+    "test_api",
+    "test_from_python_page",
+    "test_loggers",
+    "test_cluster",
+    "test_model_export",
+    "test_train",
     "test_receptive_field",
+    "test_run_evaluation",
+    "test_optuna_journal",
+    "test_training_run",
+    "test_bad_input",
+    "test_leaderboard",
+    "test_trainer_options",
+    "test_unused_keys",
+    "test_arguments",
+    "test_help",
+    "test_command",
+    "test_simulate",
+    "test_datamodule",
+    "test_two_heads",
 )
 
 
@@ -89,7 +104,7 @@ def grey_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     table.to_csv(folder / "images.csv", index=False)
     lesion = {"image_path": "i0.png", "x_min": 4, "y_min": 8, "x_max": 12, "y_max": 20}
     pd.DataFrame([lesion]).to_csv(folder / "lesions.csv", index=False)
-    catalog = read_table(table=folder / "images.csv", root=folder, lesions=folder / "lesions.csv")
+    catalog = read_csv(table=folder / "images.csv", root=folder, lesions=folder / "lesions.csv")
     return prepare(catalog, store=folder / "store", height=40, width=32, crop="none", aspect="stretch")
 
 

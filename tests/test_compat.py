@@ -12,11 +12,13 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import II, MISSING, DictConfig, OmegaConf
 
 from mammo.compat import (
+    OptionError,
     child_node,
     cpu_computes_bfloat16,
     is_missing,
     keep_config_store_uncopied,
     leave_checks_to_launcher,
+    read_options,
 )
 
 
@@ -34,6 +36,20 @@ def test_sweepers_leave_the_check_of_jobs_to_the_launcher(monkeypatch: pytest.Mo
     # not of an object: Hydra's search for plugins makes the sweepers' classes anew
     legal: Any = Sweeper.validate_batch_is_legal
     assert legal(None, [["no.such.key=1"]]) is None
+
+
+def test_options_are_read_as_hydra_reads_them() -> None:
+    given = read_options(["seed=1", "-m", "--config-dir", "mine", "--info"])
+    assert (given.overrides, given.multirun, given.config_dir, given.info) == (
+        ["seed=1"],
+        True,
+        "mine",
+        "all",
+    )
+    names = {"run", "cfg", "shell_completion", "resolve", "config_name", "config_path", "experimental_rerun"}
+    assert names <= {*vars(given)}
+    with pytest.raises(OptionError, match="unrecognized arguments: --nosuch"):
+        read_options(["--nosuch"])
 
 
 @dataclasses.dataclass

@@ -9,6 +9,7 @@ import yaml
 from helpers.commands import REPOSITORY, command
 
 from mammo.config.instantiation import part_name
+from mammo.data.sources.reader import source_name
 
 EXPERIMENTS = sorted(
     file.stem for file in (REPOSITORY / "conf" / "experiment").glob("*.yaml") if not file.name.startswith("_")
@@ -73,7 +74,7 @@ def test_study_is_as_it_was_described(name: str, tmp_path: Path) -> None:
     assert part_name(config["model"]) == ("CustomCNN" if model == "custom_cnn" else model)
     assert config["task"]["name"] == ("lesion_type_pathology" if four else "pathology")
     assert config["model"].get("pretrained", False) == (model != "custom_cnn")
-    assert (config["data"]["source"], config["data"]["split"], config["data"]["sample"]) == (
+    assert (source_name(config["data"]), config["data"]["split"], config["data"]["sample"]) == (
         "cbis_ddsm", "random", None,
     )  # fmt: skip
     assert (part_name(config["optim"]), part_name(config["schedule"])) == ("Adam", "step")

@@ -15,7 +15,7 @@ from mammo.runs import RunFolder
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 SMALL = [
     "model=custom_cnn", "data.patients=40", "data.height=64", "data.width=48", "data.film_scale=2",
-    "data.batch_size=8", "data.workers=1", "trainer.max_epochs=2", "trainer.precision=float32",
+    "data.batch_size=8", "data.workers=1", "trainer.max_epochs=2", "trainer.precision=32-true",
 ]  # fmt: skip
 
 
@@ -126,7 +126,12 @@ def test_counts_of_the_official_case_files(
 
 @pytest.mark.slow
 def test_training_its_verdict_and_then_its_errors(place: Path) -> None:
-    ask = {"run": "str(run.path)", "area": "area['value']", "epochs": "len(epochs)", "figures": "figures"}
+    ask = {
+        "run": "str(run.path)",
+        "area": "area['value']",
+        "epochs": "len(epochs)",
+        "figures": "list(figures)",
+    }
     printed, found = executed(
         "02_train_and_review.ipynb", place=place, cwd="notebooks", ask=ask, SETTINGS=SMALL, RUN="runs/nb"
     )
@@ -150,7 +155,7 @@ ERRORS = {
     "run": "str(run.path)",
     "wrong": "[missed, alarms]",
     "groups": "by_subgroup.groupby(level=0).sum().T.to_dict()",
-    "shown": "[[entry['image_id'] for entry in kind] for kind in (misses, false_alarms)]",
+    "shown": "[[entry['sample_id'] for entry in kind] for kind in (misses, false_alarms)]",
     "scores": "[[entry['score'] for entry in kind] for kind in (misses, false_alarms)]",
     "looked": "list(looked.index)",
 }

@@ -33,10 +33,10 @@ def main(cfg: DictConfig) -> None:
     # these import PyTorch, which takes seconds, so errors in the configuration are reported before
     with quick_imports():
         from mammo.bench.stages import STAGES, Bench
-        from mammo.training.batch_memory import explain_out_of_memory
+        from mammo.training.devices.batch_memory import explain_out_of_memory
 
     bench = Bench(cfg, [override for override in overrides if override.partition("=")[0] not in _OWN])
-    with explain_out_of_memory(cfg.data, cfg.trainer.accumulate):
+    with explain_out_of_memory(cfg.data):
         results = [measure(bench) for name, measure in STAGES.items() if cfg.stage in ("all", name)]
     machine = _machine()
     print(_table(results))

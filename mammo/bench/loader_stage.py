@@ -21,7 +21,7 @@ from mammo.training.setup import Training
 
 def measure_loader(cfg: DictConfig, training: Training) -> Result:
     data = training.datamodule
-    table = training.store.table.set_index("row", drop=False).loc[data.train.rows[: cfg.images]]
+    table = training.store.table.set_index("row", drop=False).loc[data.train.image_rows[: cfg.images]]
     transforms = [training.store.transform(image_id) for image_id in table["image_id"]]
     with tempfile.TemporaryDirectory(prefix="mammo-bench-") as name:
         pngs = _written(Path(name), training.store.read(table["row"]), ".png")
@@ -60,13 +60,13 @@ def loader_speed(cfg: DictConfig, training: Training) -> float:
     for _ in itertools.islice(batches, 8):
         pass
     started = time.perf_counter()
-    images = sum(len(batch["label"]) for batch in itertools.islice(batches, cfg.batches))
+    images = sum(int(batch["present"].sum()) for batch in itertools.islice(batches, cfg.batches))
     return images / (time.perf_counter() - started)
 
 
 def _copy(cfg: DictConfig, training: Training) -> float:
     data = training.datamodule
-    source = training.store.read(data.train.rows[: data.part_size])
+    source = np.stack([data.train.pixels(index) for index in range(data.part_size)])
     target = np.empty_like(source)
     np.copyto(target, source)
     started = time.perf_counter()

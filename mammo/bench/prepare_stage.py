@@ -11,7 +11,7 @@ from statistics import median
 from omegaconf import DictConfig
 
 from mammo.bench.measurement import Result, in_turn
-from mammo.config.checks import arguments_for
+from mammo.config.checks import plain
 from mammo.data.catalog import Catalog
 from mammo.data.images.breast import plan
 from mammo.data.images.dicom import read_stored
@@ -62,7 +62,7 @@ def measure_prepare(cfg: DictConfig) -> Result:
 
 def _first_images(cfg: DictConfig) -> Catalog:
     """Return the first images of the data, and read their files once so that they are in the page cache."""
-    everything = read_catalog(**arguments_for(read_catalog, cfg.data))
+    everything = read_catalog(plain(cfg.data))
     images = everything.images.dropna(subset="path").head(cfg.images)
     lesions = everything.lesions[everything.lesions["image_id"].isin(images["image_id"])]
     for paths in (*images["path"], *lesions["mask_paths"].dropna()):

@@ -6,6 +6,9 @@
 - loader: batches read by one thread from the prepared store in the page cache. Compared with a copy of the
   same number of bytes. Its rivals read the same images from other formats: the DICOM file, decoded and
   resized at every epoch, a 16-bit PNG, an 8-bit JPEG.
+- patches: windows of 128 x 128 pixels at random places of the training images, read by one thread from the
+  prepared store in the page cache. Compared with a copy of the same number of bytes. Its rivals cut the
+  windows from images in memory, and from whole images that are read one by one.
 - step: an optimiser step on a batch that is on the device, with scaling and augmentation. Compared with the
   step of the bare network on a prepared tensor. Its rival is the bare network in float32 and contiguous
   memory.
@@ -33,6 +36,7 @@ from omegaconf import DictConfig
 from mammo.bench.evaluate_stage import measure_evaluate
 from mammo.bench.loader_stage import measure_loader
 from mammo.bench.measurement import Result
+from mammo.bench.patch_stage import measure_patches
 from mammo.bench.prepare_stage import measure_prepare
 from mammo.bench.startup_stage import measure_startup
 from mammo.bench.step_stages import measure_step, measure_train
@@ -74,6 +78,7 @@ class Bench:
 STAGES: dict[str, Callable[[Bench], Result]] = {
     "prepare": lambda bench: measure_prepare(bench.cfg),
     "loader": lambda bench: measure_loader(bench.cfg, bench.training),
+    "patches": lambda bench: measure_patches(bench.cfg, bench.training),
     "step": lambda bench: measure_step(bench.cfg, bench.training),
     "train": lambda bench: measure_train(bench.cfg, bench.training),
     "evaluate": lambda bench: measure_evaluate(bench.cfg, bench.training),

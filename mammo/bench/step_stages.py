@@ -4,13 +4,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mammo.bench.loader_stage import loader_speed
 from mammo.bench.measurement import Result, in_turn
 from mammo.bench.training_loops import bare_model_speed, bare_speed, lightning_speed, resident
+from mammo.config.checks import plain
 from mammo.runs import RunFolder
 from mammo.training.setup import Training
 
@@ -40,8 +40,7 @@ def measure_train(cfg: DictConfig, training: Training) -> Result:
     batches = resident(cfg, training)
     loader = training.datamodule.train_dataloader()
     with tempfile.TemporaryDirectory(prefix="mammo-bench-") as folder:
-        config: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-        run = RunFolder.create(Path(folder), config=config, overrides=[])
+        run = RunFolder.create(Path(folder), config=plain(cfg), overrides=[])
         rivals: dict[str, Callable[[], float]] = {
             "Lightning": lambda: lightning_speed(cfg, training, run),
             "bare loop": lambda: bare_speed(cfg, training, loader),

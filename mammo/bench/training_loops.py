@@ -4,7 +4,7 @@ import copy
 import itertools
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -13,8 +13,10 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LambdaCallback
 from torch import Tensor
 
-from mammo.data.loading.augment import mixup
-from mammo.data.loading.loader import Batch
+from mammo.data.loading.datamodule import augmented, mixed
+from mammo.data.loading.loader import Batch, scaled
+from mammo.data.samples import sample_size
+from mammo.models.example_input import example_input
 from mammo.models.output import as_output
 from mammo.runs import RunFolder
 from mammo.runs.run_lock import RunLock
@@ -34,10 +36,11 @@ class Clock:
     """
 
     def __init__(self, cfg: DictConfig) -> None:
-        parts: int = cfg.trainer.accumulate
+        parts: int = cfg.data.micro_batches * cfg.trainer.accumulate_grad_batches
         self.first = cfg.warmup * parts
         self.last = (cfg.warmup + cfg.steps) * parts
-        self.images: int = cfg.steps * cfg.data.batch_size
+        self.images: int = cfg.steps * cfg.data.batch_size * cfg.trainer.accumulate_grad_batches
+        self.parts = parts
         self.done = 0
         self.times: list[float] = []
 
@@ -87,17 +90,17 @@ def bare_model_speed(cfg: DictConfig, training: Training, *, plain: bool = False
     # a copy, so that the module is unchanged
     network = copy.deepcopy(module.network).to(device).to(memory_format=layout).train()
     optimizer = module.build_optimizer(network)
-    images = torch.randn(size, 1, cfg.data.height, cfg.data.width, device=device)
-    images = images.contiguous(memory_format=layout)
+    shown = example_input(network, sample_size(cfg.data), batch=size)
+    inputs = [tensor.to(device) for tensor in shown]
     labels = torch.arange(size, device=device) % 2
     clock = Clock(cfg)
     for _ in range(clock.last):
         with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
-            loss: Tensor = F.cross_entropy(as_output(network(images)).logits.float(), labels)
-        if clock.done % cfg.trainer.accumulate == 0:
+            loss: Tensor = F.cross_entropy(as_output(network(*inputs)).logits.float(), labels)
+        if clock.done % clock.parts == 0:
             optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        if (clock.done + 1) % cfg.trainer.accumulate == 0:
+        if (clock.done + 1) % clock.parts == 0:
             optimizer.step()
         clock.batch_done()
     return clock.images_per_second()
@@ -112,34 +115,34 @@ def bare_speed(cfg: DictConfig, training: Training, loader: Iterable[Batch]) -> 
     module, data = training.module, training.datamodule
     device = _device(training)
     dtype = _AUTOCAST.get(training.options["precision"])
-    torch.use_deterministic_algorithms(cfg.trainer.deterministic, warn_only=True)  # as in training
+    # as in training
+    deterministic = cfg.trainer.deterministic
+    torch.use_deterministic_algorithms(bool(deterministic), warn_only=deterministic == "warn")
     module.to(device).train()
     optimizer = module.build_optimizer(module.network)
     scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
     generator = torch.Generator().manual_seed(cfg.seed)
     clock = Clock(cfg)
     for batch in itertools.islice(loader, clock.last):
-        image = batch["image"].to(device, non_blocking=True)
-        boxes = batch["boxes"].to(device, non_blocking=True)
-        label = batch["label"].to(device, non_blocking=True)
-        image = image.float() / torch.iinfo(image.dtype).max
+        given: Any = batch.items()
+        tensors = {name: tensor.to(device, non_blocking=True) for name, tensor in given}
+        moved = scaled(cast(Batch, tensors))
         if data.augment is not None:
-            image, boxes = data.augment(image, boxes, generator=generator)
-        moved = Batch(image=image, label=label, boxes=boxes, row=batch["row"])
+            moved = augmented(moved, data.augment, generator=generator)
         if data.mixup:
-            moved["image"], moved["partner"], moved["share"] = mixup(
-                image, label, alpha=data.mixup, generator=generator
-            )
+            moved = mixed(moved, alpha=data.mixup, generator=generator)
         with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
-            output = module.output(moved["image"])  # normalises, channels last
+            output = module.output(moved["image"], moved["present"])  # normalises, channels last
             loss = torch.stack(list(module.loss_terms(output, moved).values())).sum()
-        if clock.done % data.accumulate == 0:
+        if clock.done % clock.parts == 0:
             optimizer.zero_grad()
-        scaler.scale(loss / data.accumulate).backward()  # type: ignore[no-untyped-call]
-        if (clock.done + 1) % data.accumulate == 0:
+        scaler.scale(loss / clock.parts).backward()  # type: ignore[no-untyped-call]
+        if (clock.done + 1) % clock.parts == 0:
             scaler.unscale_(optimizer)
-            if cfg.trainer.gradient_clip is not None:
-                torch.nn.utils.clip_grad_norm_(module.network.parameters(), cfg.trainer.gradient_clip)
+            if (limit := cfg.trainer.gradient_clip_val) is not None:
+                by_norm = cfg.trainer.gradient_clip_algorithm == "norm"
+                clip = torch.nn.utils.clip_grad_norm_ if by_norm else torch.nn.utils.clip_grad_value_
+                clip(module.network.parameters(), limit)
             scaler.step(optimizer)
             scaler.update()
         clock.batch_done()

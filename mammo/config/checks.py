@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, ValidationError
 
 from mammo.compat import child_node, is_missing
-from mammo.config.choices import Normalisation, Source, SplitName
+from mammo.config.choices import Normalisation, SplitName, View
+from mammo.config.schema import DataConfig
+from mammo.config.task.task_checks import check_task, check_unit
+from mammo.config.trainer.trainer_keys import check_trainer, explained, require_package
+from mammo.config.usual_names import usual_name
 from mammo.errors import ConfigError
 from mammo.runs import slurm_suffix
 
@@ -38,10 +43,20 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
     "data.folds": (2, None),
     "data.val_fraction": (0, 1),
     "data.batch_size": (1, None),
+    "data.micro_batches": (1, None),
+    "data.patch.per_lesion": (0, None),
+    "data.patch.per_image": (0, None),
+    "data.patch.overlap": (0, 1),
     "data.difficulty": (0, 1),
+    "data.obscured": (0, 1),
     "data.film_scale": (1, None),
     "model.dropout": (0, 1),
     "model.drop_path": (0, 1),
+    "model.pool.hidden": (1, None),
+    "model.head.reduce": (1, None),
+    "model.head.crop": (1, None),
+    "model.head.crops": (1, None),
+    "model.head.hidden": (1, None),
     "augment.flip_horizontal": (0, 1),
     "augment.flip_vertical": (0, 1),
     "augment.rotation_deg": (0, 180),
@@ -69,14 +84,35 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
     "trainer.max_epochs": (1, None),
     "trainer.patience": (1, None),
     "trainer.devices": (1, None),
-    "trainer.nodes": (1, None),
-    "trainer.accumulate": (1, None),
-    "trainer.gradient_clip": (0, None),
+    "trainer.num_nodes": (1, None),
+    "trainer.accumulate_grad_batches": (1, None),
+    "trainer.gradient_clip_val": (0, None),
+    "trainer.min_epochs": (1, None),
+    "trainer.max_steps": (-1, None),
+    "trainer.min_steps": (1, None),
+    "trainer.check_val_every_n_epoch": (1, None),
+    "trainer.num_sanity_val_steps": (-1, None),
+    "trainer.log_every_n_steps": (1, None),
     "trainer.ema_decay": (0, 0.999999),
     "trainer.checkpoint_minutes": (0, None),
     "trainer.checkpoint_steps": (1, None),
     "trainer.picture_epochs": (1, None),
+    "resamples": (1, None),
 }
+
+# Keys of which a part of the user's own may give the name another meaning.
+_OF_SHIPPED_PARTS = (
+    *("data.difficulty", "data.obscured", "data.film_scale"),
+    *("model.dropout", "model.drop_path", "optim.momentum"),
+    *(
+        key
+        for key in _LIMITS
+        if key.startswith(("augment.", "schedule.", "loss.")) and key != "augment.mixup"
+    ),
+)
+
+# Heads that leave the network as it is.
+_GLOBAL = (None, "mammo.models.heads.head_nodes.global_head")
 
 # Shares that are above 0 and below 1.
 _SHARES = ("prevalence", "target_sensitivity", "target_specificity")
@@ -89,12 +125,14 @@ def check(cfg: DictConfig) -> None:
         ConfigError: a check fails; the message names key, value and remedy.
     """
     for key, known in _added_keys(cfg, ""):
-        raise ConfigError(f"+{key}: no such key{nearest(key, known)}")
+        raise ConfigError(f"+{key}: {explained(key) or f'no such key{nearest(key, known)}'}")
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise ConfigError(f"{key} has no value: give {key}=...")
     for key, (low, high) in _LIMITS.items():
         value = OmegaConf.select(cfg, key)
-        if value is not None and (value < low or (high is not None and value > high)):
+        if value is not None and key in _OF_SHIPPED_PARTS and _is_own(cfg[key.partition(".")[0]]):
+            continue
+        if isinstance(value, int | float) and (value < low or (high is not None and value > high)):
             allowed = f"at least {low}" if high is None else f"between {low} and {high}"
             raise ConfigError(f"{key}={value}: must be {allowed}")
     for key in _SHARES:
@@ -103,6 +141,10 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}={value}: must be above 0 and below 1")
     if cfg.get("data") is not None:
         _check_data(cfg.data)
+    if cfg.get("task") is not None and "column" in cfg.task:  # the config of an older run has only the name
+        check_task(cfg.task)
+        if cfg.get("data") is not None:
+            check_unit(cfg.task, cfg.data)
     if "model" in cfg:
         _check_training(cfg)
 
@@ -116,38 +158,51 @@ def _check_training(cfg: DictConfig) -> None:
             "data.normalisation=weights: needs model.pretrained=true or model.weights=FILE; give one of "
             "them, or data.normalisation=train"
         )
-    if weights is not None and not Path(weights).is_file():
-        raise ConfigError(f"model.weights={weights}: no such file")
+    if weights is not None:
+        files = (Path(weights), Path(weights) / "checkpoints" / "best.ckpt")
+        if not any(file.is_file() for file in files):
+            raise ConfigError(f"model.weights={weights}: no such file, nor a run with checkpoints/best.ckpt")
     if OmegaConf.select(cfg, "model.box_head") and cfg.trainer.compile:
         raise ConfigError("model.box_head=true and trainer.compile=true exclude each other: give one of them")
+    pool = OmegaConf.select(cfg, "model.pool")
+    if isinstance(pool, str) and not _is_own(cfg.model):
+        raise ConfigError(f"model.pool={pool}: the pooling is chosen from a group; give model/pool={pool}")
+    head = OmegaConf.select(cfg, "model.head")
+    if isinstance(head, str):
+        raise ConfigError(f"model.head={head}: the head is chosen from a group; give model/head={head}")
+    scores_image = OmegaConf.select(cfg, "model.head._target_") in _GLOBAL
+    if OmegaConf.select(cfg, "model.box_head") and not scores_image:
+        raise ConfigError("model.box_head=true and model/head exclude each other: give model/head=global")
     channels = OmegaConf.select(cfg, "model.channels")
     if channels not in (None, 1, 3):
         raise ConfigError(f"model.channels={channels}: must be 1 (grey) or 3 (the grey image three times)")
     _check_batch(cfg)
+    check_trainer(cfg.trainer)
+    for name, node in (cfg.get("logger") or {}).items():
+        require_package(name, node)
     if cfg.optim.get("unfreeze_every") is not None and not cfg.optim.get("freeze_epochs"):
         raise ConfigError("optim.unfreeze_every: needs frozen epochs before it; give optim.freeze_epochs=N")
 
 
 def _check_batch(cfg: DictConfig) -> None:
     """Raise an error unless each part of a batch gives every process the same number of images."""
-    size, pieces, devices = cfg.data.batch_size, cfg.trainer.accumulate, cfg.trainer.devices
-    # the config of an older run lacks the key
-    nodes = OmegaConf.select(cfg, "trainer.nodes", default=1)
+    size, pieces = cfg.data.batch_size, cfg.data.micro_batches
+    devices, nodes = cfg.trainer.devices, cfg.trainer.num_nodes
     processes = devices * nodes
     if size is None:
         if processes > 1:
             raise ConfigError(
                 f"data.batch_size=null: the largest batch that fits is found for one process only, not for "
-                f"trainer.devices={devices} x trainer.nodes={nodes}; give data.batch_size=N"
+                f"trainer.devices={devices} x trainer.num_nodes={nodes}; give data.batch_size=N"
             )
     elif size % (pieces * processes):
         divisors = ", ".join(str(n) for n in range(1, size + 1) if size % n == 0)
         if processes == 1:
             raise ConfigError(
-                f"trainer.accumulate={pieces}: does not divide data.batch_size={size}; choose from {divisors}"
+                f"data.micro_batches={pieces}: does not divide data.batch_size={size}; choose from {divisors}"
             )
         raise ConfigError(
-            f"trainer.accumulate={pieces} x trainer.devices={devices} x trainer.nodes={nodes}: does not "
+            f"data.micro_batches={pieces} x trainer.devices={devices} x trainer.num_nodes={nodes}: does not "
             f"divide data.batch_size={size}; the product must be one of {divisors}"
         )
 
@@ -155,7 +210,7 @@ def _check_batch(cfg: DictConfig) -> None:
 def _added_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]]:
     """Yield each key that `+key=value` added to a node without such a key, and the keys of its schema."""
     schema = OmegaConf.get_type(node)
-    if "_target_" in list(node):
+    if "_target_" in list(node) and not (is_dataclass(schema) and str(node["_target_"]).startswith("mammo.")):
         return  # its keys are checked against the signature
     known = [field.name for field in fields(schema)] if is_dataclass(schema) else list(node)
     for key in map(str, node):
@@ -166,26 +221,79 @@ def _added_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]
 
 
 def _check_data(data: DictConfig) -> None:
+    _check_types(data)
     if data.split == SplitName.kfold and data.fold >= data.folds:
         raise ConfigError(
             f"data.fold={data.fold}: with data.folds={data.folds} folds it must be 0 to {data.folds - 1}"
         )
     if data.sample is not None and (len(data.sample) != 3 or min(data.sample) < 0):
         raise ConfigError(f"data.sample={list(data.sample)}: give three counts, [train,val,test]")
+    views = data.get("views")  # an older run has no such key
+    if views is not None:
+        _check_views(list(views))
     if (data.split == SplitName.file) != (data.split_file is not None):
         raise ConfigError("data.split=file and data.split_file=PATH belong together: give both or neither")
-    if data.source != Source.phantom and not Path(data.root).is_dir():
-        raise ConfigError(f"data.root={data.root}: no such folder")
-    for key in ("cases", "table", "lesions", "split_file"):
+    if _is_own(data):
+        paths: tuple[str, ...] = ("split_file",)
+    else:
+        paths = ("cases", "table", "lesions", "split_file")
+        if not data["_target_"].endswith(".read_phantom") and not Path(data.root).is_dir():
+            raise ConfigError(f"data.root={data.root}: no such folder")
+    for key in paths:
         path = OmegaConf.select(data, key)
         if path is not None and not Path(path).exists():
             raise ConfigError(f"data.{key}={path}: no such file or folder")
 
 
+def _check_views(views: list[str]) -> None:
+    shown = f"data.views=[{','.join(views)}]"
+    for view in views:
+        if view not in View.__members__:
+            raise ConfigError(f"{shown}: '{view}' is not one of {', '.join(View)}")
+    if len(set(views)) != max(len(views), 1):
+        raise ConfigError(f"{shown}: give one or more views, each once")
+
+
+def _check_types(data: DictConfig) -> None:
+    """Check the keys of every data set in a node without schema, that of a source of the user's own."""
+    if not isinstance(data, DictConfig) or "_target_" not in data:
+        raise ConfigError("data: has no _target_; give the dotted path of a function that returns a Catalog")
+    if is_dataclass(OmegaConf.get_type(data)):
+        return
+    if "store" not in data:
+        raise ConfigError("data.store has no value: begin its file with defaults: [_common, _self_]")
+    for name in (field.name for field in fields(DataConfig) if field.name in data):
+        typed = OmegaConf.structured(DataConfig)
+        try:
+            OmegaConf.update(typed, name, data[name], merge=True)  # `data.patch` is a node itself
+        except (ValidationError, ConfigKeyError) as error:
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise ConfigError(f"data.{name}={data[name]}: {reason}") from error
+        data[name] = typed[name]
+
+
+def _is_own(node: DictConfig) -> bool:
+    """Return whether a part is neither of this package nor of PyTorch, so that its keys may mean anything."""
+    return not str(node.get("_target_")).startswith(("mammo.", "torch."))
+
+
 def nearest(key: str, known: list[str]) -> str:
-    """Return the end of a message about an unknown name: the most similar known name, if there is one."""
+    """Return the end of a message about an unknown name: the known name that is meant, if there is one.
+
+    Args:
+        key: name that is unknown.
+        known: names of the same kind; dotted ones for keys of the whole configuration.
+    """
+    if meant := usual_name(key, known):
+        return f"; did you mean {meant}?"
     near = difflib.get_close_matches(key, [name for name in known if name != key], n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """Return a node of the configuration as plain values."""
+    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True, enum_to_str=True)  # type: ignore[assignment]
+    return values
 
 
 def arguments_for(function: Callable[..., Any], node: DictConfig) -> dict[str, Any]:

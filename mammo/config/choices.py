@@ -7,12 +7,6 @@ slow import.
 from enum import StrEnum
 
 
-class Source(StrEnum):
-    phantom = "phantom"
-    cbis_ddsm = "cbis_ddsm"
-    csv = "csv"
-
-
 class Abnormality(StrEnum):
     mass = "mass"
     calc = "calc"
@@ -27,6 +21,43 @@ class Crop(StrEnum):
 class Aspect(StrEnum):
     keep = "keep"
     stretch = "stretch"
+
+
+class SampleUnit(StrEnum):
+    image = "image"
+    patch = "patch"
+    breast = "breast"
+    exam = "exam"
+
+
+class View(StrEnum):
+    """Abbreviations of the views and view modifiers of DICOM PS3.16, context groups 4014 and 4015.
+
+    XCC, an exaggerated CC of unknown direction, is not in DICOM.
+    """
+
+    CC = "CC"
+    MLO = "MLO"
+    ML = "ML"
+    LM = "LM"
+    LMO = "LMO"
+    XCC = "XCC"
+    XCCL = "XCCL"
+    XCCM = "XCCM"
+    FB = "FB"
+    SIO = "SIO"
+    ISO = "ISO"
+    CV = "CV"
+    AT = "AT"
+    AX = "AX"
+    RL = "RL"
+    RM = "RM"
+    RI = "RI"
+    RS = "RS"
+    TAN = "TAN"
+    NP = "NP"
+    IMF = "IMF"
+    ID = "ID"
 
 
 class SplitName(StrEnum):
@@ -49,16 +80,21 @@ class Normalisation(StrEnum):
     none = "none"
 
 
-class TaskName(StrEnum):
-    pathology = "pathology"
-    lesion_type_pathology = "lesion_type_pathology"
+class Unlabelled(StrEnum):
+    refuse = "refuse"
+    leave_out = "leave_out"
 
 
-class Pool(StrEnum):
+class PoolType(StrEnum):
     avg = "avg"
     max = "max"
-    gem = "gem"
-    attention = "attention"
+
+
+class MapPool(StrEnum):
+    top_k = "top_k"
+    lse = "lse"
+    noisy_or = "noisy_or"
+    lesion_weighted = "lesion_weighted"
 
 
 class Activation(StrEnum):
@@ -79,17 +115,35 @@ class Accelerator(StrEnum):
     gpu = "gpu"
 
 
-class Precision(StrEnum):
+class Strategy(StrEnum):
     auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
+    ddp = "ddp"
+    ddp_find_unused_parameters_true = "ddp_find_unused_parameters_true"
+
+
+# created by a call, because names contain a hyphen
+Precision = StrEnum(
+    "Precision",
+    {"auto": "auto", "32-true": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"},
+)
+
+
+class ClipAlgorithm(StrEnum):
+    norm = "norm"
+    value = "value"
+
+
+class Profiler(StrEnum):
+    simple = "simple"
+    advanced = "advanced"
+    pytorch = "pytorch"
 
 
 class BenchStage(StrEnum):
     all = "all"
     prepare = "prepare"
     loader = "loader"
+    patches = "patches"
     step = "step"
     train = "train"
     evaluate = "evaluate"
@@ -105,7 +159,9 @@ class SimulatedStudy(StrEnum):
 
 class Unit(StrEnum):
     image = "image"
+    patch = "patch"
     breast = "breast"
+    exam = "exam"
     patient = "patient"
 
 
@@ -132,14 +188,29 @@ class Tta(StrEnum):
 Heatmap = StrEnum(
     "Heatmap",
     {
+        "auto": "auto",
         "gradcam": "gradcam",
         "gradcam++": "gradcam++",
         "layercam": "layercam",
         "eigencam": "eigencam",
+        "map": "map",
         "occlusion": "occlusion",
         "none": "none",
     },
 )
+
+
+class Fusion(StrEnum):
+    mean = "mean"
+    max = "max"
+    concat = "concat"
+    attention = "attention"
+    cross_view = "cross_view"
+
+
+class FusionLevel(StrEnum):
+    logits = "logits"
+    features = "features"
 
 
 class Reduce(StrEnum):

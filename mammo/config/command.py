@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,26 +15,36 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import mammo
+from mammo.config.arguments import (
+    check_arguments,
+    config_folders,
+    program_name,
+    split_options,
+    standard_overrides,
+)
 from mammo.config.checks import CONF, check
-from mammo.config.composition import composition_error
-from mammo.config.sweep_overrides import refuse_sweeps
+from mammo.config.composition import composition_error, search_in
+from mammo.config.sweep_overrides import expand_globs, refuse_sweeps
+from mammo.config.unused_keys import refuse_unused
 from mammo.errors import ConfigError, MammoError
 
 
 def hydra_main(
-    config_name: str, *, arguments: Sequence[str] | None = None
+    command: str, *, of_hydra: Callable[[list[str]], list[str]] = list
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Decorator that turns a function of the checked config into a command with one-sentence errors.
 
     Args:
-        config_name: name of the file in `conf`.
-        arguments: whole command line, where Hydra gets only a part of it; None for that of Hydra.
+        command: name of the command and of its file in `conf`.
+        of_hydra: function that returns those overrides of the command line from which Hydra composes.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def checked(cfg: DictConfig) -> Any:
             try:
                 check(cfg)
+                if HydraConfig.get().mode == RunMode.RUN:
+                    refuse_unused(command, cfg, list(HydraConfig.get().overrides.task))
                 return task(cfg)
             except MammoError as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -44,25 +54,42 @@ def hydra_main(
         # Hydra names the job after the module of the function that it gets
         checked.__module__, checked.__qualname__ = task.__module__, task.__qualname__
 
-        def command() -> None:
-            if "--version" in sys.argv[1:]:
+        def run() -> None:
+            arguments = sys.argv[1:]
+            if "--version" in arguments:
                 print(f"mammo {mammo.__version__}")
                 return
             # otherwise Hydra prints its own error messages, and a traceback for errors of the task
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+            options, overrides = split_options(arguments)
             try:
-                refuse_sweeps(config_name, sys.argv[1:] if arguments is None else arguments)
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
+                check_arguments(command, arguments)
+                search_in(config_folders(arguments))
+                if {"-h", "--help"} & {*options}:
+                    from mammo.config.help.help_page import help_page
+
+                    print(help_page(command, program_name(command, sys.argv[0]), arguments))
+                    return
+                refuse_sweeps(command, arguments)
+                overrides = of_hydra(standard_overrides(command, expand_globs(overrides, arguments)))
+                sys.argv[1:] = [*overrides, *options]
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(checked)()
             except MammoError as error:
                 _stop(str(error))
             except (HydraException, OmegaConfBaseException) as error:  # some of them are OSErrors
-                _stop(composition_error(error, config_name, sys.argv[1:]))
+                _stop(composition_error(error, command, overrides))
+            except ValueError as error:
+                if "Config group override" not in str(error):
+                    raise
+                empty = next(argument for argument in sys.argv[1:] if argument.endswith("=null"))
+                group = empty.partition("=")[0]
+                _stop(f"{empty}: a group takes the name of a choice; give {group}=none, or ~{group}")
             except OSError as error:  # such as a folder that Hydra cannot create
                 if error.filename is None:
                     raise
                 _stop(f"{error.filename}: {error.strerror}")
 
-        return command
+        return run
 
     return decorate
 

@@ -4,7 +4,8 @@ import contextlib
 import copy
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from mammo.compat import child_node
-from mammo.config.checks import CONF, check, nearest
+from mammo.config.arguments import command_line, commands_with, groups_of, standard_overrides
+from mammo.config.checks import CONF, check, nearest, plain
 from mammo.config.schema import register_schema
+from mammo.config.trainer.trainer_keys import explained, explained_value
+from mammo.config.usual_names import usual_name
 from mammo.errors import ConfigError
 
 register_schema()
@@ -35,8 +39,30 @@ def use_config_dirs(config: DictConfig | HydraConf) -> None:
     Args:
         config: node `hydra` of the configuration of the command.
     """
-    folders = [Path(source.path) for source in config.runtime.config_sources if source.schema == "file"]
+    search_in(Path(source.path) for source in config.runtime.config_sources if source.schema == "file")
+
+
+def search_in(folders: Iterable[Path]) -> None:
+    """Compose from now on also from these config folders."""
     _config_dirs[:] = [folder for folder in folders if folder != CONF]
+
+
+@contextlib.contextmanager
+def extra_config_dirs(folders: Sequence[Path]) -> Iterator[None]:
+    """Context manager in which configurations are composed also from these folders.
+
+    Raises:
+        ConfigError: a folder does not exist.
+    """
+    before = _config_dirs[:]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"config_dir={folder}: no such folder")
+    _config_dirs[:] = [folder.absolute() for folder in folders]
+    try:
+        yield
+    finally:
+        _config_dirs[:] = before
 
 
 def config_dirs() -> tuple[Path, ...]:
@@ -106,9 +132,7 @@ def compose_search(name: str) -> dict[str, Any]:
         ConfigError: there is no search or study of that name, or its file is not valid.
     """
     cfg, _ = compose_with_choices("sweep", [f"sweep={name}"])
-    settings = OmegaConf.to_container(cfg.sweep, enum_to_str=True)
-    assert isinstance(settings, dict)
-    return {str(key): value for key, value in settings.items()}
+    return plain(cfg.sweep)
 
 
 def compose_with_choices(name: str, overrides: list[str]) -> tuple[DictConfig, dict[str, str | None]]:
@@ -121,21 +145,60 @@ def compose_with_choices(name: str, overrides: list[str]) -> tuple[DictConfig, d
     Raises:
         ConfigError: an override is wrong; the message names it.
     """
+    with _composing(name, overrides):
+        cfg = _compose(name, overrides)
+        choices = dict(cfg.hydra.runtime.choices)
+        return _resolved(cfg), choices
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of a command: the choice in force, which is None for no choice, and all choices."""
+
+    choice: str | None
+    options: list[str]
+
+
+def compose_with_groups(name: str, overrides: list[str]) -> tuple[DictConfig, DictConfig, dict[str, Group]]:
+    """Return a resolved configuration, the node of its launcher, and its groups without those of Hydra.
+
+    Args:
+        name: name of the file in `conf`.
+        overrides: overrides of the command line.
+
+    Raises:
+        ConfigError: an override is wrong; the message names it.
+    """
+    with _composing(name, overrides):
+        cfg = _compose(name, overrides)
+        options = GlobalHydra.instance().config_loader().get_group_options
+        groups = {
+            group.partition("@")[0]: Group(choice, [each for each in options(group) if each[0] != "_"])
+            for group, choice in cfg.hydra.runtime.choices.items()
+            if group == "hydra/launcher" or not group.startswith(("schema/", "hydra/"))
+        }
+        launcher = cfg.hydra.launcher
+        HydraConfig.instance().set_config(cfg)
+        with read_write(launcher):
+            OmegaConf.resolve(launcher)
+        return _resolved(cfg), launcher, groups
+
+
+@contextlib.contextmanager
+def _composing(name: str, overrides: list[str]) -> Iterator[None]:
+    """Context manager of `own_hydra` in which an error of Hydra or OmegaConf is one sentence."""
     try:
         with own_hydra():
-            cfg = _compose(name, overrides)
-            choices = dict(cfg.hydra.runtime.choices)
-            cfg = _resolved(cfg)
+            yield
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition_error(error, name, overrides)) from error
-    return cfg, choices
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
     """Return a configuration with the node `hydra`, not resolved."""
     places = ",".join(f"file://{folder}" for folder in _config_dirs)
     path = [f"hydra.searchpath=[{places}]"] if places else []
-    return hydra.compose(name, [*path, *overrides], return_hydra_config=True)
+    return hydra.compose(name, [*path, *standard_overrides(name, overrides)], return_hydra_config=True)
 
 
 def _resolved(cfg: DictConfig) -> DictConfig:
@@ -183,15 +246,34 @@ def composition_error(error: Exception, config_name: str, overrides: list[str]) 
         options = [option for option in error.options if not option.startswith("_")]
         return f"{group}={choice}: no such choice; choose from {', '.join(options)}"
     override = next((argument for argument in overrides if _names(argument, error)), None)
-    if override and re.search(r"not in struct|Could not override|not in '", f"{error}{error.__cause__}"):
-        key = override.partition("=")[0].lstrip("+~")
-        known = _known_keys(config_name, overrides)
-        if key in known:
-            return f"{override}: {key} has no such key; give +{override} to add it"
-        return f"{override}: no such key{nearest(key, known)}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     reason = str(cause).partition("\n")[0].rstrip(".")
-    return f"{override}: {reason}" if override else reason
+    if override is None:
+        return reason
+    key, _, value = override.lstrip("+~").partition("=")
+    if re.search(r"not in struct|Could not override|not in '|Could not delete", f"{error}{error.__cause__}"):
+        return f"{override}: {explained(key) or _unknown_key(key, config_name, overrides)}"
+    if explanation := explained_value(override):
+        return f"{override}: {explanation}"
+    for found, sentence in (
+        ("already at", f"there is such a key; give {key}={value}"),
+        ("not Optional", "must have a value"),
+        ("does not support deletion", f"only a group can be removed; give {key}=VALUE"),
+    ):
+        if found in reason:
+            return f"{override}: {sentence}"
+    return f"{override}: {reason}"
+
+
+def _unknown_key(key: str, command: str, overrides: list[str]) -> str:
+    """Return why a command has no such key, and what to give instead."""
+    known = _known_keys(command, overrides)
+    if key in known:
+        return f"{key} has no such key; give +{key}=VALUE to add it"
+    owners = commands_with(key)
+    if owners and command not in owners and ("." in key or usual_name(key, known) is None):
+        return f"no such key; it is for {' or '.join(map(command_line, owners))}"
+    return f"no such key{nearest(key, known)}"
 
 
 def keys_of(node: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -207,9 +289,13 @@ def _names(argument: str, error: Exception) -> bool:
     return not argument.startswith("-") and (argument in str(error) or f"'{key}'" in str(error))
 
 
-def _known_keys(config_name: str, overrides: list[str]) -> list[str]:
+def _known_keys(command: str, overrides: list[str]) -> list[str]:
     """Return all keys and groups of the configuration with the group choices among the overrides."""
-    groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
-    choices = [override for override in overrides if override.partition("=")[0] in groups]
+    groups = groups_of(command)
+    choices = [override for override in overrides if override.partition("=")[0] in groups and "=" in override]
     with own_hydra():
-        return list(keys_of(hydra.compose(config_name, overrides=choices)))
+        try:
+            cfg = _compose(command, choices)
+        except HydraException:  # another mistake
+            cfg = _compose(command, [])
+    return list({*keys_of(cfg), *groups})

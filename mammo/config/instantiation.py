@@ -8,7 +8,9 @@ import difflib
 import enum
 import importlib
 import inspect
+import re
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -34,11 +36,13 @@ class Role:
         name: what the part is, for messages.
         base: classes of the part; a function must declare to return one.
         call: names of the parameters of the part when it is called; None if any may be called.
+        nests: whether nodes with `_target_` among the arguments, also in lists, are parts of this role.
     """
 
     name: str
     base: tuple[type, ...] = ()
     call: tuple[str, ...] | None = None
+    nests: bool = False
 
     def accepts(self, target: Any) -> bool:
         """Return whether the target is a class of the role, or a function that declares to return one."""
@@ -78,14 +82,36 @@ def build(node: Mapping[str, Any], *, key: str, role: Role, offered: Mapping[str
     """
     target = check_node(node, key=key, role=role, offered=(offered or {}).keys())
     parameters = inspect.signature(target).parameters
-    handed = {name: value for name, value in (offered or {}).items() if name in parameters}
-    given = {name: _plain(value, parameters.get(name)) for name, value in node.items() if name != TARGET}
+    hints = _hints(target)
+    handed = {
+        name: _plain(value, hints.get(name)) for name, value in (offered or {}).items() if name in parameters
+    }
+    given = {
+        name: _plain(_built(value, key=f"{key}.{name}", role=role) if role.nests else value, hints.get(name))
+        for name, value in node.items()
+        if name != TARGET
+    }
     try:
         return target(**handed | given)
     except MammoError:
         raise
-    except Exception as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"{key}: {node[TARGET]} refuses its arguments: {_first_line(error)}") from error
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"{key}: {node[TARGET]} fails: {type(error).__name__}: {_first_line(error)} "
+            f"({Path(place.filename).name}, line {place.lineno})"
+        ) from error
+
+
+def _built(value: Any, *, key: str, role: Role) -> Any:
+    """Return an argument with the parts in the place of their nodes."""
+    if isinstance(value, Mapping) and TARGET in value:
+        return build(value, key=key, role=role)
+    if isinstance(value, list):
+        return [_built(each, key=f"{key}[{place}]", role=role) for place, each in enumerate(value)]
+    return value
 
 
 def check_node(
@@ -122,10 +148,23 @@ def check_node(
             raise ConfigError(f"{key}: {name} needs {parameter.name}; give +{key}.{parameter.name}=...")
     hints = _hints(target)
     for argument, value in node.items():
+        if role.nests and _check_nested(value, key=f"{key}.{argument}", role=role):
+            continue
         if argument in hints and not _fits(value, hints[argument]):
             wanted = inspect.formatannotation(hints[argument])
             raise ConfigError(f"{key}.{argument}={value}: {name} takes {wanted}")
     return target
+
+
+def _check_nested(value: Any, *, key: str, role: Role) -> bool:
+    """Check the nodes in an argument, and return whether there are any."""
+    if isinstance(value, Mapping) and TARGET in value:
+        check_node(value, key=key, role=role)
+        return True
+    if isinstance(value, list):
+        found = [_check_nested(each, key=f"{key}[{place}]", role=role) for place, each in enumerate(value)]
+        return any(found)
+    return False
 
 
 def locate(name: str, *, key: str) -> Any:
@@ -137,6 +176,8 @@ def locate(name: str, *, key: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
+    # the package lightning has the same classes, but they are not those of the Trainer that is used
+    name = re.sub(r"^lightning\.pytorch\b", "pytorch_lightning", name)
     parts = name.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise ConfigError(f"{key}.{TARGET}={name}: is no dotted path; give package.module.Name")
@@ -204,18 +245,22 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if origin in (list, tuple):
         return isinstance(value, list | tuple)
-    if origin is dict:
+    if origin in (dict, Mapping):
         return isinstance(value, Mapping)
+    if inspect.isclass(hint) and issubclass(hint, enum.Enum):
+        return isinstance(value, hint) or value in [member.value for member in hint]
     if inspect.isclass(hint):
-        return isinstance(value, hint) or (isinstance(value, str) and issubclass(hint, (Path, enum.Enum)))
+        return isinstance(value, hint) or (isinstance(value, str) and issubclass(hint, Path))
     return True
 
 
-def _plain(value: Any, parameter: inspect.Parameter | None) -> Any:
-    """Return a string as a path where the signature says so."""
-    annotation = None if parameter is None else parameter.annotation
-    if isinstance(value, str) and Path in (annotation, *typing.get_args(annotation)):
-        return Path(value)
+def _plain(value: Any, hint: Any) -> Any:
+    """Return a string as a path or as a member of an enumeration where the signature says so."""
+    for each in (hint, *typing.get_args(hint)) if isinstance(value, str) else ():
+        if each is Path:
+            return Path(value)
+        if inspect.isclass(each) and issubclass(each, enum.Enum) and value in [m.value for m in each]:
+            return each(value)
     return value
 
 

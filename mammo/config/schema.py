@@ -13,8 +13,6 @@ from omegaconf import MISSING
 from mammo.compat import keep_config_store_uncopied
 from mammo.config.choices import (
     Abnormality,
-    Accelerator,
-    Activation,
     Aspect,
     Balance,
     BenchStage,
@@ -22,26 +20,45 @@ from mammo.config.choices import (
     EvaluatedSplit,
     ExportFormat,
     Heatmap,
-    Norm,
     Normalisation,
-    Pool,
-    Precision,
     Reduce,
+    SampleUnit,
     SimulatedStudy,
-    Source,
     SplitName,
-    TaskName,
     Tta,
     Unit,
+    Unlabelled,
 )
 from mammo.config.launcher_schema import slurm_launcher
+from mammo.config.model.model_schema import (
+    AttentionPoolConfig,
+    BackboneConfig,
+    CropMilConfig,
+    CustomCnnConfig,
+    GemConfig,
+    HeadConfig,
+    PatchMapConfig,
+    PoolConfig,
+)
 from mammo.config.sweep_schema import SearchConfig, StudyConfig, SweepConfig
+from mammo.config.trainer.trainer_schema import TrainerConfig
+
+
+@dataclasses.dataclass
+class PatchConfig:
+    """The keys of `data.patch`, the patches of `data.sample_unit=patch`."""
+
+    size: Any = MISSING  # a number, or height and width
+    per_lesion: int = MISSING
+    per_image: int = MISSING
+    overlap: float = MISSING
+    hard_negatives: str | None = None
 
 
 @dataclasses.dataclass
 class DataConfig:
-    source: Source = MISSING
-    root: str = MISSING
+    """The keys of every data set, whatever its reader."""
+
     seed: int = MISSING
     store: str = MISSING
     height: int = MISSING
@@ -51,6 +68,8 @@ class DataConfig:
     masks: bool = MISSING
     max_rejected: float = MISSING
     workers: int = MISSING
+    sample_unit: SampleUnit = MISSING
+    views: list[str] | None = MISSING
     split: SplitName = MISSING
     fold: int = MISSING
     folds: int = MISSING
@@ -58,60 +77,53 @@ class DataConfig:
     sample: list[int] | None = MISSING
     split_file: str | None = MISSING
     batch_size: int | None = MISSING
+    micro_batches: int = MISSING
     loader_workers: int | None = MISSING
     balance: Balance = MISSING
     normalisation: Normalisation = MISSING
+    patch: PatchConfig = dataclasses.field(default_factory=PatchConfig)
 
 
 @dataclasses.dataclass
 class PhantomConfig(DataConfig):
+    _target_: str = MISSING
+    root: str = MISSING
     patients: int = MISSING
     difficulty: float = MISSING
+    obscured: float = MISSING
     film_scale: int = MISSING
 
 
 @dataclasses.dataclass
 class CbisDdsmConfig(DataConfig):
+    _target_: str = MISSING
+    root: str = MISSING
     cases: str | None = MISSING
     abnormality: Abnormality = MISSING
 
 
 @dataclasses.dataclass
 class CsvConfig(DataConfig):
+    _target_: str = MISSING
+    root: str = MISSING
     table: str = MISSING
     lesions: str | None = MISSING
 
 
 @dataclasses.dataclass
 class TaskConfig:
-    name: TaskName = MISSING
-
-
-@dataclasses.dataclass
-class ModelConfig:
-    _target_: str = MISSING
-    weights: str | None = MISSING
-    pool: Pool = MISSING
-    dropout: float = MISSING
-    box_head: bool = MISSING
-
-
-@dataclasses.dataclass
-class BackboneConfig(ModelConfig):
     name: str = MISSING
-    pretrained: bool = MISSING
-    channels: int = MISSING
-    drop_path: float = MISSING
-
-
-@dataclasses.dataclass
-class CustomCnnConfig(ModelConfig):
-    activation: Activation = MISSING
-    norm: Norm = MISSING
+    column: str = MISSING
+    classes: Any = MISSING  # a list of names, or for each name its value or values in the column
+    positive: list[str] = dataclasses.field(default_factory=list)
+    ordered: bool = False
+    unlabelled: Unlabelled = Unlabelled.refuse
+    background: str | None = None
 
 
 @dataclasses.dataclass
 class AugmentConfig:
+    _target_: str = MISSING
     flip_horizontal: float = MISSING
     flip_vertical: float = MISSING
     rotation_deg: float = MISSING
@@ -186,39 +198,22 @@ class FocalConfig(LossConfig):
 
 
 @dataclasses.dataclass
-class TrainerConfig:
-    max_epochs: int = MISSING
-    patience: int | None = MISSING
-    accelerator: Accelerator = MISSING
-    devices: int = MISSING
-    nodes: int = MISSING
-    precision: Precision = MISSING
-    compile: bool = MISSING
-    accumulate: int = MISSING
-    gradient_clip: float | None = MISSING
-    ema_decay: float | None = MISSING
-    deterministic: bool = MISSING
-    checkpoint_minutes: float | None = MISSING
-    checkpoint_steps: int | None = MISSING
-    picture_epochs: int | None = MISSING
-    fast_dev_run: bool = MISSING
-
-
-@dataclasses.dataclass
 class TrainConfig:
     name: str = MISSING
     run_dir: str | None = MISSING
     resume: str | None = MISSING
     report: bool = MISSING
     seed: int = MISSING
-    data: DataConfig = MISSING
+    data: Any = MISSING  # a node with `_target_`, as the next ones; a schema where the package ships it
     task: TaskConfig = MISSING
-    model: Any = MISSING  # a node with `_target_`, as the next ones; a schema where the package ships it
-    augment: AugmentConfig = MISSING
+    model: Any = MISSING
+    augment: Any = MISSING
     optim: Any = MISSING
     schedule: Any = None
     loss: Any = MISSING
-    callbacks: dict[str, Any] = MISSING
+    callbacks: dict[str, Any] = dataclasses.field(default_factory=dict)  # name -> node with `_target_`
+    logger: dict[str, Any] = dataclasses.field(default_factory=dict)  # the same
+    metrics: dict[str, Any] = MISSING
     trainer: TrainerConfig = MISSING
 
 
@@ -226,7 +221,8 @@ class TrainConfig:
 class EvaluateConfig:
     run: Any = MISSING  # a folder or a list of them
     predictions: str | None = MISSING
-    data: DataConfig | None = None
+    task: TaskConfig | None = None
+    data: Any = None
     split: EvaluatedSplit = MISSING
     output: str | None = MISSING
     tta: Tta = MISSING
@@ -256,6 +252,8 @@ class PredictConfig:
     input: str = MISSING
     output: str = MISSING
     heatmaps: str | None = MISSING
+    table: str | None = MISSING
+    secondary: bool = MISSING
     workers: int = MISSING
     batch_size: int = MISSING
 
@@ -269,13 +267,13 @@ class ExportConfig:
 
 @dataclasses.dataclass
 class AuditConfig:
-    data: DataConfig = MISSING
+    data: Any = MISSING
     output: str | None = MISSING
 
 
 @dataclasses.dataclass
 class PrepareConfig:
-    data: DataConfig = MISSING
+    data: Any = MISSING
 
 
 @dataclasses.dataclass
@@ -288,10 +286,10 @@ class BenchConfig:
     steps: int = MISSING
     warmup: int = MISSING
     images: int = MISSING
-    data: DataConfig = MISSING
+    data: Any = MISSING
     task: TaskConfig = MISSING
     model: Any = MISSING
-    augment: AugmentConfig = MISSING
+    augment: Any = MISSING
     optim: Any = MISSING
     schedule: Any = None
     loss: Any = MISSING
@@ -307,27 +305,33 @@ class SimulateConfig:
     output: str | None = MISSING
 
 
+# class of the whole configuration that each command takes
+COMMANDS: dict[str, type] = {
+    "train": TrainConfig,
+    "sweep": SweepConfig,
+    "audit": AuditConfig,
+    "prepare": PrepareConfig,
+    "evaluate": EvaluateConfig,
+    "compare": CompareConfig,
+    "predict": PredictConfig,
+    "export": ExportConfig,
+    "bench": BenchConfig,
+    "simulate": SimulateConfig,
+}
+
+
 def register_schema() -> None:
     """Store every schema under the name that `conf/` uses."""
     keep_config_store_uncopied()
     store = ConfigStore.instance()
-    doors = {
-        "train": TrainConfig,
-        "audit": AuditConfig,
-        "prepare": PrepareConfig,
-        "bench": BenchConfig,
-        "evaluate": EvaluateConfig,
-        "compare": CompareConfig,
-        "predict": PredictConfig,
-        "export": ExportConfig,
-        "sweep": SweepConfig,
-        "simulate": SimulateConfig,
-    }
-    for name, root in doors.items():
+    for name, root in COMMANDS.items():
         store.store(group="schema", name=name, node=root)
     nodes: dict[str, dict[str, type]] = {
         "data": {"phantom": PhantomConfig, "cbis_ddsm": CbisDdsmConfig, "csv": CsvConfig},
         "model": {"backbone": BackboneConfig, "custom_cnn": CustomCnnConfig},
+        "pool": {"pool": PoolConfig, "gem": GemConfig, "attention": AttentionPoolConfig},
+        "head": {"global": HeadConfig, "patch_map": PatchMapConfig, "mil": CropMilConfig},
+        "augment": {"batch_augment": AugmentConfig},
         "optim": {"adam": AdamConfig, "momentum": MomentumConfig},
         "schedule": {
             "constant": ScheduleConfig,

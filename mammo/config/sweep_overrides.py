@@ -1,15 +1,13 @@
 """Overrides of several values, and what to give instead where a command does not take them."""
 
 from collections.abc import Sequence
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
 
-from mammo.config.checks import CONF
+from mammo.config.arguments import by_key, config_folders
 from mammo.config.composition import compose_with_choices
 from mammo.errors import ConfigError
 
@@ -21,18 +19,16 @@ _SPACE = "'+sweep.space={optim.lr: {log_uniform: [1e-5, 1e-2]}}'"
 def refuse_sweeps(command: str, arguments: Sequence[str]) -> None:
     """Refuse overrides of several values that the command cannot take.
 
-    `train.py -m` takes lists of values; ranges, and several values without `-m`, are for `sweep.py` and its
+    `-m` takes lists of values; ranges, and several values without `-m`, are for `sweep.py` and its
     `sweep.space`.
 
     Args:
-        command: name of the command; of commands other than `train` and `sweep` nothing is refused.
+        command: name of the command.
         arguments: command line without the name of the program.
 
     Raises:
         ConfigError: an override of several values.
     """
-    if command not in ("train", "sweep"):
-        return
     multirun = any(option in arguments for option in _MULTIRUN)
     if multirun and command == "sweep":
         raise ConfigError(
@@ -51,6 +47,13 @@ def refuse_sweeps(command: str, arguments: Sequence[str]) -> None:
             raise ConfigError(f"{argument}: give the values themselves: -m {_of_params(override)}")
         if not override.is_sweep_override() or key.partition(".")[0] in ("hydra", "sweep"):
             continue
+        if command not in ("train", "sweep"):
+            if not multirun:
+                listed = ",".join(override.sweep_string_iterator())
+                raise ConfigError(
+                    f"{argument}: several values; give a list, {key}=[{listed}], or -m to run with each"
+                )
+            continue
         value: Any = override.value()
         if isinstance(value, IntervalSweep):
             domain = "log_uniform" if "log" in value.tags else "uniform"
@@ -63,6 +66,12 @@ def refuse_sweeps(command: str, arguments: Sequence[str]) -> None:
             values = value.filter(options)
             if not values:
                 raise ConfigError(f"{argument}: no choice matches{_choose_from(options)}")
+            for choice in values:
+                if missing := _required_keys(key, choice, arguments):
+                    raise ConfigError(
+                        f"{argument}: {choice} needs {missing[0]}; give it, or {key}=glob({value.include[0]},"
+                        f"exclude={choice})"
+                    )
         else:
             values = list(override.sweep_string_iterator())
         if not multirun:
@@ -70,6 +79,37 @@ def refuse_sweeps(command: str, arguments: Sequence[str]) -> None:
             if command == "sweep":
                 remedy = _space(key, "choice", f"[{', '.join(values)}]", command, arguments)
             raise ConfigError(f"{argument}: several values; give {remedy}")
+
+
+def expand_globs(overrides: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Return overrides with `GROUP=glob(...)` as the choices that match.
+
+    Hydra would add files that are no choices.
+
+    Args:
+        overrides: overrides of the command line.
+        arguments: whole command line.
+    """
+    expanded = []
+    for text in overrides:
+        if "glob(" in text:
+            override = OverridesParser.create().parse_override(text)
+            value: Any = override.value()
+            if isinstance(value, Glob):
+                choices = value.filter(_options(override.key_or_group, arguments))
+                text = f"{override.get_key_element()}={','.join(choices)}"
+        expanded.append(text)
+    return expanded
+
+
+def _required_keys(group: str, choice: str, arguments: Sequence[str]) -> list[str]:
+    """Return the keys of a choice without a value, which the command line does not give either."""
+    from mammo.config.help.conf_comments import choice_files, resolved_keys
+
+    folders = config_folders(arguments)
+    file = next(file for file in choice_files(group, folders) if file.stem == choice)
+    names = [f"{group}.{name}" for name, key in resolved_keys(file, folders).items() if key.default == "???"]
+    return [name for name in names if not any(argument.startswith(f"{name}=") for argument in arguments)]
 
 
 def _space(key: str, kind: str, values: str, command: str, arguments: Sequence[str]) -> str:
@@ -90,19 +130,27 @@ def _of_params(override: Override) -> str:
     value, key = override.value(), override.key_or_group.removeprefix(_PARAMS).lstrip(".")
     if not key and isinstance(value, dict) and value:
         return " ".join(f"{name}={values}" for name, values in value.items())
-    return f"{key or 'KEY'}={value if value not in ('', None) else 'VALUE,VALUE'}"
+    text = str(override.input_line).partition("=")[2] if key and value is not None else ""
+    return f"{key or 'KEY'}={text or 'VALUE,VALUE'}"
 
 
 def _options(group: str, arguments: Sequence[str]) -> list[str]:
     """List the choices of a group in `conf` and in the config folder of the command line."""
-    folders = [CONF]
-    for argument, following in pairwise([*arguments, ""]):
-        name, equals, value = argument.partition("=")
-        if name in ("--config-dir", "-cd"):
-            folders.append(Path(value if equals else following))
-    files = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
+    files = {file.stem for folder in config_folders(arguments) for file in (folder / group).glob("*.yaml")}
     return sorted(name for name in files if not name.startswith("_"))
 
 
 def _choose_from(options: list[str]) -> str:
     return f"; choose from {', '.join(options)}" if options else ", for it is no group; give its values"
+
+
+def continued(recorded: Sequence[str], given: Sequence[str], *, group: str) -> dict[str, str]:
+    """Return the overrides in force, by key: the given ones, and the recorded ones whose keys are not given.
+
+    Args:
+        recorded: overrides of an earlier command.
+        given: overrides of this command.
+        group: group of the overrides; where another of its choices is given, no recorded one is in force.
+    """
+    before, now = by_key(recorded), by_key(given)
+    return now if now.get(group) not in (None, before.get(group)) else before | now

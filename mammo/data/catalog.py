@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mammo.config.choices import View
 from mammo.errors import DataError
 
 IMAGE_COLUMNS = {
@@ -42,12 +43,12 @@ LESION_COLUMNS = {
 # Values of the source files, in upper case, and their values in the tables.
 PATHOLOGIES = {"BENIGN": "BENIGN", "BENIGN_WITHOUT_CALLBACK": "BENIGN", "MALIGNANT": "MALIGNANT"}
 LATERALITIES = {"LEFT": "LEFT", "RIGHT": "RIGHT", "L": "LEFT", "R": "RIGHT"}
-VIEWS = {"CC": "CC", "MLO": "MLO"}
+VIEWS = {view.value: view.value for view in View}
 ABNORMALITY_TYPES = {"MASS": "mass", "CALCIFICATION": "calcification", "CALC": "calcification"}
 # Valid values of the tables.
 _WORDS = {
     "laterality": ["LEFT", "RIGHT"],
-    "view": ["CC", "MLO"],
+    "view": list(VIEWS),
     "pathology": ["BENIGN", "MALIGNANT"],
     "abnormality_type": ["mass", "calcification", "both"],
     "official_split": ["train", "test"],
@@ -59,7 +60,8 @@ class Catalog:
     """Tables of the images and lesions of a data set, before any pixel is read.
 
     Attributes:
-        images: One row per image, as in `IMAGE_COLUMNS`; `path` is NA where the file is missing.
+        images: One row per image, as in `IMAGE_COLUMNS`; `path` is NA where the file is missing. Further
+            columns, as text, are the user's own; they can be the classes of a task.
         lesions: One row per lesion, as in `LESION_COLUMNS`; boxes in pixels of the image file, x rightwards,
             y downwards, maxima exclusive; `mask_paths` holds the files of which one may be the mask,
             separated by `os.pathsep`.
@@ -73,10 +75,12 @@ def validate(catalog: Catalog) -> Catalog:
     """Check both tables and set their columns, types and order; every reader calls it last.
 
     Raises:
-        DataError: An id is missing or repeated, a value is not valid in its column, the image of a lesion is
-            not in the table, or a box has no area.
+        DataError: An id is missing or repeated, a value is not valid in its column, two patients have the
+            same file, the image of a lesion is not in the table, or a box has no area.
     """
-    images = _typed(catalog.images, IMAGE_COLUMNS, required=["image_id", "patient_id", "pathology"])
+    own = {str(name): "string" for name in catalog.images if name not in IMAGE_COLUMNS}
+    images = _typed(catalog.images, IMAGE_COLUMNS | own, required=["image_id", "patient_id"])
+    _refuse_shared_files(images)
     lesions = _typed(catalog.lesions, LESION_COLUMNS, required=["lesion_id", "image_id"])
     strays = lesions["image_id"][~lesions["image_id"].isin(images["image_id"])]
     if len(strays):
@@ -99,12 +103,31 @@ def _typed(table: pd.DataFrame, columns: Mapping[str, str], *, required: list[st
             raise DataError(f"a row has no {name}; fill it in")
     key = table[required[0]]
     if key.duplicated().any():
-        raise DataError(f"{required[0]} '{key[key.duplicated()].iloc[0]}' occurs twice; make it unique")
+        twice = table[key == key[key.duplicated()].iloc[0]].iloc[:2]
+        whose = f" ({_patients(twice)})" if "patient_id" in table else ""
+        raise DataError(f"{required[0]} '{twice[required[0]].iloc[0]}' occurs twice{whose}; make it unique")
     for name in _WORDS.keys() & table.columns:
         strays = table[name][table[name].notna() & ~table[name].isin(_WORDS[name])]
         if len(strays):
             raise DataError(f"{name} '{strays.iloc[0]}' is not one of {', '.join(_WORDS[name])}; correct it")
     return table.sort_values(required[0], ignore_index=True)
+
+
+def _refuse_shared_files(images: pd.DataFrame) -> None:
+    """Raise DataError if a file is an image of two patients, who could then be on two sides of a split."""
+    shared = images[images["path"].notna() & images["path"].duplicated(keep=False)]
+    patients = shared.groupby("path")["patient_id"].transform("nunique")
+    if (patients > 1).any():
+        path = shared["path"][patients > 1].iloc[0]
+        rows = shared[shared["path"] == path].drop_duplicates("patient_id").iloc[:2]
+        images_of = "' and '".join(rows["image_id"])
+        raise DataError(
+            f"{path}: is the file of '{images_of}' ({_patients(rows)}); correct or delete one of them"
+        )
+
+
+def _patients(rows: pd.DataFrame) -> str:
+    return " and ".join(f"patient '{name}'" for name in rows["patient_id"].unique())
 
 
 def check_root(root: Path) -> None:

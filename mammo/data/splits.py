@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ def make_split(
     val_fraction: float = 0.2,
     sample: Sequence[int] | None = None,
     split_file: Path | None = None,
+    among: Collection[str] | None = None,
 ) -> Split:
     """Split images by patient, stratified by malignancy and, where known, by abnormality type.
 
@@ -81,6 +82,8 @@ def make_split(
         split_file: A CSV file with a column `split` (train, val, test), or a folder with `train`, `val` and
             `test` as `.csv` or, one name a line, as `.txt`. A name is an image id or a path, in a CSV file in
             the column `image_id`, `image_path` or `image file path`; other columns are not read.
+        among: Ids of the images that may be in the sets; None for all. A patient is in the same set whatever
+            the task, because the others are left out after the split.
 
     Raises:
         ConfigError: A value is out of range, or `sample` exceeds the number of images of a set.
@@ -103,15 +106,22 @@ def make_split(
     else:
         raise ConfigError(f"data.split={split}: no such split; choose from {', '.join(SPLITS)}")
     _refuse_shared_patients(images, sides, split)
+    if among is not None:
+        sides = Split(
+            **{side: [name for name in ids if name in among] for side, ids in asdict(sides).items()}
+        )
     return sides if sample is None else _sampled(images, sides, sample, seed)
 
 
-def left_out(images: pd.DataFrame, sides: Split, **settings: Any) -> pd.DataFrame:
+def left_out(
+    images: pd.DataFrame, sides: Split, *, views: Collection[str] | None = None, **settings: Any
+) -> pd.DataFrame:
     """Return the images that are in none of the three sets, each with the reason.
 
     Args:
         images: Images table.
         sides: Result of `make_split` for these images.
+        views: Views of the images that may be in the sets; None for all.
         settings: The other arguments of that call.
 
     Returns:
@@ -120,12 +130,24 @@ def left_out(images: pd.DataFrame, sides: Split, **settings: Any) -> pd.DataFram
     sample = settings.get("sample")
     whole = sides if sample is None else make_split(images, **settings | {"sample": None})
     used, available = ({name for ids in asdict(split).values() for name in ids} for split in (sides, whole))
-    rest = images.loc[~images["image_id"].isin(used), ["image_id", "patient_id"]].sort_values("image_id")
-    not_drawn = f"not drawn for data.sample={list(sample or [])}"
+    rest = images.loc[~images["image_id"].isin(used), ["image_id", "patient_id", "view"]]
+    rest = rest.sort_values("image_id")
+    other_view = ~rest["view"].isin(views) if views is not None else pd.Series(False, index=rest.index)
+    among = settings.get("among")
+
+    def reason(name: str, *, other_view: bool) -> str:
+        if other_view:
+            return "its view is not in data.views"
+        if among is not None and name not in among:
+            return "in no class of the task"
+        if name in available:
+            return f"not drawn for data.sample={list(sample or [])}"
+        return _NOT_IN_SPLIT[settings["split"]]
+
     reasons = [
-        not_drawn if name in available else _NOT_IN_SPLIT[settings["split"]] for name in rest["image_id"]
+        reason(name, other_view=other) for name, other in zip(rest["image_id"], other_view, strict=True)
     ]
-    return rest.assign(reason=reasons).reset_index(drop=True)
+    return rest.drop(columns="view").assign(reason=reasons).reset_index(drop=True)
 
 
 def _official(images: pd.DataFrame, rng: np.random.Generator, *, clean: bool, val_fraction: float) -> Split:
@@ -172,9 +194,7 @@ def _without_leak(images: pd.DataFrame, *, clean: bool) -> tuple[pd.DataFrame, p
 
 def _stratified_order(images: pd.DataFrame, rng: np.random.Generator) -> list[str]:
     """Patients in random order; any part of it contains each kind in proportion, within one patient."""
-    rows = images.assign(
-        malignant=images["pathology"] == "MALIGNANT", abnormality_type=images["abnormality_type"].fillna("")
-    )
+    rows = images.assign(malignant=_malignant(images), abnormality_type=images["abnormality_type"].fillna(""))
     by_patient = rows.groupby("patient_id", sort=True)
     types = by_patient["abnormality_type"].agg(lambda column: "+".join(sorted(set(column))))
     positions: list[tuple[float, str]] = []
@@ -227,9 +247,15 @@ def _draw(images: pd.DataFrame, number: int, rng: np.random.Generator) -> list[s
     """Draw `number` image ids, patient by patient, until the quota of each class is full."""
     rank = {patient: k for k, patient in enumerate(_stratified_order(images, rng))}
     images = images.sort_values("patient_id", key=lambda column: column.map(rank), kind="stable")
-    malignant = round(number * float((images["pathology"] == "MALIGNANT").mean()))
-    quota = images["pathology"].map({"MALIGNANT": malignant, "BENIGN": number - malignant})
-    return sorted(images["image_id"][images.groupby("pathology").cumcount() < quota])
+    malignant = _malignant(images)
+    most = round(number * float(malignant.mean()))
+    quota = malignant.map({True: most, False: number - most})
+    return sorted(images["image_id"][images.groupby(malignant).cumcount() < quota])
+
+
+def _malignant(images: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether each image is malignant; False where the data do not say it."""
+    return (images["pathology"] == "MALIGNANT").fillna(value=False).astype(bool)
 
 
 def _from_file(images: pd.DataFrame, split_file: Path | None) -> Split:

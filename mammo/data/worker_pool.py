@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import partial
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import ModuleType
 from typing import TypeVar
 
 from mammo.errors import DataError
@@ -93,36 +93,6 @@ def write_in_background(write: Callable[[], None]) -> None:
     _written = _writer.submit(write)
 
 
-@contextmanager
-def progress(*, total: int, done: int, what: str = "preparing") -> Iterator[Callable[[int], object]]:
-    """Show progress: a bar at a terminal, elsewhere a line for each tenth of the images.
-
-    Args:
-        total: number of images.
-        done: number of images that were done before.
-        what: name of the work.
-
-    Yields:
-        Function to call with the number of images done since the last call.
-    """
-    from tqdm import tqdm
-
-    if sys.stderr.isatty():
-        with tqdm(total=total, initial=done, desc=what, unit="image") as bar:
-            yield bar.update
-        return
-    begun, ready = time.monotonic(), done
-
-    def advance(count: int) -> None:
-        nonlocal ready
-        ready += count
-        if ready * 10 // total > (ready - count) * 10 // total:
-            left = (time.monotonic() - begun) / (ready - done) * (total - ready)
-            print(f"{what}: {ready:,} of {total:,} images, {left / 60:.1f} min left", file=sys.stderr)
-
-    yield advance
-
-
 def _ended(pending: dict[partial[T], Future[T] | None]) -> Iterator[T]:
     """Wait for the next results, and remove their calls from the pending ones."""
     futures = {future: call for call, future in pending.items() if future is not None}
@@ -132,9 +102,33 @@ def _ended(pending: dict[partial[T], Future[T] | None]) -> Iterator[T]:
         yield result
 
 
+class _Process(SpawnProcess):
+    """A process that does not import the main module again.
+
+    The calls are functions of this package. A user's script would begin its work again in each process,
+    unless it is written for this.
+    """
+
+    def start(self) -> None:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = main
+
+
+class WorkerContext(SpawnContext):
+    """Context of new processes for functions of this package.
+
+    A fork would copy OpenCV's threads in an unknown state.
+    """
+
+    Process = _Process
+
+
 def _pool(workers: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")  # a fork copies OpenCV's threads in an unknown state
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    return ProcessPoolExecutor(workers, mp_context=WorkerContext(), initializer=_start_worker)
 
 
 def _start_worker() -> None:

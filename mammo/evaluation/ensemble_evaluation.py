@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
 
 from mammo.config.flattening import flatten
+from mammo.data.sources.reader import source_name
 from mammo.errors import ConfigError
 from mammo.evaluation.evaluation_files import (
     calibration_of,
@@ -18,14 +18,15 @@ from mammo.evaluation.evaluation_files import (
     same_images,
     write_evaluation,
 )
+from mammo.evaluation.evaluation_settings import Evaluation, EvaluationSettings
 from mammo.evaluation.number_format import as_json, finite
-from mammo.evaluation.predictions import Predictions, Reduce
+from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.report.evaluation_report import write_report
-from mammo.evaluation.scoring import Tta
-from mammo.evaluation.split_scoring import SplitName, open_split
+from mammo.evaluation.run_evaluation import own_metrics
+from mammo.evaluation.split_scoring import open_split
 from mammo.evaluation.statistics.calibration import Calibration
+from mammo.evaluation.statistics.class_performance import image_auc
 from mammo.evaluation.statistics.performance import measure_performance, performance_table
-from mammo.metrics import Estimate, clustered_auc
 from mammo.runs import RunFolder
 
 # Keys in which repetitions of one setting differ.
@@ -52,70 +53,33 @@ class _Combined:
     store: Path | None
 
 
-def evaluate_runs(
-    runs: Sequence[RunFolder],
-    *,
-    split: SplitName,
-    folder: Path,
-    data: DictConfig | None = None,
-    tta: Tta = "none",
-    reduce: Reduce = "mean",
-    prevalence: float | None = None,
-    rule: dict[str, Any],
-    resamples: int = 2000,
-    seed: int = 0,
-    report: bool = True,
-    name: str | None = None,
-) -> str:
+def evaluate_runs(runs: Sequence[RunFolder], settings: EvaluationSettings) -> Evaluation:
     """Evaluate the scores of several runs as one and write all files of the evaluation.
 
     Args:
         runs: finished runs: an ensemble, seeds of one setting, or folds.
-        split: split to evaluate.
-        folder: folder of the results.
-        data: data to evaluate instead of the runs' own, if any.
-        tta: see `Scorer`.
-        reduce: how the scores of the images of a breast or patient become one score.
-        prevalence: share of malignant units where the model is to be used, for PPV and NPV; None for none.
-        rule: rule and target of the threshold as arguments of `fit_calibration`; empty for the default.
-        resamples: number of resamples of the patients, for the intervals.
-        seed: seed of the resamples.
-        report: whether to write the HTML report.
-        name: name of the images in the report, such as `test` or `test-flips`; None uses `split`.
-
-    Returns:
-        The tables to print.
+        settings: settings of the evaluation.
     """
-    combined = _combine(runs, split=split, data=data, tta=tta, rule=rule)
+    combined, folder = _combine(runs, settings), settings.folder
     metrics = measure_performance(
-        combined.predictions,
-        calibration=combined.calibration,
-        resamples=resamples,
-        seed=seed,
-        reduce=reduce,
-        prevalence=prevalence,
+        combined.predictions, calibration=combined.calibration, **settings.measures()
     )
+    metrics["own"] = own_metrics(runs[0], combined.predictions)
     metrics["runs"] = combined.facts
     metrics["notes"] += combined.facts["notes"]
-    metrics["data"] = None if data is None else {"source": data.source}
+    metrics["data"] = None if settings.data is None else {"source": source_name(settings.data)}
     tables = [performance_table(metrics)]
     write_evaluation(
         folder, predictions=combined.predictions, metrics=metrics, calibration=combined.calibration
     )
-    if report:
-        page = write_report(runs, folder=folder, split=name or split, store=combined.store)
+    name = settings.name or settings.split
+    if settings.report:
+        page = write_report(runs, folder=folder, split=name, store=combined.store)
         tables.append(f"report {page}")
-    return "\n\n".join(tables)
+    return Evaluation(combined.predictions, metrics, "\n\n".join(tables), name, folder)
 
 
-def _combine(
-    runs: Sequence[RunFolder],
-    *,
-    split: SplitName,
-    data: DictConfig | None,
-    tta: Tta,
-    rule: dict[str, Any],
-) -> "_Combined":
+def _combine(runs: Sequence[RunFolder], settings: EvaluationSettings) -> _Combined:
     """Combine the scores of several runs, and fit a calibration to scores combined in the same way.
 
     Scores out of fold stay as they are: a calibration would need the labels of the very images it is
@@ -123,28 +87,31 @@ def _combine(
 
     Args:
         runs: finished runs.
-        split: split to evaluate.
-        data: data to evaluate instead of the runs' own, if any.
-        tta: see `Scorer`.
-        rule: rule and target of the threshold as arguments of `fit_calibration`; empty for the default.
+        settings: settings of the evaluation.
 
     Raises:
         ConfigError: a run has no calibration, or folds are given a target of the threshold.
     """
-    scored, stores = [], set()
+    split, data, tta = settings.split, settings.data, settings.tta
+    scored, stores, notes = [], set(), []
     for run in runs:
         opened = open_split(run, split, data=data, tta=tta)
         scored.append(opened.score())
+        notes += [note for note in opened.notes if note not in notes]
         stores.add(opened.store.directory)
-    held_out = [predictions_of(run, "val", tta=tta) for run in runs]
     store = stores.pop() if len(stores) == 1 else None
-    facts: dict[str, Any] = {"notes": [], "auc": [as_json(_area(each)) for each in scored]}
+    facts: dict[str, Any] = {"notes": [], "auc": [as_json(image_auc(each)) for each in scored]}
     if same_images(scored):
         facts = describe_runs(scored, [run.config() for run in runs])
+    facts["notes"] += notes
+    if not scored[0].task.positive:
+        calibration_of(runs[0], tta=tta, rule=settings.rule, target=settings.target)  # refuses a target
+        return _Combined(combine_predictions(scored, split=split), None, facts, store)
+    held_out = [predictions_of(run, "val", tta=tta) for run in runs]
     if not same_images(held_out):
-        if rule:
+        if settings.rule != "youden":
             raise ConfigError(
-                f"target_{rule['rule']}={rule['target']}: the threshold is fixed on validation images, and "
+                f"target_{settings.rule}={settings.target}: the threshold is fixed on validation images, and "
                 "these runs have none in common; leave it out"
             )
         facts["notes"].append(
@@ -160,7 +127,8 @@ def _combine(
         [map_.apply(one) for map_, one in zip(maps, side, strict=True)] for side in (scored, held_out)
     )
     combined = combine_predictions(scored, split=split)
-    return _Combined(combined, ensemble_calibration(held_out, **rule), facts, store)
+    calibration = ensemble_calibration(held_out, rule=settings.rule, target=settings.target)
+    return _Combined(combined, calibration, facts, store)
 
 
 def describe_runs(scored: Sequence[Predictions], configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -175,11 +143,11 @@ def describe_runs(scored: Sequence[Predictions], configs: Sequence[dict[str, Any
         configs: configuration of each run.
 
     Returns:
-        `auc`, the AUC by image of each run with its interval; `mean`, `sd` and `training_share` (None if a
+        `auc`, the AUC by sample of each run with its interval; `mean`, `sd` and `training_share` (None if a
         value is undefined, or if the runs differ in more than the seed); `differ`, the keys in which they
         differ; `notes`.
     """
-    areas = [_area(run) for run in scored]
+    areas = [image_auc(run) for run in scored]
     flat = [flatten(config) for config in configs]
     keys = dict.fromkeys(key for config in flat for key in config if key not in _REPETITION)
     differ = [key for key in keys if any(config.get(key) != flat[0].get(key) for config in flat)]
@@ -191,8 +159,8 @@ def describe_runs(scored: Sequence[Predictions], configs: Sequence[dict[str, Any
     notes = []
     if repeated and finite(spread) is not None:
         notes.append(
-            f"{len(areas)} seeds of one setting: AUC by image {mean:.3f} on average, standard deviation "
-            f"{spread:.3f} from seed to seed"
+            f"{len(areas)} seeds of one setting: AUC by {scored[0].unit} {mean:.3f} on average, standard "
+            f"deviation {spread:.3f} from seed to seed"
         )
     return {
         "auc": [as_json(area) for area in areas],
@@ -202,7 +170,3 @@ def describe_runs(scored: Sequence[Predictions], configs: Sequence[dict[str, Any
         "differ": differ,
         "notes": notes,
     }
-
-
-def _area(run: Predictions) -> Estimate:
-    return clustered_auc(run.malignancy, run.malignant, run.patients)

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mammo.atomic_files import write_atomically
+from mammo.data.tasks import Task
 from mammo.errors import ConfigError, DataError
-from mammo.evaluation.predictions import Predictions, ensemble, out_of_fold, read_predictions
+from mammo.evaluation.combined_predictions import ensemble, out_of_fold
+from mammo.evaluation.predictions import Predictions, read_predictions
 from mammo.evaluation.statistics.calibration import Calibration, Rule, fit_calibration, read_calibration
 from mammo.runs import RunFolder
 from mammo.runs.provenance import current_provenance, is_current, read_json, read_provenance
@@ -45,13 +47,22 @@ def calibration_of(
         target: target value of `sensitivity` or `specificity`.
 
     Returns:
-        None if the validation images are all benign or all malignant and the rule is Youden's, or if they
-        have no current scores and may not be scored.
+        None if the validation images are all benign or all malignant and the rule is Youden's, if they have
+        no current scores and may not be scored, or if the task has no positive class.
 
     Raises:
+        ConfigError: the rule has a target, and the task has no positive class.
         DataError: the validation images are all benign or all malignant, and the rule has a target.
         MammoError: the run has no checkpoint, or its validation images cannot be scored.
     """
+    task = Task.of(run.config()["task"])
+    if not task.positive:
+        if rule != "youden":
+            raise ConfigError(
+                f"target_{rule}={target}: the task {task.name} of {run.path} has no positive class; leave it "
+                "out"
+            )
+        return None
     file = run.path / ("calibration.json" if tta == "none" else f"calibration-{tta}.json")
     if rule == "youden":
         with contextlib.suppress(DataError):  # damaged
@@ -81,8 +92,8 @@ def saved_predictions(run: RunFolder, split: "SplitName", *, tta: "Tta" = "none"
     records = read_provenance(file)
     if records != (current_provenance(run, split=split, tta=tta),):
         return None
-    found = read_predictions(file)
-    if len(found.images) != records[0].images:
+    found = read_predictions(file, task=Task.of(run.config()["task"]))
+    if len(set(found.image_ids)) != records[0].images:
         return None
     return replace(found, source=f"{run.path} ({split})", provenance=records)
 
@@ -131,17 +142,21 @@ def ensemble_calibration(
 
 def same_images(scored: Sequence[Predictions]) -> bool:
     """Return whether all tables have the same images."""
-    first = set(scored[0].images)
-    return all(set(run.images) == first for run in scored[1:])
+    first = set(scored[0].samples)
+    return all(set(run.samples) == first for run in scored[1:])
 
 
-def read_evaluation(file: Path) -> tuple[Predictions, Calibration | None]:
+def read_evaluation(file: Path, *, task: Task | None = None) -> tuple[Predictions, Calibration | None]:
     """Read a table of predictions, with the calibration in its folder, if there is one.
+
+    Args:
+        file: CSV file.
+        task: task of the scores, see `read_predictions`.
 
     Raises:
         DataError: a file is invalid, or the calibration is not known to be one of the same weights.
     """
-    predictions = replace(read_predictions(file), provenance=read_provenance(file))
+    predictions = replace(read_predictions(file, task=task), provenance=read_provenance(file))
     calibration = read_calibration(file.with_name("calibration.json"))
     if calibration is not None:
         ours, theirs = (
@@ -169,7 +184,7 @@ def write_evaluation(
 ) -> None:
     """Write `predictions.csv`, `metrics.json` and, with a calibration, `calibration.json`.
 
-    The metrics can be computed again from the predictions and the calibration. Heatmaps, report,
+    The metrics can be computed again from the predictions and the calibration. Heatmaps, report, figures,
     characteristics and calibration of an earlier evaluation in this folder are removed.
 
     Raises:
@@ -179,8 +194,9 @@ def write_evaluation(
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("report.html", "characteristics.csv", "metrics.json", "calibration.json"):
             (folder / name).unlink(missing_ok=True)
-        if (folder / "heatmaps" / "gallery.json").exists():
-            shutil.rmtree(folder / "heatmaps")
+        for ours in ("heatmaps/gallery.json", "figures/flow.svg"):  # not another folder of that name
+            if (folder / ours).exists():
+                shutil.rmtree((folder / ours).parent)
         predictions.write(folder / "predictions.csv")
         if calibration is not None:
             write_atomically(folder / "calibration.json", _json(calibration.to_dict()))

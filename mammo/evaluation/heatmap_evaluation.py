@@ -1,6 +1,7 @@
 """Heatmaps of all images of a split: comparison with the lesions, and pictures."""
 
 import json
+import math
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mammo.data.loading.loader import lesion_boxes
-from mammo.data.tasks import malignant_classes
+from mammo.data.loading.loader import scaled
+from mammo.data.progress_bar import shows_bars
 from mammo.errors import ConfigError
 from mammo.evaluation.explain.drawn_lesions import GROUPS, DrawnLesions, drawn_lesions
 from mammo.evaluation.explain.heatmaps import Heatmaps, Method
@@ -26,10 +27,17 @@ from mammo.evaluation.explain.localisation import (
     compare,
     heat_candidates,
 )
-from mammo.evaluation.explain.overlays import choose_gallery, draw_overlay, save_picture
+from mammo.evaluation.explain.overlays import (
+    choose_class_gallery,
+    choose_gallery,
+    draw_views,
+    drawn_views,
+    save_picture,
+)
 from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.report.figure_style import readable
 from mammo.evaluation.report.report_content import image_name, public
-from mammo.evaluation.scoring import as_images, images_of
+from mammo.evaluation.scoring import Scores, of_units
 from mammo.evaluation.split_scoring import OpenedSplit
 
 _PICTURE_WIDTH = 480
@@ -37,32 +45,34 @@ _PICTURE_WIDTH = 480
 
 @dataclass(frozen=True)
 class HeatmapResults:
-    """Results of one pass over the images of a split.
+    """Results of one pass over the samples of a split.
 
     Attributes:
-        probability: N C.
-        marks: for each group of lesions, N marks for each method, None for an image that is left out;
-            `box_head` is the box predicted by a two-headed network, if the run has one, `brightest` and
-            `random` are the baselines.
+        scores: scores of the U units.
+        marks: for each group of lesions, M marks for each method, one for each image that a sample has seen,
+            None for an image that is left out; `box_head` is the box predicted by a two-headed network, if
+            the run has one, `brightest` and `random` are the baselines.
+        rows: M, row of each of these images in the store.
+        units: M, unit of each of these images.
         heatmaps: heatmaps that computed the heat.
-        boxes: N K 4, boxes of the true lesions.
-        regressed_boxes: N 4, boxes predicted by the box head, in pixels; None without a box head.
+        regressed_boxes: N 4, boxes predicted by the box head for N images, in pixels; None without one.
     """
 
-    probability: NDArray[np.float32]
+    scores: Scores
     marks: dict[str, dict[str, list[Marks | None]]]
+    rows: NDArray[np.int64]
+    units: NDArray[np.int64]
     heatmaps: Heatmaps
-    boxes: NDArray[np.float32]
     regressed_boxes: NDArray[np.float32] | None
 
 
 def evaluate_heatmaps(
     opened: OpenedSplit, *, method: Method, layer: str | None = None, rng: np.random.Generator
 ) -> HeatmapResults:
-    """Score every image and compare its heat with its lesions, with one batch in memory at a time.
+    """Score every sample and compare the heat of its images with their lesions, a batch in memory at a time.
 
-    The heat is that of malignancy; for four classes, that of the malignant class with the higher score. The
-    maps are not kept.
+    The heat is that of the most probable of the positive classes, such as malignant, or of all classes if
+    none is positive. It is compared with the lesions if the task is one of pathology. The maps are not kept.
 
     Args:
         opened: opened split.
@@ -70,24 +80,42 @@ def evaluate_heatmaps(
         layer: see `Heatmaps`.
         rng: random number generator of the random baseline.
     """
-    scorer, store = opened.scorer, opened.store
+    scorer, store, dataset = opened.scorer, opened.store, opened.dataset
     heatmaps = Heatmaps(scorer.classifier, method=method, layer=layer)
-    lesions = drawn_lesions(store.lesions, opened.images)
+    lesions = dict(zip(opened.images["row"], drawn_lesions(store.lesions, opened.images), strict=True))
     names = [method, *(["box_head"] if scorer.classifier.has_boxes else []), *BASELINES]
     marks: dict[str, dict[str, list[Marks | None]]] = {
         group: {name: [] for name in names} for group in GROUPS
     }
-    probability, regressed, empty = [], [], True
-    starts = range(0, len(opened.rows), scorer.batch_size)
+    unit_of: dict[int, int] = {}  # of the images so far, by row
+    scores, regressed, empty = [], [], True
+    total = math.ceil(len(dataset) / scorer.batch_size)
     with ThreadPoolExecutor() as pool:
-        for start in tqdm(starts, desc=f"scores and {method}", disable=not sys.stderr.isatty(), leave=False):
-            part = slice(start, start + scorer.batch_size)
-            rows = opened.rows[part]
-            pixels = store.read(rows)
-            scored = scorer.with_heat(as_images(pixels), heatmaps, classes=_malignant(opened))
-            probability.append(scored.probability.numpy())
+        for batch in tqdm(
+            scorer.batches(dataset),
+            desc=f"scores and {method}",
+            total=total,
+            disable=not shows_bars(),
+            leave=False,
+        ):
+            scored = scorer.with_heat(
+                scaled(batch)["image"], heatmaps, classes=opened.task.shown, present=batch["present"]
+            )
+            scores.append(scored.scores)
+            stored = batch["image"].flatten(0, 2).numpy()
+            # an image may be in several samples of a breast
+            seen = zip(
+                batch["row"].flatten().tolist(),
+                batch["unit"].repeat_interleave(batch["row"].shape[1]).tolist(),
+                scored.heat.reshape(stored.shape),
+                stored,
+                strict=True,
+            )
+            new = {row: rest for row, *rest in seen if row >= 0 and row not in unit_of}
+            unit_of |= {row: unit for row, (unit, _, _) in new.items()}
+            pixels = [image for _, _, image in new.values()]
             candidates: list[dict[str, Candidates]] = [
-                {method: found} for found in pool.map(heat_candidates, scored.heat)
+                {method: found} for found in pool.map(heat_candidates, [heat for _, heat, _ in new.values()])
             ]
             empty = empty and not any(len(found[method].scores) for found in candidates)
             # in the order of the images, because all random points come from one generator
@@ -97,8 +125,8 @@ def evaluate_heatmaps(
                 regressed.append(scored.boxes.numpy())
                 for found, box, image in zip(candidates, regressed[-1], pixels, strict=True):
                     found["box_head"] = box_candidate(box, image.shape)
-            masks = [None if store.masks is None else store.masks[row] for row in rows]
-            for compared in pool.map(_compared, candidates, lesions[part], masks):
+            masks = [None if store.masks is None else store.masks[row] for row in new]
+            for compared in pool.map(_compared, candidates, [lesions[row] for row in new], masks):
                 for (group, name), mark in compared.items():
                     marks[group][name].append(mark)
     if empty:
@@ -107,9 +135,13 @@ def evaluate_heatmaps(
             "single pixel; use heatmap=occlusion, which needs no feature map",
             file=sys.stderr,
         )
-    boxes = lesion_boxes(store.lesions, opened.images["image_id"])
     return HeatmapResults(
-        np.concatenate(probability), marks, heatmaps, boxes, np.concatenate(regressed) if regressed else None
+        of_units(dataset.unit, scores),
+        marks,
+        np.array(list(unit_of), dtype=np.int64),
+        np.array(list(unit_of.values()), dtype=np.int64),
+        heatmaps,
+        np.concatenate(regressed) if regressed else None,
     )
 
 
@@ -126,16 +158,12 @@ def _compared(
     }
 
 
-def _malignant(opened: OpenedSplit) -> list[int]:
-    return malignant_classes(opened.classes)
-
-
 def write_gallery(
     opened: OpenedSplit,
     results: HeatmapResults,
     predictions: Predictions,
     *,
-    threshold: float,
+    threshold: float | None,
     folder: Path,
     pictures: int = 20,
 ) -> None:
@@ -145,29 +173,43 @@ def write_gallery(
         opened: the split.
         results: heatmap results of the images.
         predictions: predictions of the images.
-        threshold: score at or above which an image is called malignant.
+        threshold: score at or above which an image is called positive; None without a positive class.
         folder: folder for `gallery.json` and the pictures; an existing one is replaced.
         pictures: maximum number of pictures.
 
     Raises:
         ConfigError: the folder cannot be written.
     """
-    chosen = dict(choose_gallery(predictions.malignant, predictions.malignancy, threshold, pictures))
-    indices = list(chosen)
+    if predictions.task.positive:
+        threshold = math.nan if threshold is None else threshold
+        chosen = dict(choose_gallery(predictions.malignant, predictions.malignancy, threshold, pictures))
+    else:
+        chosen = dict(choose_class_gallery(predictions.labels, predictions.scores, pictures))
+    indices = opened.dataset.first_of_units[list(chosen)].tolist()
     size = opened.scorer.batch_size
-    heats = [
-        heat
-        for start in range(0, len(indices), size)
-        for heat in opened.scorer.with_heat(
-            images_of(opened.store, [opened.rows[index] for index in indices[start : start + size]]),
-            results.heatmaps,
-            classes=_malignant(opened),
-        ).heat
-    ]
+    heats = []
+    for start in range(0, len(indices), size):
+        batch = opened.dataset.batch(indices[start : start + size])
+        scored = opened.scorer.with_heat(
+            batch["image"], results.heatmaps, classes=opened.task.shown, present=batch["present"]
+        )
+        heats += list(scored.heat)
     try:
-        _write_pictures(opened, results, predictions, chosen=chosen, heats=heats, folder=folder)
+        _write_pictures(
+            opened, results, predictions, chosen=chosen, samples=indices, heats=heats, folder=folder
+        )
     except OSError as error:
         raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
+
+
+def _score_shown(predictions: Predictions, index: int) -> tuple[float, str]:
+    """Return the score that the picture of an image shows, and what it is, with the class of the heat."""
+    task, scores = predictions.task, predictions.scores[index]
+    drawn = max(task.shown, key=lambda place: scores[place])
+    if not task.positive:
+        return float(scores[drawn]), f"heat and score of {readable(task.classes[drawn])}"
+    several = f"heat of {readable(task.classes[drawn])}, " if len(task.shown) > 1 else ""
+    return float(predictions.malignancy[index]), f"{several}score"
 
 
 def _write_pictures(
@@ -176,6 +218,7 @@ def _write_pictures(
     predictions: Predictions,
     *,
     chosen: dict[int, str],
+    samples: list[int],
     heats: list[NDArray[np.float32]],
     folder: Path,
 ) -> None:
@@ -183,15 +226,14 @@ def _write_pictures(
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     entries = []
-    for number, ((index, reason), heat) in enumerate(zip(chosen.items(), heats, strict=True), start=1):
+    each = zip(chosen.items(), samples, heats, strict=True)
+    for number, ((index, reason), sample, heat) in enumerate(each, start=1):
         label = str(predictions.table["label"].iloc[index])
-        score, image_id = float(predictions.malignancy[index]), str(predictions.images[index])
-        picture = draw_overlay(
-            opened.store.images[opened.rows[index]],
-            heat,
-            results.boxes[index],
-            heat_candidates(heat).boxes,
-            f"{public(image_name(image_id))}: {label.lower().replace('_', ' ')}, score {score:.3f}",
+        sample_id, (score, said) = str(predictions.samples[index]), _score_shown(predictions, index)
+        caption = f"{public(image_name(sample_id))}: {readable(label)}, {said} {score:.3f}"
+        picture = draw_views(
+            drawn_views(opened.dataset, sample, heat),
+            caption,
             width=_PICTURE_WIDTH,
             box_head=None if results.regressed_boxes is None else results.regressed_boxes[index],
         )
@@ -200,11 +242,12 @@ def _write_pictures(
         save_picture(folder / name, picture)
         entries.append(
             {
-                "image_id": image_id,
+                "sample_id": sample_id,
                 "picture": f"{folder.name}/{name}",
                 "reason": reason,
                 "label": label,
                 "score": score,
+                "said": said,
             }
         )
     (folder / "gallery.json").write_text(json.dumps(entries, indent=2) + "\n")

@@ -16,17 +16,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mammo.atomic_files import draft_of
-from mammo.data.tasks import CLASSES
+from mammo.data.samples import place_names, sample_settings
+from mammo.data.tasks import Task
 from mammo.errors import ConfigError
 from mammo.evaluation.evaluation_files import calibration_of
 from mammo.evaluation.scoring import open_classifier
 from mammo.models.classifier import Classifier
+from mammo.models.example_input import example_input
 from mammo.runs import RunFolder
 
 Format = Literal["onnx", "torchscript", "safetensors"]
 
 # Key of the metadata, one JSON object, in each format.
 METADATA = "mammo"
+_INPUTS = ("images", "present")  # the second one for several views
 _OPSET = 20
 _NO_CALIBRATION = (
     "without threshold and calibration, because the run has none of its current weights; to add both, export "
@@ -42,8 +45,8 @@ class _Probabilities(nn.Module):
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, images: Tensor) -> Tensor:
-        probabilities: Tensor = self.classifier(images).softmax(dim=1)
+    def forward(self, images: Tensor, present: Tensor | None = None) -> Tensor:
+        probabilities: Tensor = self.classifier(images, present).softmax(dim=1)
         return probabilities
 
 
@@ -51,8 +54,10 @@ def export(run: RunFolder, *, format: Format, output: Path) -> str:
     """Write the network of a run's best epoch with its metadata.
 
     ONNX and TorchScript files take `images`, B 1 H W in [0, 1], and return `probabilities`, B C, both
-    float32; mean and standard deviation are applied inside. Their output is compared with PyTorch's before
-    the file is saved. A safetensors file has only the network's weights, for `model.weights=FILE`.
+    float32; mean and standard deviation are applied inside. Those of several views take `images`, B V 1 H W,
+    and `present`, B V bool; the order of the views is `places` in the metadata. Their output is compared
+    with PyTorch's before the file is saved. A safetensors file has only the network's weights, for
+    `model.weights=FILE`.
 
     Args:
         run: run with a checkpoint.
@@ -72,24 +77,31 @@ def export(run: RunFolder, *, format: Format, output: Path) -> str:
             classifier = open_classifier(run)
             known = facts(run, classifier)
             line = _WRITERS[format](classifier, known, draft)
-            return line if known["calibration"] is not None else f"{line}\n{_NO_CALIBRATION}{run.path}"
+            whole = known["calibration"] is not None or not known["positive"]
+            return line if whole else f"{line}\n{_NO_CALIBRATION}{run.path}"
     except OSError as error:
         raise ConfigError(f"output={output}: cannot be written: {error.strerror}") from error
 
 
 def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:
-    """Return the metadata needed to use the network: preprocessing, classes, threshold and calibration."""
+    """Return the metadata needed to use the network: preprocessing, classes, threshold and calibration.
+
+    That of a network of several views has `unit`, what a sample is, and `places`, the views in their order.
+    """
     config, calibration = run.config(), calibration_of(run, may_score=False)
-    task = config["task"]["name"]
+    task, samples = Task.of(config["task"]), sample_settings(config["data"])
+    views = {"unit": samples["unit"], "places": list(place_names(**samples))}
     return {
-        "task": task,
-        "classes": list(CLASSES[task]),
+        "task": task.name,
+        "classes": list(task.classes),
+        "positive": list(task.positive),
         "model": config["model"] | {"weights": None},
         "preparation": {key: config["data"][key] for key in ("height", "width", "crop", "aspect")},
         "scale": "pixel / 65535 for 16 bits, / 255 for 8 bits; 0 is black, 1 is white (dense tissue)",
+        **(views if classifier.takes_views else {}),
         "mean": classifier.mean.item(),
         "std": classifier.std.item(),
-        "threshold": None if calibration is None else calibration.threshold("image", "mean"),
+        "threshold": None if calibration is None else calibration.threshold(),
         "calibration": None if calibration is None else calibration.to_dict(),
         "run": run.path.absolute().name,
         "commit": run.facts()["commit"],
@@ -98,7 +110,8 @@ def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:
 
 def _write_safetensors(classifier: Classifier, known: dict[str, Any], draft: Path) -> str:
     tensors = {name: tensor.contiguous() for name, tensor in classifier.network.state_dict().items()}
-    known |= {"input": "images, B 1 H W, (scaled - mean) / std", "output": "logits, B C"}
+    axes = "B V 1 H W" if classifier.takes_views else "B 1 H W"
+    known |= {"input": f"images, {axes}, (scaled - mean) / std", "output": "logits, B C"}
     draft.write_bytes(safetensors.torch.save(tensors, metadata={METADATA: json.dumps(known)}))
     return f"{len(tensors)} tensors; python train.py model=... model.weights=FILE starts from them"
 
@@ -108,17 +121,17 @@ def _write_torchscript(classifier: Classifier, known: dict[str, Any], draft: Pat
     size = _size(known)
     trace: Any = torch.jit.trace  # it has no type annotations
     with _quiet(), torch.no_grad():
-        traced = trace(model, torch.rand(2, 1, *size), check_trace=False)
+        traced = trace(model, example_input(classifier.network, size, batch=2), check_trace=False)
 
-    def answer(images: Tensor) -> NDArray[np.float32]:
-        return np.asarray(traced(images).numpy())
+    def answer(*inputs: Tensor) -> NDArray[np.float32]:
+        return np.asarray(traced(*inputs).numpy())
 
     for any_size in (True, False):
         difference = _difference(model, answer, size, any_size=any_size)
         if difference is not None:
             buffer = io.BytesIO()
             with _quiet():
-                metadata = json.dumps(known | _ends(size, any_size))
+                metadata = json.dumps(known | _ends(model, size, any_size))
                 torch.jit.save(traced, buffer, _extra_files={METADATA: metadata})
             draft.write_bytes(buffer.getvalue())
             return _line(size, any_size, difference)
@@ -140,12 +153,13 @@ def _write_onnx(classifier: Classifier, known: dict[str, Any], draft: Path) -> s
         program = _onnx_program(model, size, any_size=any_size)
         if program is None:
             continue
-        program.model.metadata_props[METADATA] = json.dumps(known | _ends(size, any_size))
+        program.model.metadata_props[METADATA] = json.dumps(known | _ends(model, size, any_size))
         program.save(draft, external_data=False)
         session = onnxruntime.InferenceSession(draft.read_bytes(), providers=["CPUExecutionProvider"])
 
-        def answer(images: Tensor, session: Any = session) -> NDArray[np.float32]:
-            return np.asarray(session.run(None, {"images": images.numpy()})[0])
+        def answer(*inputs: Tensor, session: Any = session) -> NDArray[np.float32]:
+            given = {name: tensor.numpy() for name, tensor in zip(_INPUTS, inputs, strict=False)}
+            return np.asarray(session.run(None, given)[0])
 
         difference = _difference(model, answer, size, any_size=any_size)
         if difference is not None:
@@ -153,17 +167,24 @@ def _write_onnx(classifier: Classifier, known: dict[str, Any], draft: Path) -> s
     raise ConfigError("format=onnx: PyTorch cannot export this network to ONNX; give format=torchscript")
 
 
-def _onnx_program(model: nn.Module, size: tuple[int, int], *, any_size: bool) -> Any:
+def _onnx_program(model: _Probabilities, size: tuple[int, int], *, any_size: bool) -> Any:
     """Return the model in ONNX; None if PyTorch cannot export it."""
-    if any_size and _answer_of(model, _other(size)) is None:
+    network = model.classifier.network
+    if any_size and _answer_of(model, network, _other(size)) is None:
         return None
+    inputs = example_input(network, size, batch=2)
+    names = _INPUTS[: len(inputs)]
+    last = inputs[0].ndim - 1
+    axes: dict[str, dict[int, str]] = {name: {0: "batch"} for name in names}
+    if any_size:
+        axes["images"] |= {last - 1: "height", last: "width"}
     with contextlib.suppress(torch.onnx.errors.OnnxExporterError), _quiet():
         return torch.onnx.export(
             model,
-            (torch.rand(2, 1, *size),),
-            input_names=["images"],
+            inputs,
+            input_names=list(names),
             output_names=["probabilities"],
-            dynamic_shapes={"images": {0: "batch"} | ({2: "height", 3: "width"} if any_size else {})},
+            dynamic_shapes=axes,
             opset_version=_OPSET,
             dynamo=True,
             verbose=False,
@@ -175,10 +196,13 @@ def _size(known: dict[str, Any]) -> tuple[int, int]:
     return known["preparation"]["height"], known["preparation"]["width"]
 
 
-def _ends(size: tuple[int, int], any_size: bool) -> dict[str, Any]:
+def _ends(model: _Probabilities, size: tuple[int, int], any_size: bool) -> dict[str, Any]:
     height, width = ("H", "W") if any_size else size
+    images, *rest = example_input(model.classifier.network, size)
+    axes = " ".join(map(str, ["B", *images.shape[1:-2], height, width]))
+    present = f"; present, B {images.shape[1]}, bool, whether there is such a view" if rest else ""
     return {
-        "input": f"images, B 1 {height} {width}, float32 in [0, 1]; mean and std are applied inside",
+        "input": f"images, {axes}, float32 in [0, 1]; mean and std are applied inside{present}",
         "output": "probabilities, B C, float32",
     }
 
@@ -193,8 +217,8 @@ def _other(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _difference(
-    model: nn.Module,
-    answer: Callable[[Tensor], NDArray[np.float32]],
+    model: _Probabilities,
+    answer: Callable[..., NDArray[np.float32]],
     size: tuple[int, int],
     *,
     any_size: bool,
@@ -206,7 +230,8 @@ def _difference(
     """
     worst = 0.0
     for each in (size, _other(size)) if any_size else (size,):
-        ours, theirs = _answer_of(model, each), _answer_of(answer, each)
+        network = model.classifier.network
+        ours, theirs = _answer_of(model, network, each), _answer_of(answer, network, each)
         if ours is None or theirs is None:
             return None
         worst = max(worst, float(np.abs(theirs - ours).max()))
@@ -216,13 +241,24 @@ def _difference(
 
 
 def _answer_of(
-    model: Callable[[Tensor], Tensor | NDArray[np.float32]], size: tuple[int, int]
+    model: Callable[..., Tensor | NDArray[np.float32]], network: nn.Module, size: tuple[int, int]
 ) -> NDArray[np.float32] | None:
-    """Return the probabilities of three images, 3 C; None if the model refuses the images."""
-    images = torch.rand(3, 1, *size, generator=torch.Generator().manual_seed(0))
+    """Return the probabilities of three samples, 3 C, one of them without one of its views.
+
+    Args:
+        model: network or session.
+        network: network that the inputs are for.
+        size: H and W of the images.
+
+    Returns:
+        None if the model refuses the images.
+    """
+    images, *rest = example_input(network, size, batch=3)
+    for present in rest:
+        present[0, 0] = present.shape[1] == 1
     try:
         with torch.no_grad():
-            return np.asarray(model(images))
+            return np.asarray(model(images, *rest))
     except Exception:  # each runtime raises its own error if a network supports one size only
         return None
 

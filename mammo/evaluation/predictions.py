@@ -1,27 +1,37 @@
-"""Tables of scores by image: read from files, combined over runs, and reduced to breasts or patients."""
+"""Tables of scores by sample: read from files, combined over runs, and reduced to breasts or patients."""
 
 import math
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mammo.data.catalog import LATERALITIES, VIEWS
-from mammo.data.sources.csv_table import CsvTable
-from mammo.data.tasks import CLASSES, malignant_classes
+from mammo.data.samples import PLURALS, SIDES
+from mammo.data.sources.csv_table import CsvTable, column_name
+from mammo.data.tasks import MALIGNANCY, Task
 from mammo.errors import DataError
 from mammo.runs.provenance import Provenance, write_scores
 
-Unit = Literal["image", "breast", "patient"]
+Unit = Literal["image", "patch", "breast", "exam", "patient"]
 Reduce = Literal["mean", "max"]
 
-UNITS: tuple[Unit, ...] = ("image", "breast", "patient")
+UNITS: tuple[Unit, ...] = get_args(Unit)
+# Units with results for each kind of sample; a patient is none for patches, most of which have no lesion.
+_UNITS_OF: dict[Unit, tuple[Unit, ...]] = {
+    "image": ("image", "breast", "patient"),
+    "patch": ("patch",),
+    "breast": ("breast", "patient"),
+    "exam": ("exam", "breast", "patient"),
+}
+# Parts of a sample that may have a score of their own: the views of a breast; those and the sides of an exam.
+PLACES = (*VIEWS, *(f"{side}_{view}" for side in SIDES for view in VIEWS), *SIDES)
+_ROW: tuple[Unit, ...] = ("image", "patch", "breast", "exam")  # what a row of a table may be
 # Largest accepted difference from 1 of the sum of a row's scores: four scores rounded to two digits.
 _ROUNDING = 0.02
 
@@ -31,18 +41,24 @@ class Predictions:
     """Scores of one model, or combined scores of several models.
 
     Attributes:
-        table: one row per image: `image_id`, `patient_id`, `laterality`, `view`, `density`,
-            `abnormality_type`, `subtlety`, `assessment` and `fold` (NA if missing), `label` (the name of the
-            class) and `score_<CLASS>` for each class.
-        classes: names of the classes, in the order of the task.
+        table: one row per sample: `sample_id`, `unit` (what a sample is), `image_id` (ids of its images,
+            separated by semicolons), `patient_id`, `laterality`, `view`, `density`, `abnormality_type`,
+            `subtlety`, `assessment` and `fold` (NA if missing), `label` (the name of the class) and
+            `score_<CLASS>` for each class; of views and sides also the columns of `parts_columns`.
+        task: task of the scores.
         source: origin of the table, shown in messages.
         provenance: record of the weights and data of each run; empty if it is not known.
     """
 
     table: pd.DataFrame
-    classes: tuple[str, ...]
+    task: Task
     source: str
     provenance: tuple[Provenance, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the task."""
+        return self.task.classes
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
@@ -51,31 +67,74 @@ class Predictions:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """N, index of each image's class."""
+        """N, index of each sample's class."""
         return pd.Index(self.classes).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
 
     @cached_property
-    def images(self) -> NDArray[np.str_]:
-        """N, the image ids."""
-        return self.table["image_id"].to_numpy(dtype=str)
+    def samples(self) -> NDArray[np.str_]:
+        """N, the sample ids; those of images are their image ids."""
+        return self.table["sample_id"].to_numpy(dtype=str)
+
+    @cached_property
+    def images_table(self) -> pd.DataFrame:
+        """The table with a row for each image of each sample."""
+        if self.unit == "image":
+            return self.table
+        return self.table.assign(image_id=self.table["image_id"].str.split(";")).explode(
+            "image_id", ignore_index=True
+        )
+
+    @cached_property
+    def image_ids(self) -> list[str]:
+        """The ids of all images, sample by sample."""
+        return self.images_table["image_id"].tolist()
+
+    @cached_property
+    def unit(self) -> Unit:
+        """What a sample is."""
+        unit: Unit = self.table["unit"].iloc[0]
+        return unit
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """The units that have results: the samples themselves first."""
+        return _UNITS_OF[self.unit]
 
     @cached_property
     def patients(self) -> NDArray[np.str_]:
-        """N, the patient of each image."""
+        """N, the patient of each sample."""
         return self.table["patient_id"].to_numpy(dtype=str)
 
     @cached_property
-    def _malignant_classes(self) -> NDArray[np.bool_]:
-        return np.isin(np.arange(len(self.classes)), malignant_classes(self.classes))
+    def _positive_classes(self) -> NDArray[np.bool_]:
+        return np.isin(np.arange(len(self.classes)), self.task.positives)
 
     @cached_property
     def malignancy(self) -> NDArray[np.float64]:
-        """N, the score of malignancy: the sum over the malignant classes."""
-        return np.asarray(self.scores[:, self._malignant_classes].sum(axis=1))
+        """N, the score of malignancy, or of positive samples: the sum over the positive classes."""
+        return np.asarray(self.scores[:, self._positive_classes].sum(axis=1))
+
+    @property
+    def part_columns(self) -> list[str]:
+        """Columns of the scores of views and sides."""
+        whole = {f"score_{name}" for name in self.classes}
+        return [name for name in map(str, self.table) if name.startswith("score_") and name not in whole]
+
+    def part(self, place: str) -> NDArray[np.float64] | None:
+        """Return N scores as `malignancy`, of one of `PLACES` alone; NaN where it is missing.
+
+        Returns:
+            None if the network does not score this place by itself.
+        """
+        columns = [f"score_{name}_{place}" for name in self.task.positive]
+        if not columns or not set(columns) <= set(self.part_columns):
+            return None
+        scores = self.table[columns].to_numpy(dtype=np.float64).sum(axis=1)
+        return None if np.isnan(scores).all() else np.asarray(scores)
 
     @cached_property
     def folds(self) -> NDArray[np.int64] | None:
-        """N, fold of each image; None unless the scores are of the networks of several folds."""
+        """N, fold of each sample; None unless the scores are of the networks of several folds."""
         folds = self.table.get("fold")
         if folds is None or folds.isna().any() or folds.nunique() < 2:
             return None
@@ -83,11 +142,11 @@ class Predictions:
 
     @cached_property
     def malignant(self) -> NDArray[np.int64]:
-        """N, 1 for a malignant image and 0 for a benign one."""
-        return self._malignant_classes[self.labels].astype(np.int64)
+        """N, 1 for a malignant (positive) sample and 0 for a benign one."""
+        return self._positive_classes[self.labels].astype(np.int64)
 
     def with_scores(self, scores: NDArray[np.float64], *, source: str | None = None) -> "Predictions":
-        """Return the same images with other scores, N C."""
+        """Return the same samples with other scores, N C."""
         columns = {f"score_{name}": scores[:, index] for index, name in enumerate(self.classes)}
         return replace(self, table=self.table.assign(**columns), source=source or self.source)
 
@@ -96,56 +155,63 @@ class Predictions:
         write_scores(path, self.table.to_csv(index=False), provenance=self.provenance)
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Predictions":
-        """Return the predictions of some of the images."""
+        """Return the predictions of some of the samples."""
         positions = np.flatnonzero(rows) if rows.dtype == bool else rows
         return replace(self, table=self.table.iloc[positions].reset_index(drop=True))
 
 
 @dataclass(frozen=True)
 class Units:
-    """Images, breasts or patients with one score each.
+    """Images, breasts, exams or patients with one score each.
 
     Attributes:
         score: M, score of malignancy.
         label: M, 1 if any of the unit's images is malignant, else 0.
         cluster: M, patient of each unit.
         fold: M, fold whose network scored the unit; None if all scores are of one network.
+        words: what positive and negative units and the score are called, see `Task.words`.
     """
 
     score: NDArray[np.float64]
     label: NDArray[np.int64]
     cluster: NDArray[np.str_]
     fold: NDArray[np.int64] | None = None
+    words: Mapping[str, str] = field(default_factory=lambda: dict(MALIGNANCY))
 
 
-def read_predictions(path: Path) -> Predictions:
+def read_predictions(path: Path, *, task: Task | None = None) -> Predictions:
     """Read a table of predictions as written by training and evaluation.
 
-    Required columns are `image_id`, `patient_id`, `label` and `score_<CLASS>` for each class of one task;
-    the scores are probabilities that sum to 1. All other columns are optional. Numbers are read exactly as
-    they are written.
+    Required columns are `sample_id` or `image_id`, `patient_id`, `label` and `score_<CLASS>` for each class
+    of the task; the scores are probabilities that sum to 1. All other columns are optional; without `unit`,
+    the samples are images. Numbers are read exactly as they are written.
 
     Args:
         path: CSV file.
+        task: task of the scores; None for the one of `conf/task` whose classes the columns name.
 
     Raises:
         DataError: a column is missing, a cell is invalid (the message has its row as a spreadsheet shows
-            it), an image occurs twice, or the table has no rows.
+            it), a sample occurs twice, the samples are of several units, or the table has no rows.
     """
     sheet = CsvTable.read(path)
-    sheet.require("image_id", "patient_id", "label")
+    key = "sample_id" if "sample_id" in sheet.cells else "image_id"
+    sheet.require(key, "patient_id", "label")
     if sheet.cells.empty:
         raise DataError(f"{path}: no row below the header; name a table with an image in each row")
-    classes = _classes(sheet)
-    ids = sheet.text("image_id", required=True)
+    task = task or _shipped_task(sheet)
+    _require_scores(sheet, task)
+    ids = sheet.text(key, required=True)
     if ids.duplicated().any():
         row = ids.index[ids.duplicated()][0]
         first = ids.index[ids == ids[row]][0]
-        raise sheet.refuse(row, f"image_id '{ids[row]}' is in row {first} already; keep one of them")
-    scores = {f"score_{name}": _probabilities(sheet, f"score_{name.lower()}") for name in classes}
+        raise sheet.refuse(row, f"{key} '{ids[row]}' is in row {first} already; keep one of them")
+    scores = {f"score_{name}": _probabilities(sheet, _score_column(name)) for name in task.classes}
     table = pd.DataFrame(
         {
-            "image_id": ids,
+            "sample_id": ids,
+            "unit": _unit(sheet),
+            "image_id": sheet.text("image_id").fillna(ids),
             "patient_id": sheet.text("patient_id", required=True),
             "laterality": sheet.words("laterality", LATERALITIES),
             "view": sheet.words("view", VIEWS),
@@ -154,10 +220,11 @@ def read_predictions(path: Path) -> Predictions:
             "subtlety": sheet.grades("subtlety", highest=5),
             "assessment": sheet.grades("assessment", highest=6),
             "label": sheet.words(
-                "label", {name: name for name in classes}, required=True, remedy="delete the row"
+                "label", {_word(name): name for name in task.classes}, required=True, remedy="delete the row"
             ),
             **scores,
             "fold": sheet.numbers("fold").round().astype("Int64"),
+            **_parts(sheet, task),
         }
     )
     total = table[list(scores)].sum(axis=1)
@@ -165,22 +232,65 @@ def read_predictions(path: Path) -> Predictions:
     if len(wrong):
         problem = f"the scores sum to {total[wrong[0]]:g} instead of 1; give the probability of each class"
         raise sheet.refuse(wrong[0], problem)
-    return Predictions(table.reset_index(drop=True), classes, str(path))
+    return Predictions(table.reset_index(drop=True), task, str(path))
 
 
-def _classes(sheet: CsvTable) -> tuple[str, ...]:
-    """Return the classes of the task whose scores are in the sheet."""
-    for classes in CLASSES.values():
-        if any(f"score_{name.lower()}" in sheet.cells for name in classes):
-            for name in classes:
-                if f"score_{name.lower()}" not in sheet.cells:
-                    raise DataError(
-                        f"{sheet.path}: no column 'score_{name}'; add the probability of each of "
-                        f"{', '.join(classes)}"
-                    )
-            return classes
-    known = " or ".join(", ".join(f"score_{name}" for name in classes) for classes in CLASSES.values())
-    raise DataError(f"{sheet.path}: no column of scores; add {known}")
+def _unit(sheet: CsvTable) -> "pd.Series[str]":
+    """Return the unit of each row, which is the same in all."""
+    units = sheet.words("unit", {_word(name): name for name in _ROW}).fillna("image")
+    other = units.index[units != units.iloc[0]]
+    if len(other):
+        problem = f"unit '{units[other[0]]}' is not that of the rows above, '{units.iloc[0]}'"
+        raise sheet.refuse(other[0], f"{problem}; give tables of one unit")
+    return units
+
+
+def _parts(sheet: CsvTable, task: Task) -> dict[str, "pd.Series[Any]"]:
+    """Return the columns of views and sides, see `parts_columns`."""
+    words = {_word(name): name for name in task.classes}
+    found: dict[str, pd.Series[Any]] = {}
+    for place in PLACES:
+        names = {name: column_name(f"score_{name}_{place}") for name in task.classes}
+        if all(name in sheet.cells for name in names.values()):
+            for name, column in names.items():
+                cells = sheet.text(column).fillna("nan")
+                found[f"score_{name}_{place}"] = cells.map(_number).astype(np.float64)
+            if place in SIDES:
+                found[f"label_{place}"] = sheet.words(column_name(f"label_{place}"), words)
+    return found
+
+
+def _word(name: str) -> str:
+    return name.upper().replace("-", "_")
+
+
+def _score_column(name: str) -> str:
+    """Return the name that a sheet gives to the column of the scores of a class."""
+    return column_name(f"score_{name}")
+
+
+def _shipped_task(sheet: CsvTable) -> Task:
+    """Return the task of `conf/task` that has the most scores in the sheet, of several the smallest."""
+
+    def rank(task: Task) -> tuple[int, int]:
+        return sum(_score_column(name) in sheet.cells for name in task.classes), -len(task.classes)
+
+    best = max(Task.all_shipped(), key=rank)
+    if rank(best)[0] == 0:
+        raise DataError(
+            f"{sheet.path}: no column of scores; add one for each class, such as score_BENIGN and "
+            "score_MALIGNANT, and give task=NAME for a task of your own"
+        )
+    return best
+
+
+def _require_scores(sheet: CsvTable, task: Task) -> None:
+    for name in task.classes:
+        if _score_column(name) not in sheet.cells:
+            raise DataError(
+                f"{sheet.path}: no column 'score_{name}'; add the probability of each of "
+                f"{', '.join(task.classes)}"
+            )
 
 
 def _probabilities(sheet: CsvTable, name: str) -> "pd.Series[float]":
@@ -201,28 +311,56 @@ def _number(cell: str) -> float:
         return math.nan
 
 
-def by_unit(predictions: Predictions, unit: Unit = "image", *, reduce: Reduce = "mean") -> Units:
-    """Return the malignancy by image, by breast (patient and laterality) or by patient.
+def by_unit(predictions: Predictions, unit: Unit | None = None, *, reduce: Reduce = "mean") -> Units:
+    """Return the malignancy by sample, by breast (patient and laterality) or by patient.
 
     Args:
-        predictions: predictions of images.
-        unit: unit of the result.
-        reduce: how the scores of a unit's images become one score.
+        predictions: predictions of samples.
+        unit: unit of the result, one of `predictions.units`; None for the samples. The breasts of exams have
+            the scores that the network gives to each side.
+        reduce: how the scores of a unit's samples become one score.
 
     Raises:
-        DataError: `unit` is `breast` and an image has no laterality.
+        DataError: `unit` is no unit of the samples, or is `breast` and an image has no laterality, or no side
+            of an exam has a score.
     """
-    score, label, patients = predictions.malignancy, predictions.malignant, predictions.patients
-    folds = predictions.folds
-    if unit == "image":
-        return Units(score, label, patients, folds)
+    if unit == "breast" and predictions.unit == "exam":
+        predictions = _sides(predictions)
+    if unit in (None, predictions.unit):
+        score, label, patients = predictions.malignancy, predictions.malignant, predictions.patients
+        return Units(score, label, patients, predictions.folds, predictions.task.words)
+    return by_name(predictions, unit, reduce=reduce)[1]
+
+
+def by_name(
+    predictions: Predictions, unit: Unit, *, reduce: Reduce = "mean"
+) -> tuple["pd.Index[Any]", Units]:
+    """Return the malignancy by breast or by patient, over all exams of a patient, with their names.
+
+    Tables of different samples have the same names for the same breasts and patients.
+
+    Returns:
+        Names in ascending order, M tuples of patient and, of breasts, laterality; and the M units.
+
+    Raises:
+        DataError: see `by_unit`.
+    """
+    if unit not in predictions.units:
+        raise DataError(
+            f"{predictions.source}: a row is one {predictions.unit}, so there are no results by {unit}; "
+            f"choose from {', '.join(predictions.units)}"
+        )
+    if unit == "breast" and predictions.unit == "exam":
+        predictions = _sides(predictions)
+    score, label, folds = predictions.malignancy, predictions.malignant, predictions.folds
     keys = predictions.table[["patient_id"]]
     if unit == "breast":
         laterality = predictions.table["laterality"]
         if laterality.isna().any():
             raise DataError(
-                f"{predictions.source}: {laterality.isna().sum()} of {len(laterality)} images have no "
-                "laterality, so results by breast are left out; fill in that column to get them"
+                f"{predictions.source}: {laterality.isna().sum()} of {len(laterality)} "
+                f"{PLURALS[predictions.unit]} have no laterality, so results by breast are left out; fill in "
+                "that column to get them"
             )
         keys = keys.assign(laterality=laterality)
     index = keys.groupby(list(keys.columns), sort=True).ngroup().to_numpy()
@@ -235,95 +373,28 @@ def by_unit(predictions: Predictions, unit: Unit = "image", *, reduce: Reduce = 
         np.maximum.at(reduced, index, score)
     else:
         reduced = np.bincount(index, score) / np.bincount(index)
-    return Units(reduced, any_malignant, patients[first], None if folds is None else folds[first])
+    names = pd.Index(keys.iloc[first].itertuples(index=False, name=None))
+    folds = None if folds is None else folds[first]
+    return names, Units(reduced, any_malignant, predictions.patients[first], folds, predictions.task.words)
 
 
-def aligned(runs: Sequence[Predictions]) -> list[Predictions]:
-    """Return the tables of all runs with the images in the order of the first table.
+def counted(n: Mapping[str, int], unit: Unit) -> str:
+    """Return the number of samples as text, with that of the images where a sample is not one."""
+    several = "" if unit in ("image", "patch") else f" ({n['images']} images)"
+    return f"{n[PLURALS[unit]]} {PLURALS[unit]}{several}"
 
-    Raises:
-        DataError: two tables differ in their images, or in an image's patient or label.
-    """
-    first = runs[0]
-    found = [first]
-    for other in runs[1:]:
-        both = f"{first.source} and {other.source}"
-        differing = sorted(set(first.images).symmetric_difference(other.images))
-        if differing:
+
+def _sides(predictions: Predictions) -> Predictions:
+    """Return the predictions of each side of exams, as those of breasts."""
+    tables = []
+    for side in SIDES:
+        columns = {f"score_{name}_{side}": f"score_{name}" for name in predictions.classes}
+        if not columns.keys() <= set(predictions.table.columns):
             raise DataError(
-                f"{both}: {len(differing)} images are in one table only, the first is '{differing[0]}'; "
-                "evaluate the runs on the same split"
+                f"{predictions.source}: no column '{next(iter(columns))}', so results by breast are left "
+                "out; evaluate the run again to get them"
             )
-        rows = pd.Index(other.images).get_indexer(pd.Index(first.images))
-        ordered = other.take(rows)
-        for what, left, right in (
-            ("patient", first.patients, ordered.patients),
-            ("label", _names(first, ordered), _names(ordered, first)),
-        ):
-            unlike = np.flatnonzero(left != right)
-            if unlike.size:
-                raise DataError(
-                    f"{both}: the {what} of {unlike.size} of {len(rows)} images differs, first for "
-                    f"'{first.images[unlike[0]]}'; evaluate the runs on the same data"
-                )
-        found.append(ordered)
-    return found
-
-
-def _names(predictions: Predictions, other: Predictions) -> NDArray[np.str_]:
-    """Return N labels to compare with the other table: classes if both have the same, else malignancy."""
-    if predictions.classes == other.classes:
-        return predictions.table["label"].to_numpy(dtype=str)
-    return predictions.malignant.astype(str)
-
-
-def ensemble(runs: Sequence[Predictions]) -> Predictions:
-    """Average the scores of the runs.
-
-    Raises:
-        DataError: the runs have different tasks or images.
-    """
-    first = runs[0]
-    for run in runs:
-        if run.classes != first.classes:
-            raise DataError(
-                f"{first.source} and {run.source} have different classes; combine runs of one task"
-            )
-    scores = np.mean([run.scores for run in aligned(runs)], axis=0)
-    combined = first.with_scores(scores, source=", ".join(run.source for run in runs))
-    return replace(combined, provenance=_records(runs))
-
-
-def out_of_fold(folds: Sequence[Predictions]) -> Predictions:
-    """Concatenate the tables of all folds; each image is scored by the model not trained on it.
-
-    Raises:
-        DataError: the folds have different tasks, or share an image or a patient.
-    """
-    first = folds[0]
-    for fold in folds:
-        if fold.classes != first.classes:
-            raise DataError(
-                f"{first.source} and {fold.source} have different classes; combine folds of one task"
-            )
-    for what, remedy in (
-        ("image", "name each fold once"),
-        ("patient", "split by patient, or the scores are not out of fold"),
-    ):
-        names = [np.unique(fold.images if what == "image" else fold.patients).tolist() for fold in folds]
-        times = Counter(name for fold in names for name in fold)
-        shared = [name for name, count in times.items() if count > 1]
-        if shared:
-            first_two = [
-                fold.source for fold, inside in zip(folds, names, strict=True) if shared[0] in inside
-            ]
-            raise DataError(
-                f"{first_two[0]} and {first_two[1]}: {what} '{shared[0]}' is in both, "
-                f"{len(shared)} in more than one fold; {remedy}"
-            )
-    table = pd.concat([fold.table for fold in folds], ignore_index=True)
-    return Predictions(table, first.classes, ", ".join(fold.source for fold in folds), _records(folds))
-
-
-def _records(runs: Sequence[Predictions]) -> tuple[Provenance, ...]:
-    return tuple(record for run in runs for record in run.provenance)
+        own = predictions.table.drop(columns=["label", *columns.values()])
+        own = own.rename(columns={**columns, f"label_{side}": "label"}).dropna(subset="label")
+        tables.append(own.assign(laterality=side, unit="breast", sample_id=own["sample_id"] + f"_{side}"))
+    return replace(predictions, table=pd.concat(tables, ignore_index=True))

@@ -1,8 +1,8 @@
-"""Scores of images from the classifier of a finished run."""
+"""Scores of samples from the classifier of a finished run; nothing else runs a network for its scores."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -11,23 +11,54 @@ from torch import Tensor
 
 from mammo.config.instantiation import part_name
 from mammo.data.images.dicom import Pixels
-from mammo.data.store.store import Store
-from mammo.data.tasks import CLASSES
+from mammo.data.loading.loader import Batch, StoreDataset, scaled
+from mammo.data.samples import sample_settings, sample_size, sides_of
+from mammo.data.tasks import Task
 from mammo.errors import ConfigError
 from mammo.evaluation.explain.heatmaps import Heatmaps
+from mammo.metrics.epoch_scores import average_units
 from mammo.models.backbones import build_network
 from mammo.models.box_head import pixel_boxes
 from mammo.models.classifier import Classifier
+from mammo.models.output import Output
 from mammo.runs import RunFolder
 from mammo.training.checkpoints import is_whole
-from mammo.training.precision import choose_precision
+from mammo.training.devices.precision import choose_precision
 
 Tta = Literal["none", "flips"]
 
 # first parts of the names of the checkpoint's tensors that a prediction needs
 _OWN = ("network", "mean", "std")
-_DTYPE = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-_FLIPS = ((3,), (2,), (2, 3))
+_DTYPE = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+_FLIPS = ((-1,), (-2,), (-2, -1))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Probabilities of N samples, or of B samples of a batch, float32.
+
+    Attributes:
+        probability: N C.
+        parts: N P C, of each view by itself and, of exams, of each side, NaN where it is missing; None for a
+            network of one view.
+    """
+
+    probability: Tensor
+    parts: Tensor | None = None
+
+    @classmethod
+    def of(cls, output: Output) -> Self:
+        """Return the probabilities of the output of a network."""
+        parts = output.part_logits
+        return cls(
+            output.logits.detach().softmax(dim=1), None if parts is None else parts.detach().softmax(dim=-1)
+        )
+
+    @classmethod
+    def joined(cls, scores: Sequence[Self], join: Callable[[list[Tensor]], Tensor]) -> Self:
+        """Return the scores whose tensors `join` makes of those of several scores."""
+        parts = [each.parts for each in scores if each.parts is not None]
+        return cls(join([each.probability for each in scores]), join(parts) if parts else None)
 
 
 @dataclass(frozen=True)
@@ -35,13 +66,13 @@ class ScoredBatch:
     """Results of one pass over a batch.
 
     Attributes:
-        probability: B C, float32.
-        heat: B H W, see `Heatmaps`.
+        scores: probabilities of the B samples.
+        heat: B V H W, or B H W for images without the axis of the views, see `Heatmaps`.
         boxes: B 4, x_min, y_min, x_max, y_max in pixels, predicted by the box head for the images without
             flips; None without a box head.
     """
 
-    probability: Tensor
+    scores: Scores
     heat: NDArray[np.float32]
     boxes: Tensor | None
 
@@ -56,9 +87,16 @@ def open_classifier(run: RunFolder) -> Classifier:
     if not is_whole(file):
         what = "is damaged" if file.exists() else "is not there"
         raise ConfigError(f"run={run.path}: {file} {what}; python train.py resume={run.path} writes it")
-    size = (config["data"]["height"], config["data"]["width"])
-    classes = CLASSES[config["task"]["name"]]
-    network = build_network(config["model"], num_classes=len(classes), image_size=size, untrained=True)
+    size = sample_size(config["data"])
+    task = Task.of(config["task"])
+    network = build_network(
+        config["model"],
+        num_classes=len(task.classes),
+        image_size=size,
+        sides=sides_of(**sample_settings(config["data"])),
+        positives=task.positives,
+        untrained=True,
+    )
     classifier = Classifier(network=network, mean=0.0, std=1.0)
     weights = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
     own = {name: value for name, value in weights.items() if name.partition(".")[0] in _OWN}
@@ -73,14 +111,14 @@ def open_classifier(run: RunFolder) -> Classifier:
 
 
 class Scorer:
-    """Computes the probabilities of images, on a GPU if there is one, in the number format of the training.
+    """Computes the probabilities of samples, on a GPU if there is one, in the number format of the training.
 
     Args:
         classifier: classifier of a run.
         size: H, W of the images.
         precision: see `trainer.precision`.
-        batch_size: number of images per forward pass.
-        tta: `flips` averages over the image and its flips along each axis and along both.
+        batch_size: number of samples per forward pass.
+        tta: `flips` averages over the images and its flips along each axis and along both.
     """
 
     def __init__(
@@ -102,69 +140,116 @@ class Scorer:
         self.batch_size = batch_size
         self.tta = tta
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return the probabilities, B C float32, of images B 1 H W in [0, 1]."""
-        images = images.to(self.device)
-        with torch.inference_mode(), self._number_format():
-            plain = self.classifier(images).softmax(dim=1)
-        return self._mean([plain, *self._flipped(images)]).cpu()
+    def __call__(self, images: Tensor, present: Tensor | None = None) -> Scores:
+        """Return the probabilities of samples.
 
-    def with_heat(self, images: Tensor, heatmaps: Heatmaps, *, classes: Sequence[int]) -> ScoredBatch:
+        Args:
+            images: B V 1 H W in [0, 1], or B 1 H W for samples of one image.
+            present: B V, whether the sample has the image; None if it has all.
+        """
+        images, present = self._moved(images, present)
+        with torch.inference_mode(), self._number_format():
+            plain = Scores.of(self.classifier.output(images, present))
+        return _mean([plain, *self._flipped(images, present)])
+
+    def with_heat(
+        self,
+        images: Tensor,
+        heatmaps: Heatmaps,
+        *,
+        classes: Sequence[int],
+        present: Tensor | None = None,
+    ) -> ScoredBatch:
         """Return the probabilities, as `__call__` does, and the heat of the images without flips.
 
         One pass computes both. The heat is computed in the number format of the probabilities, but for
         occlusion in float32, because the changes of probability that occlusion measures are small.
 
         Args:
-            images: B 1 H W in [0, 1].
+            images: B V 1 H W in [0, 1], or B 1 H W for samples of one image.
             heatmaps: heatmaps of the same classifier.
             classes: indices of classes; the heat is that of the most likely one.
+            present: B V, whether the sample has the image; None if it has all.
         """
-        images = images.to(self.device)
-        flipped = self._flipped(images)
-        found: list[Tensor] = []
+        images, present = self._moved(images, present)
+        flipped = self._flipped(images, present)
+        found: list[Scores] = []
         boxes: list[Tensor] = []
 
-        def forward() -> tuple[Tensor, Tensor]:
+        def forward() -> tuple[Output, Tensor]:
             with self._number_format():
-                output = self.classifier.output(images)
-            logits = output.logits
-            if self.classifier.has_boxes and output.boxes is not None:
-                size = (images.shape[2], images.shape[3])
+                output = self.classifier.output(images, present)
+            if output.boxes is not None:
+                size = (images.shape[-2], images.shape[-1])
                 boxes.append(pixel_boxes(output.boxes.detach(), size).cpu())
-            found.append(self._mean([logits.detach().softmax(dim=1), *flipped]))
-            among = torch.tensor(classes, device=self.device)
-            return logits, among[found[0][:, among].argmax(dim=1)]
+            found.append(_mean([Scores.of(output), *flipped]))
+            among = torch.tensor(classes)
+            chosen = among[found[0].probability[:, among].argmax(dim=1)]
+            return output, chosen.to(self.device)
 
-        heat = heatmaps.of_pass(images, forward)
-        return ScoredBatch(found[0].cpu(), heat, boxes[0] if boxes else None)
+        heat = heatmaps.of_pass(images, forward, present=present)
+        return ScoredBatch(found[0], heat, boxes[0] if boxes else None)
 
-    def _flipped(self, images: Tensor) -> list[Tensor]:
-        """Return the probabilities, B C, of each flip of the test-time augmentation."""
+    def _moved(self, images: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return images.to(self.device), None if present is None else present.to(self.device)
+
+    def _flipped(self, images: Tensor, present: Tensor | None) -> list[Scores]:
+        """Return the probabilities of each flip of the test-time augmentation."""
         with torch.inference_mode(), self._number_format():
             return [
-                self.classifier(images.flip(axes)).softmax(dim=1)
+                Scores.of(self.classifier.output(images.flip(axes), present))
                 for axes in (_FLIPS if self.tta == "flips" else ())
             ]
-
-    @staticmethod
-    def _mean(parts: list[Tensor]) -> Tensor:
-        return torch.stack(parts).mean(dim=0)
 
     def _number_format(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
 
-    def of_store(self, store: Store, rows: Sequence[int]) -> NDArray[np.float32]:
-        """Return the probabilities, N C, of rows of a store, with one batch in memory at a time."""
-        scores = []
-        for start in range(0, len(rows), self.batch_size):
-            scores.append(self(images_of(store, rows[start : start + self.batch_size])).numpy())
-        return np.concatenate(scores)
+    def of_dataset(self, dataset: StoreDataset) -> Scores:
+        """Return the scores of the units of a dataset, see `of_units`, with one batch in memory at a time."""
+        scores = [self(scaled(batch)["image"], batch["present"]) for batch in self.batches(dataset)]
+        return of_units(dataset.unit, scores)
+
+    def batches(self, dataset: StoreDataset) -> Iterator[Batch]:
+        """Yield the samples of a dataset in their order, with images as stored."""
+        for start in range(0, len(dataset), self.batch_size):
+            yield dataset.stored(range(start, min(start + self.batch_size, len(dataset))))
 
 
-def images_of(store: Store, rows: Sequence[int]) -> Tensor:
-    """Return rows of a store as images, B 1 H W in [0, 1]."""
-    return as_images(store.read(rows))
+def of_units(unit: NDArray[np.int64], scores: Sequence[Scores]) -> Scores:
+    """Return the scores of units, the means over the samples of a unit.
+
+    Args:
+        unit: N, unit of each sample.
+        scores: scores of the N samples, in batches.
+    """
+
+    def averaged(batches: list[Tensor]) -> Tensor:
+        values = torch.cat(batches)
+        flat, _, _ = average_units(values.flatten(1).numpy(), unit, unit)
+        return torch.from_numpy(flat).reshape(len(flat), *values.shape[1:])
+
+    return Scores.joined(scores, averaged)
+
+
+def _mean(parts: Sequence[Scores]) -> Scores:
+    """Return the mean over passes, on the CPU."""
+    return Scores.joined(parts, lambda tensors: torch.stack(tensors).mean(dim=0).cpu())
+
+
+def open_scorer(run: RunFolder, *, batch_size: int = 16, tta: Tta = "none") -> Scorer:
+    """Return the scorer of a run's best epoch, with the image size and the number format of the training.
+
+    Raises:
+        ConfigError: see `open_classifier`.
+    """
+    config = run.config()
+    return Scorer(
+        open_classifier(run),
+        size=sample_size(config["data"]),
+        precision=config["trainer"]["precision"],
+        batch_size=batch_size,
+        tta=tta,
+    )
 
 
 def as_images(pixels: Pixels) -> Tensor:

@@ -1,4 +1,4 @@
-"""The images of a split of a run, and their scores."""
+"""The samples of a split of a run, and their scores."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -8,18 +8,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from mammo.config.checks import arguments_for
+from mammo.config.checks import arguments_for, plain
+from mammo.data.loading.loader import StoreDataset
+from mammo.data.loading.patch_dataset import dataset_of
+from mammo.data.samples import in_views, other_views_sentence, sample_settings, views_of
 from mammo.data.sources.reader import read_catalog
 from mammo.data.splits import make_split
 from mammo.data.store.store import Store, prepare
-from mammo.data.tasks import CLASSES, labels
-from mammo.errors import DataError
+from mammo.data.tasks import Task, labels, unlabelled_sentence
+from mammo.errors import ConfigError, DataError
 from mammo.evaluation.predictions import Predictions
-from mammo.evaluation.scoring import Scorer, Tta, open_classifier
+from mammo.evaluation.scoring import Scorer, Scores, Tta, open_scorer
 from mammo.evaluation.seen_patients import count_seen, refuse_seen
 from mammo.runs import RunFolder
 from mammo.runs.provenance import Provenance, weights_digest
-from mammo.training.best_epoch import predictions_table
+from mammo.training.best_epoch import parts_columns, predictions_table
 
 SplitName = Literal["val", "test", "clean_test", "train", "all"]
 
@@ -29,41 +32,49 @@ _PREPROCESSING = ("height", "width", "crop", "aspect")
 
 @dataclass(frozen=True)
 class OpenedSplit:
-    """The images of a split, and the network of the run that scores them.
+    """The samples of a split, and the network of the run that scores them.
 
     Attributes:
-        images: N rows of the images table.
-        labels: N, index of the class.
-        classes: names of the classes of the task.
-        rows: N, rows of the images in the store.
+        images: M rows of the images table.
+        labels: M, index of the class of each image.
+        dataset: samples of these images: the images themselves, breasts or exams, as in the training.
+        task: task of the run.
         store: store of the images.
         scorer: scorer of the run.
         fold: fold of the run if the images are from its own data, else NA.
         provenance: record of the weights and data, with the check of `count_seen`.
         source: run and split, shown in messages.
+        notes: sentences on images that are left out: with other views, and in no class of the task.
     """
 
     images: pd.DataFrame
     labels: NDArray[np.int64]
-    classes: tuple[str, ...]
-    rows: list[int]
+    dataset: StoreDataset
+    task: Task
     store: Store
     scorer: Scorer
     fold: Any
     provenance: Provenance
     source: str
+    notes: tuple[str, ...] = ()
 
-    def predictions(self, probability: NDArray[np.float32]) -> Predictions:
-        """Return the predictions of the images from their probabilities, N C."""
+    def predictions(self, scores: Scores) -> Predictions:
+        """Return the predictions of the units of the dataset from their scores."""
+        dataset, classes = self.dataset, self.task.classes
         table = predictions_table(
-            self.images, label=self.labels, probability=probability, classes=self.classes
+            dataset.units,
+            label=dataset.unit_labels,
+            probability=scores.probability.numpy(),
+            classes=classes,
         )
-        table = table.reset_index(drop=True).assign(fold=self.fold)
-        return Predictions(table, self.classes, self.source, (self.provenance,))
+        parts = None if scores.parts is None else scores.parts.numpy()
+        every = np.arange(len(table))
+        table = table.assign(fold=self.fold, **parts_columns(dataset, parts, unit=every, classes=classes))
+        return Predictions(table, self.task, self.source, (self.provenance,))
 
     def score(self) -> Predictions:
-        """Return the uncalibrated scores of the images."""
-        return self.predictions(self.scorer.of_store(self.store, self.rows))
+        """Return the uncalibrated scores of the units of the dataset."""
+        return self.predictions(self.scorer.of_dataset(self.dataset))
 
 
 def open_split(
@@ -85,7 +96,7 @@ def open_split(
     """
     config: Any = OmegaConf.create(run.config())
     settings = config.data if data is None else _as_prepared(data, config.data)
-    store = prepare(read_catalog(**arguments_for(read_catalog, settings)), **arguments_for(prepare, settings))
+    store = prepare(read_catalog(plain(settings)), **arguments_for(prepare, settings))
     ids = _image_ids(run, split, store=store, data=settings, own=data is None)
     table = store.table.set_index("image_id", drop=False)
     missing = [image for image in ids if image not in table.index]
@@ -96,7 +107,16 @@ def open_split(
         )
     if not ids:
         raise DataError(f"split={split}: has no images; choose another split")
-    images, own = table.loc[ids], data is None
+    images, own, task = table.loc[ids], data is None, Task.of(run.config()["task"])
+    unit, views = settings.get("sample_unit", "image"), settings.get("views")  # an older run has neither
+    entering = in_views(images, unit=unit, views=views)
+    other_views = other_views_sentence(images, entering, unit=unit, views=views)
+    images = images[entering]
+    found = labels(images, store.lesions, task=task)
+    unlabelled = unlabelled_sentence(images, store.lesions, found, task=task)
+    images, found = images[found >= 0], found[found >= 0]
+    if images.empty:
+        raise DataError(f"split={split}: {unlabelled}; choose data with the classes of the run")
     seen = count_seen(run, images, table=store.table, own=own)
     if own and split in ("test", "clean_test"):
         refuse_seen(run, seen, split=split, images=len(images), data_split=config.data.split)
@@ -108,23 +128,19 @@ def open_split(
         images=len(images),
         seen=None if seen is None else seen.to_dict(),
     )
-    task = config.task.name
     return OpenedSplit(
         images=images,
-        labels=labels(images, store.lesions, task=task),
-        classes=CLASSES[task],
-        rows=images["row"].tolist(),
-        store=store,
-        scorer=Scorer(
-            open_classifier(run),
-            size=(config.data.height, config.data.width),
-            precision=config.trainer.precision,
-            batch_size=config.data.batch_size,
-            tta=tta,
+        labels=found,
+        dataset=dataset_of(
+            store=store, table=images, task=task, patch=settings.get("patch"), **sample_settings(settings)
         ),
+        task=task,
+        store=store,
+        scorer=open_scorer(run, batch_size=config.data.batch_size, tta=tta),
         fold=config.data.fold if own and config.data.split == "kfold" else pd.NA,
         provenance=provenance,
         source=f"{run.path} ({split})",
+        notes=tuple(f"{sentence}: they are left out" for sentence in (other_views, unlabelled) if sentence),
     )
 
 
@@ -136,9 +152,19 @@ def score_split(
 
 
 def _as_prepared(data: DictConfig, own: DictConfig) -> DictConfig:
-    """Return the settings of other data with the run's preprocessing."""
+    """Return the settings of other data with the run's preprocessing, unit and views."""
     merged = data.copy()
     merged.update({key: own[key] for key in _PREPROCESSING})
+    unit = own.get("sample_unit", "image")
+    views = views_of(unit, own.get("views"))
+    given = views if data.get("views") is None else views_of(unit, data.views)
+    if views is not None and given != views:
+        raise ConfigError(
+            f"data.views=[{','.join(data.views)}]: the run was trained with [{','.join(views)}]; leave it out"
+        )
+    merged.update(sample_unit=unit, views=None if given is None else list(given))
+    if unit == "patch":
+        merged.update(patch=own.patch)
     return merged
 
 

@@ -1,4 +1,4 @@
-"""A whole training: fit with figures in TensorBoard, curves, and the report on the validation images."""
+"""A whole training: fit with pictures for the loggers, curves, and the report on the validation images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
+from mammo.evaluation.mining.hard_negatives import HardNegatives
 from mammo.evaluation.validation_pictures import ValidationPictures
 from mammo.runs import RunFolder
 from mammo.runs.run_lock import RunLock
@@ -37,13 +38,16 @@ def train(
     Returns:
         Folder of the finished run; None in all processes of a distributed training except the first.
     """
-    pictures = ValidationPictures(folder=run_dir / "tensorboard" / "val", every=cfg.trainer.picture_epochs)
+    every = cfg.trainer.picture_epochs
+    pictures = [ValidationPictures(every=every)] if cfg.report or every is not None else []
+    hard = cfg.data.get("patch") and cfg.data.patch.get("hard_negatives")
+    mined = [HardNegatives(cfg)] if hard else []
     with RunLock(run_dir, take_over=take_over) as lock:
         run = fit(
             cfg,
             run_dir=run_dir,
             overrides=overrides,
-            callbacks=[pictures, *callbacks],
+            callbacks=[*mined, *pictures, *callbacks],
             part_of=part_of,
             varied=varied,
             lock=lock,

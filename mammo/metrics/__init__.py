@@ -8,8 +8,10 @@ from mammo.metrics.auc_intervals import (
     clustered_multiclass_auc,
     delong_auc,
     mean_fold_auc,
+    multiclass_auc_difference,
     patient_influence,
 )
+from mammo.metrics.kappa import quadratic_kappa
 from mammo.metrics.roc_auc import auc, micro_chance, multiclass_auc
 
 __all__ = [
@@ -23,5 +25,7 @@ __all__ = [
     "mean_fold_auc",
     "micro_chance",
     "multiclass_auc",
+    "multiclass_auc_difference",
     "patient_influence",
+    "quadratic_kappa",
 ]

@@ -132,27 +132,66 @@ def auc_difference(
         >>> estimate.value, 0 < p < 1
         (0.25, True)
     """
-    both, labels = (np.asarray(first), np.asarray(second)), np.asarray(labels)
-    areas = [auc(scores, labels) for scores in both]
-    value = areas[0] - areas[1]
+    pairs = [(np.asarray(first), np.asarray(second), np.asarray(labels))]
+    return _mean_difference(pairs, clusters, level=level)
+
+
+def multiclass_auc_difference(
+    first: ArrayLike, second: ArrayLike, labels: ArrayLike, clusters: ArrayLike, *, level: float = 0.95
+) -> tuple[Estimate, float]:
+    """Returns the difference of the macro AUCs of two models on the same images, see `auc_difference`.
+
+    Args:
+        first: N C, scores of the first model.
+        second: N C, scores of the second model.
+        labels: N, index of the class.
+        clusters: N, the patient of each image.
+        level: confidence level.
+    """
+    (one, hits), (other, _) = one_vs_rest(first, labels), one_vs_rest(second, labels)
+    there = np.flatnonzero(hits.any(axis=0))
+    pairs = [(one[:, c], other[:, c], hits[:, c]) for c in there]
+    return _mean_difference(pairs if there.size > 1 else [], clusters, level=level)
+
+
+_Scored = tuple[NDArray[np.generic], NDArray[np.generic], NDArray[np.generic]]  # scores, labels, clusters
+
+
+def _mean_difference(
+    pairs: Sequence[tuple[NDArray[np.generic], NDArray[np.generic], NDArray[np.generic]]],
+    clusters: ArrayLike,
+    *,
+    level: float,
+) -> tuple[Estimate, float]:
+    """Returns the mean difference of the AUCs of pairs of scores, with its interval and p-value.
+
+    Args:
+        pairs: scores of the first and second model and labels of each pair.
+        clusters: N, the patient of each image.
+        level: confidence level.
+    """
+    areas = [(auc(first, labels), auc(second, labels)) for first, second, labels in pairs]
+    value = sum(first - second for first, second in areas) / len(areas) if areas else math.nan
+    nothing = Estimate(value, math.nan, math.nan, math.nan), math.nan
     if math.isnan(value):
-        return Estimate(value, math.nan, math.nan, math.nan), math.nan
+        return nothing
     names, index = np.unique(np.asarray(clusters), return_inverse=True)
-    share = _shares(labels, index, len(names))
+    influence, share = np.zeros((2, len(names))), np.zeros((2, len(names)))
+    for (first, second, labels), of_pair in zip(pairs, areas, strict=True):
+        one, other = (
+            patient_influence(scores, labels, index, len(names), area)
+            for scores, area in zip((first, second), of_pair, strict=True)
+        )
+        influence += (one - other) / len(pairs)
+        share += _shares(labels, index, len(names)) / len(pairs)
     if (share > 1 - _ROUNDING).any():
-        return Estimate(value, math.nan, math.nan, math.nan), math.nan
-    influence = np.subtract(
-        *(patient_influence(s, labels, index, len(names), area) for s, area in zip(both, areas, strict=True))
-    )
+        return nothing
     error, degrees = _error(influence, share)
     reach = float(stdtrit(degrees, (1 + level) / 2)) * error
     estimate = Estimate(value, max(-1.0, value - reach), min(1.0, value + reach), error)
     if error < _ROUNDING:
         return estimate, 1.0 if abs(value) < _ROUNDING else math.nan
     return estimate, 2 * float(stdtr(degrees, -abs(value) / error))
-
-
-_Scored = tuple[NDArray[np.generic], NDArray[np.generic], NDArray[np.generic]]  # scores, labels, clusters
 
 
 def _mean_auc(parts: Sequence[_Scored], *, level: float, common_mean: bool = False) -> Estimate:
@@ -248,7 +287,12 @@ def _farthest(inside: float, end: float, accepted: Callable[[float], bool]) -> f
 
 
 def clustered_multiclass_auc(
-    probability: ArrayLike, labels: ArrayLike, clusters: ArrayLike, *, level: float = 0.95
+    probability: ArrayLike,
+    labels: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    folds: ArrayLike | None = None,
+    level: float = 0.95,
 ) -> Estimate:
     """Returns the macro AUC of several classes with its interval by patient, see `clustered_auc`.
 
@@ -258,16 +302,22 @@ def clustered_multiclass_auc(
         probability: N C.
         labels: N, index of the class.
         clusters: N, the patient of each image.
+        folds: N, the fold whose network scored the image; scores are compared only within a fold. None if
+            all scores are of one network.
         level: confidence level.
 
     Returns:
-        The estimate of the mean over the classes that occur; NaN if fewer than two occur.
+        The estimate of the mean over the classes that occur, of each fold; NaN if fewer than two occur.
     """
     scores, hits = one_vs_rest(probability, labels)
-    there = np.flatnonzero(hits.any(axis=0))
     cluster = np.asarray(clusters)
-    parts: list[_Scored] = [(scores[:, c], hits[:, c], cluster) for c in there]
-    return _mean_auc(parts if there.size > 1 else [], level=level)
+    fold = np.zeros(len(cluster)) if folds is None else np.asarray(folds)
+    parts: list[_Scored] = []
+    for held in (fold == f for f in np.unique(fold)):
+        there = np.flatnonzero(hits[held].any(axis=0))
+        if there.size > 1:
+            parts += [(scores[held, c], hits[held, c], cluster[held]) for c in there]
+    return _mean_auc(parts, level=level)
 
 
 def clustered_covariance(

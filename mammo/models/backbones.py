@@ -3,27 +3,29 @@
 import difflib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from mammo.config.instantiation import Role, build, part_name
 from mammo.errors import ConfigError
 from mammo.models.box_head import add_box_head
-from mammo.models.pooling import Pool, replace_pool
-from mammo.models.timm_weights import pretrained_source, unavailable_weights
-from mammo.models.weight_loading import load_weights
+from mammo.models.example_input import dry_run, takes_views
+from mammo.models.heads.head_nodes import GLOBAL, build_head, network_classes
+from mammo.models.pooling import AVERAGE, replace_pool, timm_pool_type
+from mammo.models.view_fusion import ViewFusion
+from mammo.models.weights.timm_weights import pretrained_source, unavailable_weights
+from mammo.models.weights.weight_loading import load_weights
 
 # common arguments of timm that a network may refuse: the config key and what to give instead
 _REFUSED_ARGUMENTS = {
     "drop_path_rate": ("model.drop_path", "model.drop_path=0"),
     "drop_rate": ("model.dropout", "another model.name"),
-    "global_pool": ("model.pool", "another model.name"),
+    "global_pool": ("model/pool", "another model.name"),
     "in_chans": ("model.channels", "another model.name"),
 }
 
@@ -31,40 +33,99 @@ _REFUSED_ARGUMENTS = {
 NETWORK = Role("network", base=(nn.Module,))
 # what a network may ask for
 FOR_NETWORKS = ("num_classes", "in_channels", "image_size")
+# the fusion of several views, with the default of each key
+ONE_VIEW = {"fusion": "mean", "fusion_level": "logits", "share_views": True}
 # keys of `model` that are for every network, whatever its signature
-OF_EVERY_NETWORK = ("weights", "box_head")
+OF_EVERY_NETWORK = ("weights", "box_head", "head", *ONE_VIEW)
 
 
 def build_network(
-    node: Mapping[str, Any], *, num_classes: int, image_size: tuple[int, int], untrained: bool = False
+    node: Mapping[str, Any],
+    *,
+    num_classes: int,
+    image_size: tuple[int, int],
+    untrained: bool = False,
+    sides: Sequence[int] = (0,),
+    positives: Sequence[int] = (),
 ) -> nn.Module:
-    """Build the network of the node `model`, from B 1 H W to B num_classes logits or to an `Output`.
+    """Build the network of the node `model`, to B num_classes logits or to an `Output`.
 
     Args:
-        node: `_target_`, its keyword arguments, and two keys for every network: `weights`, a file for
-            `load_weights`, whose summary is printed to standard error, and `box_head`, whether to add the
-            second head of `Classifier.output`.
+        node: `_target_`, its keyword arguments, and keys for every network: `weights`, a file or run for
+            `load_weights`, whose summary is printed to standard error; `box_head`, whether to add the
+            second head of `Classifier.output`; `head`, the node of `build_head`; `fusion`, `fusion_level` and
+            `share_views`, see `ViewFusion`.
         num_classes: number of classes of the task.
         image_size: H and W of the images, which some networks are built for.
         untrained: whether to load no weights.
+        sides: side of the breast in each of the V places of a view, 0 or 1.
+        positives: indices of the positive classes.
+
+    Returns:
+        For one view a network of B 1 H W, for several one of B V 1 H W.
 
     Raises:
         ConfigError: unknown network, unsupported option, or unavailable weights.
     """
     options = dict(node)
-    weights, box_head = (options.pop(key, None) for key in OF_EVERY_NETWORK)
+    name = part_name(node) or "the network"
+    weights, box_head, head = (options.pop(key, None) for key in ("weights", "box_head", "head"))
+    head = head or GLOBAL
+    fusion = {key: options.pop(key, default) for key, default in ONE_VIEW.items()}
     if untrained:
         weights, options = None, options | ({"pretrained": False} if "pretrained" in options else {})
     if weights is not None and options.get("pretrained"):
         raise ConfigError(f"model.pretrained=true and model.weights={weights}: give one of the two")
-    offered = dict(zip(FOR_NETWORKS, (num_classes, 1, image_size), strict=True))
+    if box_head and len(sides) > 1:
+        raise ConfigError(
+            "model.box_head=true: a box is in one image; give data.sample_unit=image, or model.box_head=false"
+        )
+    offered = dict(zip(FOR_NETWORKS, (network_classes(head, num_classes), 1, image_size), strict=True))
     model: nn.Module = build(options, key="model", role=NETWORK, offered=offered)
     if box_head:
-        name = part_name(node) or "the network"
         add_box_head(model, name=name, dry_run=lambda: _dry_run(model, image_size))
+    if head != GLOBAL:
+        _refuse_with_head(head, fusion, views=takes_views(model), name=name)
+    model = build_head(
+        head, network=model, num_classes=num_classes, image_size=image_size, positives=positives
+    )
+    if takes_views(model):
+        model.sides = tuple(sides)  # type: ignore[assignment]  # for `example_input`
+        _refuse_fusion(fusion, f"{name} fuses the views itself; leave it out")
+    elif len(sides) == 1:
+        _refuse_fusion(fusion, "one image is one view; give data.sample_unit=breast or exam, or leave it out")
+    else:
+        model = ViewFusion(
+            model,
+            sides=sides,
+            num_classes=num_classes,
+            image_size=image_size,
+            fusion=fusion["fusion"],
+            level=fusion["fusion_level"],
+            share_views=fusion["share_views"],
+            name=name,
+        )
     if weights is not None:
         print(load_weights(model, Path(weights)).summary(), file=sys.stderr)
     return model
+
+
+def _refuse_with_head(head: Mapping[str, Any], fusion: Mapping[str, Any], *, views: bool, name: str) -> None:
+    """Refuse a head that scores places for a network of several views, or for a fusion of features."""
+    if views:
+        raise ConfigError(f"model/head: {name} takes several views, but a head one; give model/head=global")
+    for key, value in fusion.items():
+        if value in ("features", "attention", "cross_view"):
+            raise ConfigError(
+                f"model.{key}={value}: needs pooled features, which {part_name(head)} does not have; "
+                "give model.fusion_level=logits with model.fusion=mean, max or concat, or model/head=global"
+            )
+
+
+def _refuse_fusion(fusion: Mapping[str, Any], reason: str) -> None:
+    for key, value in fusion.items():
+        if value != ONE_VIEW[key]:
+            raise ConfigError(f"model.{key}={str(value).lower()}: {reason}")
 
 
 def input_statistics(model: nn.Module) -> tuple[float, float]:
@@ -92,7 +153,7 @@ def timm_network(
     image_size: tuple[int, int] | None = None,
     channels: int = 1,
     pretrained: bool = False,
-    pool: Pool = "avg",
+    pool: Mapping[str, Any] = AVERAGE,
     dropout: float = 0.0,
     drop_path: float = 0.0,
 ) -> nn.Module:
@@ -104,7 +165,7 @@ def timm_network(
         image_size: H and W of the images; None for the size of timm's pretrained weights.
         channels: number of input channels: 1, or 3 for the grey image three times.
         pretrained: whether to start from timm's ImageNet weights.
-        pool: global pooling.
+        pool: node of the global pooling, see `make_pool`.
         dropout: dropout probability before the classifier.
         drop_path: probability of dropping a residual branch.
 
@@ -117,7 +178,7 @@ def timm_network(
     keywords: dict[str, Any] = {
         "in_chans": channels,
         "num_classes": num_classes,
-        "global_pool": pool if pool in ("avg", "max") else "avg",
+        "global_pool": timm_pool_type(pool) or "avg",
         "drop_rate": dropout,
     }
     if drop_path:
@@ -128,7 +189,7 @@ def timm_network(
     if channels == 3:
         model.register_forward_pre_hook(_repeat_grey)
     _check_size(model, name, size)
-    if pool in ("gem", "attention"):
+    if timm_pool_type(pool) is None:
         replace_pool(model, pool, name=name, dry_run=lambda: _dry_run(model, size))
     return model
 
@@ -168,7 +229,7 @@ def _create(name: str, keywords: dict[str, Any], *, pretrained: bool) -> nn.Modu
         pool, size = keywords["global_pool"], keywords.get("img_size")
         size_keys = f" at data.height={size[0]}, data.width={size[1]}" if size else ""
         raise ConfigError(
-            f"model.name={name}: cannot be built with model.pool={pool}{size_keys} ({_first_line(error)}); "
+            f"model.name={name}: cannot be built with model/pool={pool}{size_keys} ({_first_line(error)}); "
             "give another of these"
         ) from error
     except Exception as error:
@@ -200,15 +261,7 @@ def _check_size(model: nn.Module, name: str, size: tuple[int, int]) -> None:
 
 
 def _dry_run(model: nn.Module, size: tuple[int, int]) -> None:
-    """Run the network on PyTorch's meta device, which propagates shapes without computing or allocating."""
-    tensors = {
-        name: tensor.to("meta") for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-    }
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        functional_call(model, tensors, (torch.empty(1, 1, *size, device="meta"),))
-    model.train(training)
+    dry_run(model, torch.empty(1, 1, *size))
 
 
 def _repeat_grey(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

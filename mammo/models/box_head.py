@@ -1,12 +1,13 @@
 """Second head of the 2019 study's two-headed networks, which predicts the lesion's bounding box."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mammo.errors import ConfigError
+from mammo.models.classifier_inputs import ClassifierInputs, pooled_shape
 from mammo.models.layer_depth import BOX_HEAD
 
 Result = TypeVar("Result")
@@ -42,15 +43,13 @@ def add_box_head(model: nn.Module, *, name: str, dry_run: Callable[[], object]) 
     Raises:
         ConfigError: the input of the classifier is not a vector of pooled features.
     """
-    with _ClassifierInputs(model) as inputs:
-        dry_run()
-    captured = inputs.captured
-    if len(captured) != 1 or captured[0].flatten(1).shape[1] != max(captured[0].shape[1:]):
+    shape = pooled_shape(model, dry_run)
+    if shape is None:
         raise ConfigError(
             f"model.box_head=true: the classifier of {name} gets no pooled features, which a box head needs; "
             "give model.box_head=false or another model.name"
         )
-    model.add_module(BOX_HEAD, BoxHead(captured[0].flatten(1).shape[1]))
+    model.add_module(BOX_HEAD, BoxHead(shape.numel()))
 
 
 def box_head_of(model: nn.Module) -> BoxHead | None:
@@ -72,7 +71,7 @@ def forward_with_boxes(model: nn.Module, forward: Callable[[], Result]) -> tuple
     """
     head = box_head_of(model)
     assert head is not None
-    with _ClassifierInputs(model) as inputs:
+    with ClassifierInputs(model) as inputs:
         result = forward()
     [features] = inputs.captured
     return result, head(features.flatten(1))
@@ -96,23 +95,3 @@ def pixel_boxes(fractions: Tensor, size: tuple[int, int]) -> Tensor:
     across = fractions[:, :2].sort(dim=1).values * width
     down = fractions[:, 2:].sort(dim=1).values * height
     return torch.stack([across[:, 0], down[:, 0], across[:, 1], down[:, 1]], dim=1)
-
-
-class _ClassifierInputs:
-    """Captures the classifier's inputs inside a `with` block; no hook stays in the network or copies."""
-
-    def __init__(self, model: nn.Module) -> None:
-        network: Any = model  # timm's interface, which nn.Module does not declare
-        classifier = network.get_classifier()
-        # the first of the two in distilled networks
-        self.classifier: nn.Module = classifier[0] if isinstance(classifier, tuple) else classifier
-        self.captured: list[Tensor] = []
-
-    def __enter__(self) -> "_ClassifierInputs":
-        self.handle = self.classifier.register_forward_pre_hook(
-            lambda _, inputs: self.captured.append(inputs[0])
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.handle.remove()

@@ -1,11 +1,11 @@
 """The custom network of the 2019 study."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from mammo.models.pooling import Pool, make_pool
+from mammo.models.pooling import AVERAGE, make_pool
 
 Activation = Literal["relu", "prelu", "elu", "leaky_relu"]
 Norm = Literal["after", "before"]
@@ -49,7 +49,7 @@ class CustomCNN(nn.Module):
         num_classes: number of classes of the task.
         activation: activation after the convolutions.
         norm: position of the batch normalisations, as described above.
-        pool: pool of the last feature map; `avg` in the study.
+        pool: node of the pool of the last feature map, see `make_pool`; the average in the study.
         dropout: probability before the linear layer (0.1 in the study's PReLU variant).
     """
 
@@ -59,7 +59,7 @@ class CustomCNN(nn.Module):
         num_classes: int,
         activation: Activation = "relu",
         norm: Norm = "after",
-        pool: Pool = "avg",
+        pool: Mapping[str, Any] = AVERAGE,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -87,8 +87,23 @@ class CustomCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """B 1 H W to B num_classes logits."""
-        logits: Tensor = self.classifier(self.dropout(self.pool(self.features(images))))
-        return logits
+        return self.forward_head(self.forward_features(images))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """B 1 H W to the last feature map, B 256 h w; timm's name for this method."""
+        features: Tensor = self.features(images)
+        return features
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool a feature map, B 256 h w, and classify it; timm's name for this method.
+
+        Args:
+            features: output of `forward_features`.
+            pre_logits: whether to return the input of the classifier, B 256, instead of logits.
+        """
+        pooled: Tensor = self.dropout(self.pool(features))
+        output: Tensor = pooled if pre_logits else self.classifier(pooled)
+        return output
 
     def get_classifier(self) -> nn.Module:
         """Return the linear layer; timm's name for this method."""

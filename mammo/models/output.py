@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mammo.errors import ConfigError
@@ -9,15 +10,36 @@ from mammo.errors import ConfigError
 
 @dataclass
 class Output:
-    """Output of a network for B images of C classes.
+    """Output of a network for B samples of V views and of C classes.
+
+    A network of single images returns `maps`, `crops` and `crop_attention` without the axis of the views.
 
     Attributes:
         logits: B C.
         boxes: B 4, x_min, x_max, y_min, y_max of the lesion as fractions of the image; None without a box.
+        view_logits: B V C, logits of each view by itself; NaN for absent views.
+        side_logits: B 2 C, logits of each side of an exam; NaN for a side without a view.
+        maps: B V C h w, evidence for each class in each place; NaN for absent views.
+        attention: B V, weights of the views, whose sum is 1; 0 for absent views.
+        crops: B V K 4, x_min, y_min, x_max, y_max of the crops that the network looks at again, in pixels;
+            NaN for absent views.
+        crop_attention: B V K, weights of the crops; 0 for absent views.
     """
 
     logits: Tensor
     boxes: Tensor | None = None
+    view_logits: Tensor | None = None
+    side_logits: Tensor | None = None
+    maps: Tensor | None = None
+    attention: Tensor | None = None
+    crops: Tensor | None = None
+    crop_attention: Tensor | None = None
+
+    @property
+    def part_logits(self) -> Tensor | None:
+        """B P C, logits of the V views and of the two sides of an exam; None for a network of one view."""
+        found = [each for each in (self.view_logits, self.side_logits) if each is not None]
+        return torch.cat(found, dim=1) if found else None
 
 
 def as_output(result: object) -> Output:

@@ -1,15 +1,15 @@
-"""Pooling of a feature map to one vector: average, maximum, generalised mean or attention."""
+"""Pooling of a feature map to one vector, and gated attention over instances such as views and crops."""
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from torch import Tensor, nn
 
+from mammo.config.instantiation import TARGET, Role, build, part_name
 from mammo.errors import ConfigError
 
-Pool = Literal["avg", "max", "gem", "attention"]
 Layout = Literal["NCHW", "NHWC"]
 
 
@@ -73,33 +73,112 @@ class AttentionPool(_Pool):
         return self.shaped((weights * positions).sum(dim=1))
 
 
-POOLS = (SelectAdaptivePool2d, GeM, AttentionPool)
+class GatedAttention(nn.Module):
+    """Score of each instance, a view or a crop, from its features h: w · (tanh(V h) ⊙ sigmoid(U h)).
 
-
-def make_pool(
-    pool: Pool, *, channels: int, flatten: bool = True, layout: Layout = "NCHW"
-) -> SelectAdaptivePool2d | GeM | AttentionPool:
-    """Build a pool by its name.
+    Ilse, Tomczak and Welling 2018, Attention-based deep multiple instance learning,
+    equation 9 before the softmax.
 
     Args:
-        pool: name of the pool.
-        channels: number of channels C of the features.
+        channels: number of features D.
+        hidden: number of rows of V and of U; 128 in the paper.
+    """
+
+    def __init__(self, channels: int, *, hidden: int = 128) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(channels, hidden)
+        self.gate = nn.Linear(channels, hidden)
+        self.score = nn.Linear(hidden, 1, bias=False)  # the softmax would cancel a bias
+
+    def forward(self, features: Tensor) -> Tensor:
+        """B N D to B N."""
+        scores: Tensor = self.score(self.hidden(features).tanh() * self.gate(features).sigmoid())
+        return scores.squeeze(-1)
+
+
+def attention_weights(scores: Tensor, present: Tensor) -> Tensor:
+    """Return the softmax of scores (B N) over the present instances (B N), 0 for the others."""
+    lowest = torch.finfo(scores.dtype).min  # minus infinity would give NaN where none is present
+    return scores.masked_fill(~present, lowest).softmax(dim=1) * present
+
+
+class OtherPool(_Pool):
+    """A pool of the user's own, in the axis order and with the axes of the network.
+
+    Args:
+        pool: module of B C H W to B C.
         flatten: whether the output is B C rather than a map with H = W = 1.
         layout: axis order of the features, B C H W or B H W C.
     """
-    if pool == "gem":
-        return GeM(flatten=flatten, layout=layout)
-    if pool == "attention":
-        return AttentionPool(channels=channels, flatten=flatten, layout=layout)
-    return SelectAdaptivePool2d(pool_type=pool, flatten=flatten, input_fmt=layout)
+
+    def __init__(self, pool: nn.Module, *, flatten: bool, layout: Layout) -> None:
+        super().__init__(flatten=flatten, layout=layout)
+        self.pool = pool
+
+    def forward(self, features: Tensor) -> Tensor:
+        maps = features if self.layout == "NCHW" else features.permute(0, 3, 1, 2)
+        return self.shaped(self.pool(maps).flatten(1))
 
 
-def replace_pool(model: nn.Module, pool: Pool, *, name: str, dry_run: Callable[[], None]) -> None:
+POOLS = (SelectAdaptivePool2d, GeM, AttentionPool, OtherPool)
+POOL = Role("pooling", base=(nn.Module,))
+# what a pooling may ask for; the names of the last two are those of this package and of timm
+FOR_POOLS = ("channels", "flatten", "layout", "input_fmt")
+AVERAGE = {TARGET: "timm.layers.SelectAdaptivePool2d", "pool_type": "avg"}
+
+
+def timm_pool_type(node: Mapping[str, Any]) -> str | None:
+    """Return the name in timm of a pooling that a network of timm has by itself; None for another pooling."""
+    return node["pool_type"] if node.keys() == AVERAGE.keys() and node[TARGET] == AVERAGE[TARGET] else None
+
+
+def make_pool(
+    node: Mapping[str, Any], *, channels: int, flatten: bool = True, layout: Layout = "NCHW"
+) -> nn.Module:
+    """Build the pooling of the node `model.pool`.
+
+    Args:
+        node: `_target_` and keyword arguments.
+        channels: number of channels C of the features.
+        flatten: whether the output is B C rather than a map with H = W = 1.
+        layout: axis order of the features, B C H W or B H W C.
+
+    Raises:
+        ConfigError: it is no pooling, see `check_node`, or gives no B C of B C H W.
+    """
+    offered = dict(zip(FOR_POOLS, (channels, flatten, layout, layout), strict=True))
+    pool: nn.Module = build(node, key="model.pool", role=POOL, offered=offered)
+    if isinstance(pool, POOLS):
+        return pool
+    _try(pool, channels, name=node[TARGET])
+    return OtherPool(pool, flatten=flatten, layout=layout)
+
+
+def _try(pool: nn.Module, channels: int, *, name: str) -> None:
+    """Refuse a module that does not map B C H W to B C."""
+    try:
+        with torch.no_grad():
+            shape = tuple(pool(torch.rand(2, channels, 4, 3)).flatten(1).shape)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise ConfigError(
+            f"model.pool: {name} fails on features of 2 x {channels} x 4 x 3: {type(error).__name__}: "
+            f"{reason}; a pooling maps B C H W to B C"
+        ) from error
+    if shape != (2, channels):
+        raise ConfigError(
+            f"model.pool: {name} gives {shape[-1]} numbers for {channels} channels; give one number for each"
+        )
+
+
+def replace_pool(
+    model: nn.Module, node: Mapping[str, Any], *, name: str, dry_run: Callable[[], None]
+) -> None:
     """Replace the pool of a timm network; all other tensors keep timm's names.
 
     Args:
         model: network with one `SelectAdaptivePool2d` of type average, changed in place.
-        pool: name of the new pool.
+        node: `_target_` and keyword arguments of the new pool.
         name: name of the network, for the error message.
         dry_run: function that runs the network once, which shows the channels of the pool's input.
 
@@ -111,8 +190,8 @@ def replace_pool(model: nn.Module, pool: Pool, *, name: str, dry_run: Callable[[
     ]
     if len(own) != 1:
         raise ConfigError(
-            f"model.pool={pool}: {name} has no single pool of a feature map to replace; "
-            "give model.pool=avg or model.pool=max"
+            f"model.pool: {name} has no single pool of a feature map to replace by {part_name(node)}; "
+            "give model/pool=avg or model/pool=max"
         )
     [(path, module)] = own
     shapes: list[torch.Size] = []
@@ -123,4 +202,4 @@ def replace_pool(model: nn.Module, pool: Pool, *, name: str, dry_run: Callable[[
     pooled = module(torch.zeros(1, 2, 3, 5)).shape
     layout: Layout = "NCHW" if pooled[1] == 2 else "NHWC"
     channels = shapes[0][1 if layout == "NCHW" else 3]
-    model.set_submodule(path, make_pool(pool, channels=channels, flatten=len(pooled) == 2, layout=layout))
+    model.set_submodule(path, make_pool(node, channels=channels, flatten=len(pooled) == 2, layout=layout))

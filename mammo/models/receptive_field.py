@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mammo.models.feature_maps import as_map, undisturbed
+from mammo.models.nested import image_network_of
 
 # Pixels that are added to an image to count the cells that they add; a multiple of all usual strides.
 _GROWTH = 1024 * 21
@@ -96,7 +97,7 @@ def cell_centres(
     that takes only one size is measured at that size. The network is unchanged afterwards.
 
     Args:
-        network: network of normalised B 1 H W.
+        network: network of normalised B 1 H W, or a module around one.
         layer: name of the module that outputs the map.
         size: H and W of the images.
         cells: rows and columns of the map of such images.
@@ -106,6 +107,7 @@ def cell_centres(
         The measured centres, or those of equal cells if there are no centres to measure: the map has no
         interior cells, every cell sees the whole image, or the gradients are 0 or not finite.
     """
+    network, layer = image_network_of(network, layer)
     nominal = CellCentres.equal(cells, size)
     stride, probe = _stride(network, layer, size=size, cells=cells)
     generator = torch.Generator().manual_seed(seed)

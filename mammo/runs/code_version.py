@@ -1,6 +1,7 @@
 """The code that a process runs: its commit, and the digests of the files that it imported."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import sysconfig
@@ -74,13 +75,18 @@ def _git(checkout: Path, *arguments: str) -> str:
 
 def _own_modules() -> dict[str, Path]:
     library = Path(sysconfig.get_path("stdlib")).resolve()
+    foreign: dict[str, bool] = {}  # by folder, because a process imports thousands of modules
     own = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if not file or name == "__main__" or name.partition(".")[0] == "mammo":
             continue
-        path = Path(file).resolve()
-        installed = library in path.parents or not set(_INSTALLED).isdisjoint(path.parts)
-        if not installed and path.is_file():
-            own[name] = path
+        folder = os.path.dirname(file)
+        if folder not in foreign:
+            place = Path(folder).resolve()
+            installed = not set(_INSTALLED).isdisjoint(place.parts)
+            foreign[folder] = installed or place == library or library in place.parents
+        path = Path(file)
+        if not foreign[folder] and path.is_file():
+            own[name] = path.resolve()
     return own

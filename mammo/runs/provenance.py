@@ -1,5 +1,6 @@
 """What a file was computed from: the record that tells a current result from that of an older checkpoint."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -61,17 +62,24 @@ def checkpoint_of(run: RunFolder) -> Path:
 
 
 def weights_digest(run: RunFolder) -> str:
-    """Return the SHA-256 of the checkpoint file of the best epoch.
+    """Return the SHA-256 of the checkpoint file of the best epoch; an unchanged file is read once.
 
     Raises:
         ConfigError: The run has no checkpoint of a best epoch, or it cannot be read.
     """
     checkpoint = checkpoint_of(run)
     try:
-        with checkpoint.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        status = checkpoint.stat()
+        return _digest(checkpoint.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise ConfigError(f"run={run.path}: {checkpoint} cannot be read ({error.strerror})") from error
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(file: Path, *_: int) -> str:
+    """Return the SHA-256 of a file; the other arguments change when its content does."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def current_provenance(run: RunFolder, *, split: str, tta: str = "none") -> Provenance:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import platform
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import yaml
 from mammo.atomic_files import write_atomically
 from mammo.errors import ConfigError
 from mammo.runs.code_version import file_digest, imported_code
+from mammo.runs.older_configs import in_current_form
 from mammo.runs.run_lock import RunLock
 
 Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
@@ -159,17 +161,9 @@ class RunFolder:
         return max(runs, key=lambda run: str(run.facts()["started"]))
 
     def config(self) -> dict[str, Any]:
-        """Returns the content of `config.yaml`; a network without `_target_`, as in earlier runs, gets it."""
+        """Returns the content of `config.yaml`, that of an earlier version in the form of today's."""
         config = dict(yaml.safe_load((self.path / "config.yaml").read_text()))
-        model = config.get("model")
-        if isinstance(model, dict) and "name" in model and "_target_" not in model:
-            named = dict(model)
-            if named.get("name") == "custom_cnn":
-                del named["name"]
-                config["model"] = {"_target_": "mammo.models.custom_cnn.CustomCNN"} | named
-            else:
-                config["model"] = {"_target_": "mammo.models.backbones.timm_network"} | named
-        return config
+        return in_current_form(config)
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Writes `config.yaml` atomically."""
@@ -219,4 +213,7 @@ class RunFolder:
                 f", 95 % interval {score['low']:.3f} to {score['high']:.3f}"
                 f", standard error {score['standard_error']:.3f} (by patient, at the best epoch)"
             )
-        return f"{text}\nrun folder {self.path}\ncurves     tensorboard --logdir {self.path.parent}"
+        curves = str(self.metrics)
+        if self.tensorboard.exists():
+            curves = f"tensorboard --logdir {shlex.quote(str(self.path.parent))}"
+        return f"{text}\nrun folder {self.path}\ncurves     {curves}"

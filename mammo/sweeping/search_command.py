@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mammo.config.composition import compose_search
 from mammo.errors import ConfigError, MammoError
@@ -25,12 +25,18 @@ from mammo.sweeping.search.trials import best_of, failures_text
 from mammo.sweeping.search.worker_registry import Workers
 from mammo.sweeping.search_launcher import SearchLauncher
 from mammo.sweeping.search_results import require_finished_trial, write_results
+from mammo.sweeping.search_settings import SearchSettings
 from mammo.sweeping.search_worker import SearchWorker
 from mammo.sweeping.study import Study
 
 
 def run_search(
-    cfg: DictConfig, *, overrides: list[str], launcher: list[str], config_dirs: Sequence[Path] = ()
+    cfg: DictConfig,
+    *,
+    settings: list[str],
+    overrides: list[str],
+    launcher: list[str],
+    config_dirs: Sequence[Path] = (),
 ) -> None:
     """Begin a search or study, resume it, show its state or stop its workers.
 
@@ -39,6 +45,7 @@ def run_search(
 
     Args:
         cfg: config composed from `conf/sweep.yaml`.
+        settings: overrides of `sweep` and its keys, which add to those that the search was begun with.
         overrides: overrides of train.py for every trial.
         launcher: overrides of the launcher that starts the workers.
         config_dirs: config folders of the user besides `conf`.
@@ -46,9 +53,10 @@ def run_search(
     Raises:
         MammoError: a setting is wrong, and nothing is begun; or no worker is left, or no trial was finished.
     """
-    settings: dict[str, Any] = OmegaConf.to_container(cfg.sweep, resolve=True, enum_to_str=True)  # type: ignore[assignment]
     folder = Path(cfg.sweep_dir).absolute()
-    workers = Workers(folder / "workers", stale_seconds=settings["stale_seconds"])
+    search_settings = SearchSettings(folder, settings)
+    sweep = search_settings.values
+    workers = Workers(folder / "workers", stale_seconds=sweep["stale_seconds"])
     starter = SearchLauncher(folder, launcher, config_dirs=config_dirs)
     if cfg.stop or cfg.status:
         searches = begun_searches(folder)
@@ -60,14 +68,15 @@ def run_search(
     if starter.is_slurm():
         require_slurm()
     plan: Search | Study
-    if "searches" in settings:
-        plan = begin_study(folder, settings=settings, overrides=overrides, phase=cfg.phase)
+    if "searches" in sweep:
+        plan = begin_study(folder, settings=sweep, overrides=overrides, phase=cfg.phase)
     else:
-        plan = begin_search(folder, settings=settings, overrides=overrides)
+        plan = begin_search(folder, settings=sweep, overrides=overrides)
     if change := starter.change():
         print(change, file=sys.stderr)
     starter.record()
-    missing = 0 if plan.is_over() else max(0, settings["workers"] - workers.count())
+    search_settings.record()
+    missing = 0 if plan.is_over() else max(0, sweep["workers"] - workers.count())
     started: list[str] = []  # on this machine
     try:
         if missing:
@@ -103,16 +112,22 @@ def begin_search(
         ConfigError: a setting is wrong, or another search was begun in the folder.
     """
     begun_with = Search.overrides_of(folder)
+    for key in ("run_dir", "resume"):
+        for override in overrides:
+            if override.lstrip("+").startswith(f"{key}="):
+                raise ConfigError(
+                    f"{override}: is for a single run; give sweep_dir=PATH, the folder of the search"
+                )
     train_overrides = begun_with if begun_with and not overrides else [*settings["overrides"], *overrides]
     space = Space.from_config(settings["space"])
     fixed = space.fixed(train_overrides)
     trainings = space.check(train_overrides)
     training = max(trainings, key=lambda cfg: cfg.trainer.max_epochs)
     for each in (cfg.trainer for cfg in trainings):
-        if each.devices * each.nodes > 1:
+        if each.devices * each.num_nodes > 1:
             raise ConfigError(
-                f"trainer.devices={each.devices} trainer.nodes={each.nodes}: a worker of a search is one "
-                "process; give trainer.devices=1 trainer.nodes=1"
+                f"trainer.devices={each.devices} trainer.num_nodes={each.num_nodes}: a worker of a search is "
+                "one process; give trainer.devices=1 trainer.num_nodes=1"
             )
     check_search(settings, space=space, fixed=fixed, training=training)
     require_parts(trainings)

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mammo.atomic_files import write_atomically
 from mammo.config.composition import composition_error, own_hydra
+from mammo.config.sweep_overrides import continued
 from mammo.errors import ConfigError
 
 _GROUP = "hydra/launcher"
@@ -39,10 +40,8 @@ class SearchLauncher:
     def __init__(self, folder: Path, given: Sequence[str], *, config_dirs: Sequence[Path] = ()) -> None:
         self._file = folder / _FILE
         self.recorded: list[str] = json.loads(self._file.read_text()) if self._file.exists() else []
-        choice, before = _by_key(given).get(_GROUP), _by_key(self.recorded)
-        if choice not in (None, before.get(_GROUP)):
-            before = {}
-        overrides = list({**before, **_by_key(given)}.values())
+        in_force = continued(self.recorded, given, group=_GROUP)
+        overrides = list(in_force.values())
         path = f"hydra.searchpath=[{','.join(f'file://{place}' for place in config_dirs)}]"
         try:
             with own_hydra():
@@ -53,7 +52,7 @@ class SearchLauncher:
         assert isinstance(keys, dict)
         self.keys: dict[str, Any] = {str(key): value for key, value in keys.items()}
         default = f"{_GROUP}={cfg.hydra.runtime.choices[_GROUP]}"
-        self.overrides = list({_GROUP: default, **_by_key(overrides)}.values())
+        self.overrides = list({_GROUP: default, **in_force}.values())
 
     def is_slurm(self) -> bool:
         """Return whether the workers are Slurm jobs."""
@@ -71,8 +70,3 @@ class SearchLauncher:
         if self.recorded in ([], self.overrides):
             return None
         return f"the launcher of the search changes from {' '.join(self.recorded)} to {self}"
-
-
-def _by_key(overrides: Sequence[str]) -> dict[str, str]:
-    """Map the key of each override to the override; of several with one key the last counts."""
-    return {override.partition("=")[0].lstrip("+"): override for override in overrides}

@@ -1,5 +1,6 @@
 """Results of a search or study: leaderboards, the best trial as an experiment, and the table of a study."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,8 +62,8 @@ def _write_search_results(search: Search) -> str:
         f"best trial   {best.number}, validation AUC {best.value:.3f}{interval}\n"
         f"its settings {' '.join(search.space.overrides(best.settings))}\n"
         f"leaderboard  {page}\n"
-        f"curves       tensorboard --logdir {search.trials}\n"
-        f"to train it  python train.py --config-dir {search.folder} experiment={file.stem}"
+        f"curves       tensorboard --logdir {shlex.quote(str(search.trials))}\n"
+        f"to train it  python train.py --config-dir {shlex.quote(str(search.folder))} experiment={file.stem}"
     )
 
 
@@ -136,8 +137,9 @@ def _study_table(study: Study) -> pd.DataFrame:
                     "settings": " ".join(search.space.overrides(best.settings)),
                 }
         if (run := study.tested_runs().get(name)) and (metrics := metrics_of(run, "test")):
+            found = metrics[metrics.get("unit", "image")]
             for key in ("auc", "accuracy"):
-                row |= {f"test_{key}{end}": metrics["image"][key][part] for part, end in _SUFFIXES.items()}
+                row |= {f"test_{key}{end}": found[key][part] for part, end in _SUFFIXES.items()}
             if metrics["multiclass"]:
                 row["test_micro_auc"] = metrics["multiclass"]["auc_micro"]["value"]
         rows.append(row)
@@ -160,7 +162,7 @@ def write_best(search: Search, best: Trial) -> Path:
     interval = "" if best.low is None else f" ({best.low:.3f}-{best.high:.3f})"
     text = (
         "# @package _global_\n"
-        f"# python train.py --config-dir {search.folder} experiment=best\n"
+        f"# python train.py --config-dir {shlex.quote(str(search.folder))} experiment=best\n"
         f"# Best of the search {search.settings['name']}: trial {best.number}, commit {search.commit},\n"
         f"# validation AUC {best.value:.3f}{interval}, with {' '.join(own)}.\n"
         f"{as_experiment(overrides, config)}"

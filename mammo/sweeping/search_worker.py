@@ -1,6 +1,5 @@
 """A worker of a search: one process that repeatedly takes a trial, trains it and reports its score."""
 
-import json
 import math
 import sys
 import time
@@ -143,10 +142,12 @@ def _train_trial(search: Search, number: int, name: str) -> dict[str, Any]:
 def _write_pruned(run: RunFolder, trial: Trial, *, varied: list[str]) -> None:
     """Add a pruned training to TensorBoard's HParams table, with its last reported score."""
     from mammo.metrics import Estimate
-    from mammo.training.hparams import write_hparams
+    from mammo.training.loggers.hparams import write_hparams
 
     assert trial.value is not None  # the pruner decides by a reported score
     score = Estimate(trial.value, low=math.nan, high=math.nan, standard_error=math.nan)
+    if not run.tensorboard.exists():  # the run has no TensorBoard
+        return
     write_hparams(run.tensorboard, config=run.config(), score=score, seconds=math.nan, varied=varied)
 
 
@@ -154,15 +155,15 @@ def _test_run(run_dir: Path) -> dict[str, Any]:
     """Evaluate a run on its test images, unless its current weights were evaluated before."""
     with quick_imports():
         from mammo.evaluation.evaluation_files import metrics_of
+        from mammo.evaluation.evaluation_settings import EvaluationSettings
         from mammo.evaluation.run_evaluation import evaluate_run
 
     run = RunFolder(run_dir)
     folder = run.evaluation / "test"
     metrics = metrics_of(run, "test") if (folder / "report.html").exists() else None  # written last
     if metrics is None:
-        evaluate_run(run, split="test", folder=folder)
-        metrics = json.loads((folder / "metrics.json").read_text())
-    auc = metrics["image"]["auc"]
+        metrics = evaluate_run(run, EvaluationSettings(split="test", folder=folder)).metrics
+    auc = metrics[metrics.get("unit", "image")]["auc"]
     return {"value": auc["value"], "low": auc["low"], "high": auc["high"]}
 
 

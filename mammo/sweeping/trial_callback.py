@@ -4,6 +4,7 @@ import pytorch_lightning as pl
 
 from mammo.errors import DataError, TrainingStopped
 from mammo.sweeping.search.search import Search
+from mammo.training.checkpoints import Checkpoints
 
 
 class Pruned(TrainingStopped):
@@ -49,8 +50,11 @@ class EpochReport(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._check_owner()  # else this epoch is reported twice
+        if "val/auc" not in trainer.callback_metrics:
+            return  # no validation yet
         now = float(trainer.callback_metrics["val/auc"])
-        best = getattr(trainer.checkpoint_callback, "best", None)
+        own = (callback for callback in trainer.checkpoint_callbacks if isinstance(callback, Checkpoints))
+        best = next((callback.best for callback in own), None)
         best = now if best is None else max(best, now)
         runs = len(self.earlier_scores)
         epoch = runs * (trainer.max_epochs or 0) + trainer.current_epoch + 1

@@ -1,131 +1,17 @@
-"""Callbacks that record a training, seed and check it, and unfreeze layers."""
+"""Callbacks that seed and check a training, stop it at its last step, and unfreeze layers."""
 
-import csv
-import sys
-import time
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from mammo.data.loading.datamodule import datamodule_of
 from mammo.data.loading.loader import Batch
 from mammo.data.loading.samplers import batch_seed
 from mammo.models.layer_depth import layer_of_parameters
-from mammo.runs.run_lock import RunLock
-from mammo.training.distributed import refuse_together
-from mammo.training.module import MammogramModule
+from mammo.training.devices.distributed import refuse_together
 from mammo.training.optim import first_trained_layer
-from mammo.training.optional_output import OptionalOutput
-
-
-class EpochRecord(pl.Callback):
-    """Writes each epoch's numbers to TensorBoard, `metrics.csv` and the terminal.
-
-    TensorBoard gets two runs, `train` and `val`, with the same tags, so that each chart shows both. With
-    several processes, all of them gather the numbers and only the first one writes.
-
-    Args:
-        tensorboard: folder of the event files.
-        metrics: path of `metrics.csv`.
-        config: resolved config, written to TensorBoard as text.
-        lock: lock of the run; nothing is written once another process is the run's writer.
-    """
-
-    def __init__(self, *, tensorboard: Path, metrics: Path, config: dict[str, Any], lock: RunLock) -> None:
-        self.tensorboard = tensorboard
-        self.metrics = metrics
-        self.config = config
-        self.lock = lock
-        self.writers: dict[str, SummaryWriter] = {}
-        self.curves = OptionalOutput("TensorBoard curves")
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start_epoch()  # Lightning calls no on_train_epoch_start for a resumed epoch
-        if not trainer.is_global_zero:
-            return
-        done = trainer.current_epoch
-        self._forget_after(done)
-        with self.curves:
-            self.writers = {
-                stage: SummaryWriter(self.tensorboard / stage, purge_step=done + 1 if done else None)
-                for stage in ("train", "val")
-            }
-            if done == 0:
-                text = yaml.safe_dump(self.config, sort_keys=False).replace("\n", "\n    ")
-                self.writers["train"].add_text("config", f"    {text}")
-
-    def _forget_after(self, epoch: int) -> None:
-        """Remove the rows of later epochs from the CSV file; the resumed training writes them again."""
-        if epoch == 0:
-            self.metrics.unlink(missing_ok=True)
-        else:
-            lines = self.metrics.read_text().splitlines(keepends=True)
-            self.metrics.write_text("".join(lines[: 1 + epoch]))
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start_epoch()
-
-    def _start_epoch(self) -> None:
-        self.started = time.perf_counter()
-        self.trained = 0.0
-        self.images = 0
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        # the number of images differs between processes by at most one, in the last batch of an epoch
-        self.images += len(batch["label"]) * trainer.world_size
-        self.trained = time.perf_counter() - self.started
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, MammogramModule)
-        sides = {"train": pl_module.train_scores.compute(), "val": pl_module.val_scores.compute()}
-        values = {f"{side}/{name}": float(v) for side, scores in sides.items() for name, v in scores.items()}
-        values["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-        if self.trained:
-            values["train/images_per_second"] = self.images / self.trained
-            loader: Any = trainer.train_dataloader
-            values["train/waiting_for_data"] = loader.waited / self.trained
-        if not trainer.is_global_zero:
-            return
-        self.lock.check()
-        epoch = trainer.current_epoch + 1
-        with self.curves:
-            for name, value in values.items():
-                stage, _, tag = name.partition("/")
-                self.writers[stage].add_scalar(tag, value, epoch)
-            for writer in self.writers.values():
-                writer.flush()
-        self._append({"epoch": epoch} | values)
-        self._print(epoch, trainer.max_epochs or epoch, values)
-
-    def _append(self, row: dict[str, float]) -> None:
-        new = not self.metrics.exists()
-        with self.metrics.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-
-    def _print(self, epoch: int, epochs: int, values: dict[str, float]) -> None:
-        sides = ", ".join(
-            f"{stage} loss {values[f'{stage}/loss']:.3f} AUC {values[f'{stage}/auc']:.3f}"
-            for stage in ("train", "val")
-        )
-        speed = f"{values['train/images_per_second']:.1f} images/s"
-        # tqdm writes above the progress bar, if there is one
-        tqdm.write(f"epoch {epoch}/{epochs}: {sides}, {speed}", file=sys.stderr)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        with self.curves:
-            for writer in self.writers.values():
-                writer.close()
 
 
 class BatchSeed(pl.Callback):
@@ -208,8 +94,21 @@ class FiniteLoss(pl.Callback):
 
 
 _REMEDY = (
-    "check the images, lower optim.lr or give trainer.precision=float32; the last good checkpoint is kept"
+    "check the images, lower optim.lr or give trainer.precision=32-true; the last good checkpoint is kept"
 )
+
+
+class LastStep(pl.Callback):
+    """Stops at `trainer.max_steps` with a validation; Lightning would stop without one.
+
+    It is no early stop: a run that is resumed with a greater number continues.
+    """
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True
 
 
 class SameStart(pl.Callback):

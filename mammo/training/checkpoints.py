@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, Timer
 
 from mammo.atomic_files import draft_of
 from mammo.runs.run_lock import RunLock
 
 
 class Checkpoints(Checkpoint):
-    """Writes `last.ckpt` at each epoch's end and in between, and `best.ckpt` after a better epoch.
+    """Writes `last.ckpt` at each epoch's end and in between, and `best.ckpt` after a better validation.
 
     A file is written under another name and then renamed, and the earlier `last.ckpt` becomes
     `previous.ckpt`: after a kill at any moment one of them is whole.
@@ -46,7 +46,8 @@ class Checkpoints(Checkpoint):
         self.minutes = minutes
         self.steps = steps
         self.best: float | None = None
-        self.best_epoch: int | None = None
+        self.best_epoch: int | None = None  # the one that was best, or in which a validation was
+        self.validated = False  # since the last comparison with the best score
         self.stopped = False  # early
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,9 +71,16 @@ class Checkpoints(Checkpoint):
     ) -> None:
         # in the middle of a step the accumulated gradients would be lost; the epoch's end has its own
         mid_step = (batch_idx + 1) % trainer.accumulate_grad_batches
-        if mid_step or batch_idx + 1 >= trainer.num_training_batches or not self._due(trainer):
+        if mid_step or ends_epoch(trainer) or _validates_now(trainer) or not self._due(trainer):
             return
         self._save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        self.validated = True
+        if not ends_epoch(trainer):
+            self._save(trainer, best=self._is_best(trainer))
 
     def _due(self, trainer: pl.Trainer) -> bool:
         if self.steps is not None and trainer.global_step - self.saved_step >= self.steps:
@@ -83,12 +91,19 @@ class Checkpoints(Checkpoint):
         return bool(trainer.strategy.broadcast(time.monotonic() - self.saved_at >= 60 * self.minutes))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.stopped = trainer.should_stop and not _reached_limit(trainer)
+        self._save(trainer, best=self._is_best(trainer))
+
+    def _is_best(self, trainer: pl.Trainer) -> bool:
+        """Return whether the weights were validated and are the best so far, and note it."""
+        if not self.validated:
+            return False
+        self.validated = False
         score = float(trainer.callback_metrics[self.monitor])
         better = self.best is None or self.sign * score > self.sign * self.best
         if better:
             self.best, self.best_epoch = score, trainer.current_epoch + 1
-        self.stopped = trainer.should_stop
-        self._save(trainer, best=better)
+        return better
 
     def _save(self, trainer: pl.Trainer, *, best: bool = False) -> None:
         last = self.folder / "last.ckpt"
@@ -107,6 +122,28 @@ class Checkpoints(Checkpoint):
 
     def _saved(self, trainer: pl.Trainer) -> None:
         self.saved_step, self.saved_at = trainer.global_step, time.monotonic()
+
+
+def ends_epoch(trainer: pl.Trainer) -> bool:
+    """Return whether the current batch, or the validation after it, is the last of its epoch."""
+    loop = trainer.fit_loop.epoch_loop
+    return trainer.should_stop or loop.batch_idx + 1 >= trainer.num_training_batches
+
+
+def _validates_now(trainer: pl.Trainer) -> bool:
+    """Return whether a validation, which writes a checkpoint itself, may follow the current batch."""
+    loop, every = trainer.fit_loop.epoch_loop, trainer.val_check_batch
+    across = trainer.check_val_every_n_epoch is None
+    done = loop.total_batch_idx if across else loop.batch_idx
+    return every is not None and (done + 1) % every == 0
+
+
+def _reached_limit(trainer: pl.Trainer) -> bool:
+    """Return whether the training stops by `max_steps` or `max_time`, which a resumed run may raise."""
+    if 0 < trainer.max_steps <= trainer.global_step:
+        return True
+    timers = (callback for callback in trainer.callbacks if isinstance(callback, Timer))  # type: ignore[attr-defined]
+    return any((left := timer.time_remaining()) is not None and left <= 0 for timer in timers)
 
 
 def is_whole(checkpoint: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-import sys
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -10,23 +10,35 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, TQDMProgressBar
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ProgressBar,
+    TQDMProgressBar,
+)
 
-from mammo.config.checks import arguments_for
-from mammo.config.instantiation import build
+from mammo.config.checks import arguments_for, plain
+from mammo.data.samples import PLURALS
 from mammo.data.splits import Split
-from mammo.errors import DataError, TrainingStopped
+from mammo.errors import ConfigError, DataError, TrainingStopped
 from mammo.runs import RunFolder
 from mammo.runs.provenance import current_provenance
 from mammo.runs.run_lock import RunLock
-from mammo.training.batch_memory import explain_out_of_memory
 from mammo.training.best_epoch import score_best
-from mammo.training.callbacks import BatchSeed, EpochRecord, FiniteLoss, SameStart, Unfreezing
+from mammo.training.callbacks import BatchSeed, FiniteLoss, LastStep, SameStart, Unfreezing
 from mammo.training.checkpoints import Checkpoints, newest_whole
-from mammo.training.hparams import write_hparams
-from mammo.training.optional_output import OptionalOutput
-from mammo.training.setup import CALLBACK, Training, mode_of, own_callbacks, say, set_up
+from mammo.training.devices.batch_memory import explain_out_of_memory
+from mammo.training.loggers.epoch_record import EpochRecord
+from mammo.training.loggers.logger_output import end_of_loggers, log_score, log_settings, run_ids
+from mammo.training.setup import Training, mode_of, say, set_up
+from mammo.training.trainer_options import (
+    build_trainer,
+    show_progress,
+    training_only_options,
+    with_callbacks,
+)
 
 
 def fit(
@@ -37,7 +49,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     part_of: Path | None = None,
     varied: Sequence[str] | None = None,
-    lock: RunLock | None = None,
+    lock: RunLock,
 ) -> RunFolder | None:
     """Prepare the data if needed, train, and score the best epoch on the validation images.
 
@@ -48,8 +60,7 @@ def fit(
         callbacks: callbacks added to those of every training.
         part_of: folder of the multirun or search that the run belongs to, for `run.json`.
         varied: keys that differ between its runs, the columns of TensorBoard's HParams; None for every key.
-        lock: lock of the run folder, acquired here and released by the caller; None for one that is released
-            at the end.
+        lock: lock of the run folder, acquired here and released by the caller.
 
     Returns:
         Folder of the finished run; None in all processes of a distributed training except the first, which
@@ -60,20 +71,10 @@ def fit(
         RunTakenError: another process has taken the run over; it is left as that process wrote it.
         MammoError: one sentence for the user; the status of the run is `failed`.
     """
-    if lock is None:
-        with RunLock(run_dir) as lock:
-            return fit(
-                cfg,
-                run_dir=run_dir,
-                overrides=overrides,
-                callbacks=callbacks,
-                part_of=part_of,
-                varied=varied,
-                lock=lock,
-            )
-    training = set_up(cfg)
+    run = RunFolder(run_dir)
+    training = set_up(cfg, run=run)
     datamodule, module, options = training.datamodule, training.module, training.options
-    run, is_first = RunFolder(run_dir), training.processes.rank == 0
+    is_first = training.processes.rank == 0
     if is_first and cfg.resume:
         lock.acquire()
     checkpoint = _checkpoint(run) if cfg.resume else None
@@ -85,24 +86,34 @@ def fit(
             store=str(training.store.directory.absolute()),
             monitor=training.monitor,
         )
+        _start_loggers(training, run, begun=checkpoint is not None)
     started = time.perf_counter()
-    with _status(run, lock) if is_first else contextlib.nullcontext():
+    with _status(run, lock) if is_first else contextlib.nullcontext(), _ended(training):
         trainer = _train(cfg, training, run=run, lock=lock, checkpoint=checkpoint, callbacks=callbacks)
         if not is_first:
             return None
+        best = run.checkpoints / "best.ckpt"
+        if not best.exists():  # no validation within the training
+            shutil.copyfile(run.checkpoints / "last.ckpt", best)
         score = score_best(
-            pl.Trainer(**options, enable_checkpointing=False),
+            pl.Trainer(**options | {"enable_progress_bar": False}, enable_checkpointing=False),
             module,
             datamodule,
-            checkpoint=run.checkpoints / "best.ckpt",
+            checkpoint=best,
             predictions=run.evaluation / "val" / "predictions.csv",
             fold=cfg.data.fold if cfg.data.split == "kfold" else None,
             provenance=current_provenance(run, split="val"),
         )
         lock.check()
         seconds = round(run.facts().get("seconds", 0.0) + time.perf_counter() - started, 1)
-        with OptionalOutput("TensorBoard HParams"):
-            write_hparams(run.tensorboard, config=run.config(), score=score, seconds=seconds, varied=varied)
+        log_score(
+            training.loggers.values(),
+            run=run,
+            score=score,
+            seconds=seconds,
+            step=trainer.global_step,
+            varied=varied,
+        )
         run.record(
             score={"name": "val/auc"} | {k: None if math.isnan(v) else v for k, v in asdict(score).items()},
             seconds=seconds,
@@ -125,21 +136,21 @@ def _train(
     if processes.count > 1:
         facts = {"config": _settings(cfg) | {"run_dir": None}, "split": asdict(training.split)}
         callbacks = [SameStart(facts | {"checkpoint": str(checkpoint and checkpoint.resolve())}), *callbacks]
-    options = training.options | training.distributed
-    own = [build(node, key=f"callbacks.{name}", role=CALLBACK) for name, node in own_callbacks(cfg).items()]
-    options |= training_options(cfg, run=run, lock=lock, monitor=training.monitor, more=[*callbacks, *own])
-    trainer = pl.Trainer(**options)
-    say(f"{len(datamodule.train)} training and {len(datamodule.val)} validation images")
-    memory = explain_out_of_memory(cfg.data, cfg.trainer.accumulate, processes=processes.count)
-    with memory, processes.together(trainer):
+    options = training.options | training.distributed | {"logger": list(training.loggers.values())}
+    more = [*callbacks, *training.callbacks]
+    options |= training_options(cfg, run=run, lock=lock, monitor=training.monitor, more=more)
+    trainer = build_trainer(options)
+    units = PLURALS[datamodule.sample_unit]
+    say(f"{len(datamodule.train.units)} training and {len(datamodule.val.units)} validation {units}")
+    memory = explain_out_of_memory(cfg.data, processes=processes.count)
+    with memory, _explain_nondeterminism(), processes.together(trainer):
         trainer.fit(training.module, datamodule, ckpt_path=checkpoint, weights_only=True)
     return trainer
 
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as the run folder keeps it."""
-    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)  # type: ignore[assignment]
-    return settings | {"resume": None}
+    return plain(cfg) | {"resume": None}
 
 
 def _run(
@@ -157,6 +168,8 @@ def _run(
         raise DataError(
             f"resume={cfg.resume}: the run began with other images; bring them back, or start a new run"
         )
+    if not begun:  # the curves of a process that was killed before its first checkpoint
+        shutil.rmtree(run.tensorboard, ignore_errors=True)
     _write_split(training, run.path / "split")
     run.write_config(config)
     run.record(status="running", error=None, resumed=run.facts().get("resumed", 0) + 1)
@@ -185,8 +198,10 @@ def _callbacks(cfg: DictConfig, *, run: RunFolder, lock: RunLock, monitor: str) 
     ]
     if cfg.trainer.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=cfg.trainer.ema_decay))
-    record = EpochRecord(tensorboard=run.tensorboard, metrics=run.metrics, config=_settings(cfg), lock=lock)
-    callbacks.append(record)
+    callbacks += [
+        LastStep(),
+        EpochRecord(metrics=run.metrics, lock=lock, every_n_steps=cfg.trainer.log_every_n_steps),
+    ]
     if cfg.trainer.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=cfg.trainer.patience))
     callbacks.append(
@@ -199,8 +214,6 @@ def _callbacks(cfg: DictConfig, *, run: RunFolder, lock: RunLock, monitor: str) 
             steps=cfg.trainer.checkpoint_steps,
         )
     )
-    if sys.stderr.isatty():
-        callbacks.append(TQDMProgressBar(leave=False))
     return callbacks
 
 
@@ -208,13 +221,46 @@ def training_options(
     cfg: DictConfig, *, run: RunFolder, lock: RunLock, monitor: str, more: Sequence[Callback] = ()
 ) -> dict[str, Any]:
     """Options of `pl.Trainer` for training only, with the callbacks that write to the run folder."""
-    return {
-        "max_epochs": 1 if cfg.trainer.fast_dev_run else cfg.trainer.max_epochs,
-        "accumulate_grad_batches": cfg.trainer.accumulate,
-        "gradient_clip_val": cfg.trainer.gradient_clip,
-        "limit_train_batches": 1 if cfg.trainer.fast_dev_run else None,
-        "callbacks": [*more, *_callbacks(cfg, run=run, lock=lock, monitor=monitor)],
-    }
+    callbacks = [*more, *_callbacks(cfg, run=run, lock=lock, monitor=monitor)]
+    shown = show_progress(cfg) and not any(isinstance(callback, ProgressBar) for callback in more)
+    bar = [TQDMProgressBar(leave=False)] if shown else []
+    return with_callbacks(training_only_options(cfg, run_dir=run.path), [*callbacks, *bar])
+
+
+def _start_loggers(training: Training, run: RunFolder, *, begun: bool) -> None:
+    """Hand the settings to the loggers, and record the ids by which a resumed run continues theirs."""
+    if not training.loggers:
+        return
+    if not begun:
+        log_settings(training.loggers.values(), config=run.config(), run=run)
+    known = run.facts().get("loggers", {"version": training.version})
+    run.record(loggers=known | {"run_ids": run_ids(training.loggers)})
+
+
+@contextlib.contextmanager
+def _ended(training: Training) -> Iterator[None]:
+    """End the loggers' own processes, however the training ends."""
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        end_of_loggers(training.loggers, failed=failed)
+
+
+@contextlib.contextmanager
+def _explain_nondeterminism() -> Iterator[None]:
+    """Turn the error of an operation without a deterministic kernel into a `ConfigError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        operation = str(error).partition(" ")[0]
+        raise ConfigError(
+            f"trainer.deterministic=true: {operation} has no deterministic kernel here; give "
+            "trainer.deterministic=warn"
+        ) from error
 
 
 def _write_split(training: Training, folder: Path) -> None:

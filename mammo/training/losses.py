@@ -12,7 +12,7 @@ LOSS = Role("loss", call=("output", "batch"))
 
 
 class _ClassesAndBox(nn.Module):
-    """A loss of the classes and, for a network with a box head, the squared error of the box.
+    """A loss of the classes, of each side's classes for exams, and of the box for a network with a box head.
 
     Args:
         classes: loss of logits, B C, and labels, B.
@@ -29,10 +29,13 @@ class _ClassesAndBox(nn.Module):
     def forward(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of the loss, each a scalar; their sum is minimised."""
         terms = {self.name: self.classes(output.logits, batch["label"])}
+        if output.side_logits is not None:
+            known = batch["side_label"] >= 0
+            terms["sides"] = self.classes(output.side_logits[known], batch["side_label"][known])
         if output.boxes is not None:
             # with mixup, the target is the lesion of the image, not of its partner
             size = (batch["image"].shape[-2], batch["image"].shape[-1])
-            terms["box"] = self.box_weight * box_loss(output.boxes, batch["boxes"], size=size)
+            terms["box"] = self.box_weight * box_loss(output.boxes, batch["boxes"].squeeze(1), size=size)
         return terms
 
 

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from mammo.data.loading.datamodule import datamodule_of
 from mammo.data.loading.loader import Batch
 from mammo.metrics.epoch_scores import EpochScores
+from mammo.metrics.own_metrics import OwnMetrics
 from mammo.models.classifier import Classifier
 from mammo.models.output import Output
 
@@ -29,9 +30,11 @@ class MammogramModule(Classifier, pl.LightningModule):
         std: standard deviation of the training pixels.
         loss: function of output and batch that returns the terms to add, by name.
         optimizer: function of the network that returns its optimiser.
-        schedule: function of the optimiser, `steps_per_epoch` and `epochs` that returns a schedule and when
-            it is advanced; None for a constant learning rate.
+        schedule: function of the optimiser, `steps_per_epoch`, `epochs` and `total_steps` that returns a
+            schedule and when it is advanced; None for a constant learning rate.
         monitor: name of the validation score that drives a schedule such as `ReduceLROnPlateau`.
+        ordered: whether the order of the classes has a meaning, see `EpochScores`.
+        metrics: the user's metrics; None for none.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class MammogramModule(Classifier, pl.LightningModule):
         optimizer: Callable[[nn.Module], Optimizer],
         schedule: Callable[..., tuple[LRScheduler, str]] | None = None,
         monitor: str = "val/auc",
+        ordered: bool = False,
+        metrics: OwnMetrics | None = None,
     ) -> None:
         super().__init__(network=network, mean=mean, std=std)
         self.loss = loss
@@ -53,8 +58,11 @@ class MammogramModule(Classifier, pl.LightningModule):
         self.plateau: ReduceLROnPlateau | None = None
         self.plateau_state: dict[str, Any] | None = None
         self.monitor = monitor
-        self.train_scores = EpochScores(num_classes)
-        self.val_scores = EpochScores(num_classes)
+        self.validated = False  # in this epoch
+        self.train_scores, self.val_scores = (
+            EpochScores(num_classes, ordered=ordered, own=metrics, averaged=averaged)
+            for averaged in (False, True)
+        )
 
     def loss_terms(self, output: Output, batch: Batch) -> Mapping[str, Tensor]:
         """Return the terms of the loss; with mixup, each between those of the images and their partners."""
@@ -66,11 +74,19 @@ class MammogramModule(Classifier, pl.LightningModule):
         return {name: share * term + (1 - share) * others[name] for name, term in terms.items()}
 
     def _step(self, batch: Batch, scores: EpochScores) -> Tensor:
-        output = self.output(batch["image"])
+        output = self.output(batch["image"], batch["present"])
         terms = self.loss_terms(output, batch)
         loss = torch.stack(list(terms.values())).sum()
         probability = output.logits.softmax(dim=1)
-        scores.update(loss, probability, batch["label"], batch["row"], terms=terms)
+        parts = output.part_logits if scores.averaged else None  # for the table of predictions
+        scores.update(
+            loss,
+            probability,
+            batch["label"],
+            batch["unit"],
+            terms=terms,
+            parts=None if parts is None else parts.softmax(dim=-1),
+        )
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -93,19 +109,27 @@ class MammogramModule(Classifier, pl.LightningModule):
         return self._step(batch, self.val_scores)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict({f"val/{name}": value for name, value in self.val_scores.compute().items()})
+        scores = {f"val/{name}": value for name, value in self.val_scores.compute().items()}
+        self.log_dict(scores, logger=False)  # the loggers get them from `EpochRecord`
+        self.validated = not self.trainer.sanity_checking
 
     def on_train_epoch_end(self) -> None:
-        if self.plateau is not None:
+        if self.plateau is not None and self.validated:
             self.plateau.step(float(self.trainer.callback_metrics[self.monitor]))
+        self.validated = False
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.build_optimizer(self.network)
         if self.build_schedule is None:
             return optimizer
         steps_per_epoch = datamodule_of(self.trainer).steps_per_epoch
+        epochs, most = self.trainer.max_epochs or 1, self.trainer.max_steps
+        steps = steps_per_epoch * epochs
         schedule, interval = self.build_schedule(
-            optimizer, steps_per_epoch=steps_per_epoch, epochs=self.trainer.max_epochs or 1
+            optimizer,
+            steps_per_epoch=steps_per_epoch,
+            epochs=epochs,
+            total_steps=min(steps, most) if most > 0 else steps,
         )
         if isinstance(schedule, ReduceLROnPlateau):
             # Lightning would step this scheduler only after the checkpoint of the epoch is written
@@ -120,12 +144,14 @@ class MammogramModule(Classifier, pl.LightningModule):
             checkpoint["train_scores"] = self.train_scores.snapshot()
         if self.plateau is not None:
             checkpoint["plateau"] = self.plateau.state_dict()
+        checkpoint["validated"] = self.validated
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # the saved scores are those of all processes, so only one process restores them
         if self.trainer.is_global_zero:
             self.train_scores.restore(checkpoint["train_scores"])
         self.plateau_state = checkpoint.get("plateau")
+        self.validated = checkpoint.get("validated", False)
 
     def on_train_start(self) -> None:
         # the optimiser of the scheduler is built after the checkpoint is loaded

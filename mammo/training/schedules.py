@@ -23,6 +23,7 @@ def build_schedule(
     node: Mapping[str, Any],
     steps_per_epoch: int,
     epochs: int,
+    total_steps: int,
     mode: Literal["max", "min"],
 ) -> tuple[LRScheduler, Literal["step", "epoch"]]:
     """Build the schedule of the node `schedule`.
@@ -32,6 +33,7 @@ def build_schedule(
         node: `_target_` and its keyword arguments.
         steps_per_epoch: number of optimiser steps in an epoch.
         epochs: number of epochs of the whole training.
+        total_steps: number of optimiser steps of the whole training.
         mode: whether a better validation score is greater or smaller.
 
     Returns:
@@ -41,7 +43,7 @@ def build_schedule(
     Raises:
         ConfigError: there is no such schedule, or it refuses its arguments.
     """
-    values = (optimizer, steps_per_epoch, epochs, steps_per_epoch * epochs, mode)
+    values = (optimizer, steps_per_epoch, epochs, total_steps, mode)
     offered: dict[str, Any] = dict(zip(FOR_SCHEDULES, values, strict=True))
     target = check_node(node, key="schedule", role=SCHEDULE, offered=offered)
     asked = inspect.signature(target).parameters
@@ -92,7 +94,7 @@ def cosine(
     optimizer: Optimizer,
     *,
     steps_per_epoch: int,
-    epochs: int,
+    total_steps: int,
     warmup_epochs: float = 1.0,
     final_lr_fraction: float = 0.01,
 ) -> LambdaLR:
@@ -103,11 +105,11 @@ def cosine(
     Args:
         optimizer: optimiser of the training.
         steps_per_epoch: number of optimiser steps in an epoch.
-        epochs: number of epochs of the whole training.
+        total_steps: number of optimiser steps of the whole training.
         warmup_epochs: number of epochs of the warm-up.
         final_lr_fraction: factor at the end.
     """
-    steps, warmup = epochs * steps_per_epoch, round(warmup_epochs * steps_per_epoch)
+    steps, warmup = total_steps, round(warmup_epochs * steps_per_epoch)
 
     def factor_at(step: int) -> float:
         if step < warmup:
@@ -121,7 +123,7 @@ def onecycle(
     optimizer: Optimizer,
     *,
     steps_per_epoch: int,
-    epochs: int,
+    total_steps: int,
     warmup_epochs: float = 4.0,
     initial_lr_fraction: float = 0.04,
     final_lr_fraction: float = 0.0001,
@@ -134,12 +136,12 @@ def onecycle(
     Args:
         optimizer: optimiser of the training.
         steps_per_epoch: number of optimiser steps in an epoch.
-        epochs: number of epochs of the whole training.
+        total_steps: number of optimiser steps of the whole training.
         warmup_epochs: number of epochs until the learning rate is reached.
         initial_lr_fraction: factor at the first step.
         final_lr_fraction: factor at the end.
     """
-    steps, warmup = epochs * steps_per_epoch, round(warmup_epochs * steps_per_epoch)
+    steps, warmup = total_steps, round(warmup_epochs * steps_per_epoch)
 
     def factor_at(step: int) -> float:
         if step < warmup:

@@ -1,46 +1,56 @@
 """Builds the parts of a training from the configuration: data, network, module, trainer options."""
 
 import logging
+import secrets
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from mammo.config.checks import arguments_for
-from mammo.config.instantiation import Role, build, check_node
-from mammo.data.loading.augment import BatchAugment
+from mammo.config.checks import arguments_for, plain
+from mammo.config.instantiation import build
 from mammo.data.loading.datamodule import MammogramDataModule
+from mammo.data.loading.image_transforms import Augmentation
+from mammo.data.samples import (
+    PLURALS,
+    in_views,
+    other_views_sentence,
+    sample_settings,
+    sample_size,
+    sides_of,
+    views_of,
+)
 from mammo.data.sources.reader import read_catalog
 from mammo.data.splits import Split, left_out, make_split
 from mammo.data.store.store import Store, prepare
-from mammo.data.tasks import CLASSES
+from mammo.data.tasks import Task, labels, unlabelled_sentence
 from mammo.errors import ConfigError, DataError
-from mammo.models.backbones import (
-    FOR_NETWORKS,
-    NETWORK,
-    OF_EVERY_NETWORK,
-    build_network,
-    input_statistics,
-)
-from mammo.training.batch_memory import largest_batch
-from mammo.training.distributed import Processes, find_processes
+from mammo.metrics.own_metrics import OwnMetrics
+from mammo.models.backbones import build_network, input_statistics
+from mammo.runs import RunFolder
+from mammo.training.devices.batch_memory import largest_batch
+from mammo.training.devices.distributed import Processes, find_processes
+from mammo.training.devices.precision import choose_precision
+from mammo.training.loggers.logger_nodes import build_loggers
 from mammo.training.losses import LOSS
 from mammo.training.module import MammogramModule
-from mammo.training.optim import OF_EVERY_OPTIMIZER, OPTIMIZER, build_optimizer
-from mammo.training.precision import choose_precision
-from mammo.training.schedules import FOR_SCHEDULES, SCHEDULE, build_schedule
+from mammo.training.optim import build_optimizer
+from mammo.training.part_checks import augmentation_of, check_parts, nodes_of, own_callbacks, try_parts
+from mammo.training.schedules import build_schedule
+from mammo.training.trainer_options import limits, scoring_options, try_trainer
 
-CALLBACK = Role("callback", base=(pl.Callback,))
-_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+_FORMATS = {"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16"}
 
 
 @dataclass(frozen=True)
@@ -57,51 +67,95 @@ class Training:
     options: dict[str, Any]  # options of `pl.Trainer` for one process
     distributed: dict[str, Any]  # options to add or replace for several processes
     device: str  # device and number format, as text
+    callbacks: list[pl.Callback] = field(default_factory=list)  # of the user
+    loggers: dict[str, Logger] = field(default_factory=dict)
+    version: str = ""  # id of the run for loggers
 
 
-def set_up(cfg: DictConfig) -> Training:
+def set_up(cfg: DictConfig, *, run: RunFolder | None = None) -> Training:
     """Prepare the data if needed, and build the parts of a training except its run folder.
 
     If `cfg.data.batch_size` is null, it is set to the largest size that fits in memory.
+
+    Args:
+        cfg: checked configuration.
+        run: folder of the run, which need not exist; None for a training without the user's callbacks and
+            loggers.
 
     Raises:
         MammoError: the training cannot start; the message is one sentence for the user.
     """
     _quieten()
-    # the config of an older run lacks this key
-    nodes = OmegaConf.select(cfg, "trainer.nodes", default=1)
-    processes = find_processes(devices=cfg.trainer.devices, nodes=nodes)
+    processes = find_processes(devices=cfg.trainer.devices, nodes=cfg.trainer.num_nodes)
     accelerator = _accelerator(cfg.trainer.accelerator, cfg.trainer.devices)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    task = Task.of(plain(cfg.task))
+    _refuse_mixup(cfg)
     check_parts(cfg)  # first, so that wrong parts are reported before data are prepared
-    network = _network(cfg)
-    _try_parts(cfg, network)
-    store = prepare(read_catalog(**arguments_for(read_catalog, cfg.data)), **arguments_for(prepare, cfg.data))
+    network = _network(cfg, task)
+    augment = augmentation_of(cfg)
+    try_parts(cfg, network)
+    callbacks = [] if run is None else own_callbacks(cfg, run)
+    try_trainer(cfg, callbacks)
+    version = secrets.token_hex(4)
+    loggers: dict[str, Logger] = {}
+    if run is not None:
+        nodes = nodes_of(cfg, "logger")
+        loggers = build_loggers(
+            nodes, run_dir=run.path, facts=run.facts() if cfg.resume else {}, version=version
+        )
+    metrics = OwnMetrics(nodes_of(cfg, "metrics"), num_classes=len(task.classes))
+    catalog = read_catalog(plain(cfg.data))
+    unit, views = cfg.data.get("sample_unit", "image"), cfg.data.get("views")  # an older run has neither
+    entering = in_views(catalog.images, unit=unit, views=views)
+    images = catalog.images[entering]
+    found = labels(images, catalog.lesions, task=task)
+    _refuse_absent(found, "in the data", task)
+    store = prepare(catalog, **arguments_for(prepare, cfg.data))
     choice = arguments_for(make_split, cfg.data)
+    for sentence in (
+        other_views_sentence(catalog.images, entering, unit=unit, views=views),
+        unlabelled_sentence(images, catalog.lesions, found, task=task),
+    ):
+        if sentence:
+            say(f"{sentence}: they are left out")
+            choice["among"] = set(images["image_id"][found >= 0])
     split = make_split(store.table, **choice)
-    _refuse_empty(split, cfg.data.split, processes.count)
-    size = (cfg.data.height, cfg.data.width)
+    _refuse_empty(split, cfg.data.split)
+    size = sample_size(cfg.data)
     if cfg.data.batch_size is None:
         most = len(split.train)
         cfg.data.batch_size = largest_batch(network, size=size, accelerator=accelerator, most=most)
         say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits in memory")
     on_gpu = accelerator == "gpu"
-    datamodule = _datamodule(cfg, store=store, split=split, on_gpu=on_gpu, processes=processes.count)
+    datamodule = _datamodule(
+        cfg, task, augment, store=store, split=split, on_gpu=on_gpu, processes=processes.count
+    )
+    _refuse_absent(datamodule.train.labels, "in the training set", task)
+    _refuse_few_samples(datamodule, cfg.data.split)
+    _refuse_no_batch(cfg, datamodule)
     monitor = _monitor(datamodule)
     precision = choose_precision(cfg.trainer.precision, accelerator=accelerator, network=network, size=size)
-    device = f"{_device(processes, on_gpu=on_gpu)}, {precision}"
+    device = f"{_device(processes, on_gpu=on_gpu)}, {_FORMATS[precision]}"
     say(f"{device}, channels-last")
     return Training(
         store=store,
         split=split,
-        left_out=left_out(store.table, split, **choice),
+        left_out=left_out(store.table, split, views=views_of(unit, views), **choice),
         datamodule=datamodule,
-        module=_module(cfg, network, datamodule, monitor),
+        module=_module(cfg, network, datamodule, monitor, metrics),
         monitor=monitor,
         processes=processes,
-        options=_trainer_options(cfg, accelerator, precision),
-        distributed=processes.options(on_gpu=on_gpu, frozen_layers=bool(cfg.optim.get("freeze_epochs"))),
+        options=scoring_options(cfg, accelerator=accelerator, precision=precision),
+        distributed=processes.options(
+            sync_batchnorm=on_gpu if cfg.trainer.sync_batchnorm is None else cfg.trainer.sync_batchnorm,
+            # the parameters of frozen layers get no gradient
+            unused_parameters=bool(cfg.optim.get("freeze_epochs")) or cfg.trainer.strategy.endswith("_true"),
+        ),
         device=device,
+        callbacks=callbacks,
+        loggers=loggers,
+        version=version,
     )
 
 
@@ -131,19 +185,41 @@ def _device(processes: Processes, *, on_gpu: bool) -> str:
     return name if processes.count == 1 else f"{processes.count} processes, {name}"
 
 
-def _refuse_empty(split: Split, name: str, processes: int) -> None:
+def _refuse_mixup(cfg: DictConfig) -> None:
+    unit, alpha = sample_settings(cfg.data)["unit"], cfg.augment.get("mixup")
+    if alpha and unit in ("breast", "exam"):
+        raise ConfigError(
+            f"augment.mixup={alpha}: mixes single images; give augment.mixup=0 with data.sample_unit={unit}"
+        )
+
+
+def _refuse_empty(split: Split, name: str) -> None:
     if not split.train or not split.val:
         side = "val" if split.train else "train"
         raise DataError(f"data.split={name}: no {side} images; change data.val_fraction or the split")
-    if processes > 1 and (len(split.train) < 2 * processes or len(split.val) < processes):
+
+
+def _refuse_absent(found: NDArray[np.int64], where: str, task: Task) -> None:
+    """Raise an error if a class has no image."""
+    # patches of the background are drawn from any image
+    classes = [(index, name) for index, name in enumerate(task.classes) if name != task.background]
+    absent = [name for index, name in classes if not (found == index).any()]
+    if absent:
         raise DataError(
-            f"data.split={name}: {len(split.train)} training and {len(split.val)} validation images are too "
-            f"few for {processes} processes; lower trainer.devices"
+            f"task={task.name}: no image {where} is of class {absent[0]}; choose data or a split that has "
+            "some, or leave the class out of task.classes"
         )
 
 
 def _datamodule(
-    cfg: DictConfig, *, store: Store, split: Split, on_gpu: bool, processes: int
+    cfg: DictConfig,
+    task: Task,
+    augment: Augmentation,
+    *,
+    store: Store,
+    split: Split,
+    on_gpu: bool,
+    processes: int,
 ) -> MammogramDataModule:
     arguments = arguments_for(MammogramDataModule, cfg.data)
     if arguments["loader_workers"] is None:
@@ -153,78 +229,64 @@ def _datamodule(
         "store": store,
         "split": split,
         "seed": cfg.seed,
-        "task": cfg.task.name,
-        "augment": BatchAugment(**arguments_for(BatchAugment, cfg.augment)),
-        "mixup": cfg.augment.mixup,
-        "accumulate": cfg.trainer.accumulate,
+        "task": task,
+        "augment": augment,
+        "mixup": cfg.augment.get("mixup") or 0.0,
+        "accumulate_grad_batches": cfg.trainer.accumulate_grad_batches,
         "processes": processes,
+        **limits(cfg),
+        "same_order": bool(cfg.trainer.overfit_batches),
     }
     return MammogramDataModule(**arguments)
 
 
-def _network(cfg: DictConfig) -> nn.Module:
+def _network(cfg: DictConfig, task: Task) -> nn.Module:
     return build_network(
         plain(cfg.model),
-        num_classes=len(CLASSES[cfg.task.name]),
-        image_size=(cfg.data.height, cfg.data.width),
+        num_classes=len(task.classes),
+        image_size=sample_size(cfg.data),
+        sides=sides_of(**sample_settings(cfg.data)),
+        positives=task.positives,
     )
 
 
-def plain(node: DictConfig) -> dict[str, Any]:
-    """Return a node of the configuration as plain values."""
-    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True, enum_to_str=True)  # type: ignore[assignment]
-    return values
-
-
-def _try_parts(cfg: DictConfig, network: nn.Module) -> None:
-    """Build the parts that need no data, so that wrong ones are reported before data are prepared."""
-    build(plain(cfg.loss), key="loss", role=LOSS, offered={"class_weights": None})
-    optimizer = build_optimizer(network, node=plain(cfg.optim))
-    if cfg.get("schedule") is not None:
-        build_schedule(
-            optimizer,
-            node=plain(cfg.schedule),
-            steps_per_epoch=100,
-            epochs=cfg.trainer.max_epochs,
-            mode="max",
+def _refuse_few_samples(datamodule: MammogramDataModule, name: str) -> None:
+    """Refuse more processes than samples; every process needs some in each epoch."""
+    count, unit = datamodule.processes, datamodule.sample_unit
+    train, val = len(datamodule.train), len(datamodule.val)
+    if count > 1 and (train < 2 * count or val < count):
+        raise DataError(
+            f"data.split={name}: {train} training and {val} validation {PLURALS[unit]} are too few for "
+            f"{count} processes; lower trainer.devices"
         )
 
 
-def check_parts(cfg: DictConfig) -> None:
-    """Check the parts with `_target_` against their signatures, without building them.
-
-    Raises:
-        ConfigError: a part is wrong; the message names it.
-    """
-    for key, role, offered, common in (
-        ("model", NETWORK, FOR_NETWORKS, OF_EVERY_NETWORK),
-        ("optim", OPTIMIZER, ("params",), OF_EVERY_OPTIMIZER),
-        ("schedule", SCHEDULE, FOR_SCHEDULES, ()),
-        ("loss", LOSS, ("class_weights",), ()),
+def _refuse_no_batch(cfg: DictConfig, datamodule: MammogramDataModule) -> None:
+    """Refuse limits that leave no batch, and a validation that would never come."""
+    for key, samples in (
+        ("limit_train_batches", datamodule.samples_per_epoch),
+        ("limit_val_batches", datamodule.validated_samples),
     ):
-        if cfg.get(key) is not None:
-            node = {name: value for name, value in plain(cfg[key]).items() if name not in common}
-            check_node(node, key=key, role=role, offered=offered)
-    for name, node in own_callbacks(cfg).items():
-        check_node(node, key=f"callbacks.{name}", role=CALLBACK)
-
-
-def own_callbacks(cfg: DictConfig) -> dict[str, dict[str, Any]]:
-    """Return the nodes of the user's callbacks, by name."""
-    nodes = plain(cfg.callbacks) if cfg.get("callbacks") else {}
-    for name, node in nodes.items():
-        if not isinstance(node, dict):
-            raise ConfigError(f"callbacks.{name}={node}: is no node; give {{_target_: package.module.Class}}")
-    return nodes
+        if samples == 0:
+            key = "overfit_batches" if cfg.trainer.overfit_batches else key
+            raise ConfigError(f"trainer.{key}={cfg.trainer[key]}: leaves no batch; give a greater value")
+    interval, batches = cfg.trainer.val_check_interval, datamodule.batches_per_epoch
+    across = cfg.trainer.check_val_every_n_epoch is None
+    if isinstance(interval, int) and interval > batches and not (across or cfg.trainer.fast_dev_run):
+        raise ConfigError(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches; give at most this "
+            "number, or trainer.check_val_every_n_epoch=null to count across epochs"
+        )
 
 
 def _monitor(datamodule: MammogramDataModule) -> str:
     """Return the score by which the best epoch is chosen."""
-    if len(set(datamodule.train.labels)) == 1:
-        say("all training images are of one class: there is nothing to classify")
-    if len(set(datamodule.val.labels)) > 1:
+    if len(set(datamodule.val.labels[: datamodule.validated_samples])) > 1:
         return "val/auc"
-    say("all validation images are of one class: their AUC is undefined, so val/loss selects the best epoch")
+    say(
+        f"all validation {PLURALS[datamodule.sample_unit]} are of one class: their AUC is undefined, so "
+        "val/loss selects the best epoch"
+    )
     return "val/loss"
 
 
@@ -233,7 +295,11 @@ def mode_of(monitor: str) -> Literal["max", "min"]:
 
 
 def _module(
-    cfg: DictConfig, network: nn.Module, datamodule: MammogramDataModule, monitor: str
+    cfg: DictConfig,
+    network: nn.Module,
+    datamodule: MammogramDataModule,
+    monitor: str,
+    metrics: OwnMetrics,
 ) -> MammogramModule:
     if cfg.data.normalisation == "none":
         mean, std = 0.0, 1.0
@@ -245,6 +311,8 @@ def _module(
     return MammogramModule(
         network=network,
         num_classes=len(datamodule.classes),
+        ordered=datamodule.task.ordered,
+        metrics=metrics,
         mean=mean,
         std=std,
         loss=build(
@@ -256,24 +324,6 @@ def _module(
         else partial(build_schedule, node=plain(cfg.schedule), mode=mode_of(monitor)),
         monitor=monitor,
     )
-
-
-def _trainer_options(cfg: DictConfig, accelerator: str, precision: str) -> dict[str, Any]:
-    """Return the options for training and scoring, except those for several processes."""
-    return {
-        "accelerator": accelerator,
-        "devices": 1,
-        "plugins": [LightningEnvironment()],  # one process, also in a Slurm job with several
-        "use_distributed_sampler": False,
-        "precision": _PRECISION[precision],
-        # warn, rather than fail, if an operation has no deterministic kernel on the device
-        "deterministic": "warn" if cfg.trainer.deterministic else False,
-        "limit_val_batches": 1 if cfg.trainer.fast_dev_run else None,
-        "logger": False,
-        "num_sanity_val_steps": 0,
-        "enable_model_summary": False,
-        "enable_progress_bar": sys.stderr.isatty(),
-    }
 
 
 def _quieten() -> None:

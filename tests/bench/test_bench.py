@@ -23,10 +23,11 @@ TINY = [
     "data.film_scale=2",
     "data.batch_size=4",
 ]
-STAGES = ["prepare", "loader", "step", "train", "evaluate", "startup"]
+STAGES = ["prepare", "loader", "patches", "step", "train", "evaluate", "startup"]
 RIVALS = {
     "prepare": {"one worker", "reading, decoding and one resize alone"},
     "loader": {"DICOM at every epoch", "16-bit PNG", "8-bit JPEG"},
+    "patches": {"images in memory", "whole images"},
     "step": {"float32, contiguous"},
     "train": {"bare loop", "loader", "step"},
     "evaluate": set(),
@@ -37,7 +38,7 @@ RIVALS = {
 @pytest.mark.slow
 def test_all_stages_are_measured_and_told(place: Path) -> None:
     # everything that a step may include: two parts, mixup, averaged weights
-    steps = ["trainer.accumulate=2", "augment=light", "augment.mixup=0.2", "trainer.ema_decay=0.99"]
+    steps = ["data.micro_batches=2", "augment=light", "augment.mixup=0.2", "trainer.ema_decay=0.99"]
     # a new interpreter, because the stage `startup` measures its start
     whole = line("bench", *TINY, *steps, "output=bench.json")
     result = subprocess.run(whole, cwd=place, capture_output=True, text=True, timeout=600)
@@ -50,7 +51,7 @@ def test_all_stages_are_measured_and_told(place: Path) -> None:
     assert {"torch", "pytorch-lightning"} <= set(machine["versions"])
     assert list(numbers) == STAGES
     lines = result.stdout.splitlines()
-    for row, (stage, told) in zip(lines[1:7], numbers.items(), strict=True):
+    for row, (stage, told) in zip(lines[1:8], numbers.items(), strict=True):
         assert row.startswith(stage)
         assert row.endswith(f" {told['ratio']:.3f}")
         assert told["ratio"] == told["images_per_second"] / told["limit"]

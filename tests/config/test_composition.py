@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from mammo.config.checks import CONF
+from mammo.config.checks import CONF, check
 from mammo.config.choices import Activation
 from mammo.config.composition import compose_train, compose_trainings
 from mammo.config.schema import CustomCnnConfig, TrainConfig
@@ -99,3 +99,20 @@ def test_an_app_of_hydra_is_left_as_it_was(tmp_path: Path) -> None:
         "optim.lrr=1: no such key; did you mean optim.lr?",
         "phantom_films-resnet34 phantom-resnet50",
     ], told.stderr
+
+
+def test_a_recorded_config_is_checked_like_a_composed_one() -> None:
+    """A resumed run has its config as plain values, without the schema."""
+    composed = compose_train(["data.views=[CC,ML]", "data.patch.size=64"])
+    check(recorded := OmegaConf.create(OmegaConf.to_yaml(composed)))
+    assert recorded == composed
+    for key, value, sentence in (
+        ("patch", {"siz": 3}, "data.patch={'siz': 3}: Key 'siz' not in 'PatchConfig'"),
+        ("height", "tall", "data.height=tall: Value 'tall'"),
+        ("views", ["AP"], "data.views=[AP]: 'AP' is not one of CC"),
+    ):
+        wrong = OmegaConf.create(OmegaConf.to_yaml(composed))
+        wrong.data[key] = value
+        with pytest.raises(ConfigError) as refused:
+            check(wrong)
+        assert str(refused.value).startswith(sentence)

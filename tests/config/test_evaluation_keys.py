@@ -3,10 +3,10 @@
 import pytest
 from omegaconf import OmegaConf
 
+from mammo.api.configured_evaluation import threshold_rule
 from mammo.config.checks import check
 from mammo.config.composition import compose_with_choices
 from mammo.errors import ConfigError
-from mammo.evaluate import _rule
 
 
 @pytest.mark.parametrize("key", ["prevalence", "target_sensitivity", "target_specificity"])
@@ -21,9 +21,15 @@ def test_a_share_out_of_range_is_refused(key: str, value: str) -> None:
 
 def test_a_target_is_the_rule_and_two_are_refused() -> None:
     keys = {"target_sensitivity": None, "target_specificity": None}
-    assert _rule(OmegaConf.create(keys)) == {}
+    assert threshold_rule(OmegaConf.create(keys)) == {}
     one = OmegaConf.create(keys | {"target_specificity": 0.8})
-    assert _rule(one) == {"rule": "specificity", "target": 0.8}
+    assert threshold_rule(one) == {"rule": "specificity", "target": 0.8}
     both = OmegaConf.create({"target_sensitivity": 0.9, "target_specificity": 0.8})
     with pytest.raises(ConfigError, match="exclude each other"):
-        _rule(both)
+        threshold_rule(both)
+
+
+def test_intervals_need_a_resample() -> None:
+    cfg, _ = compose_with_choices("evaluate", ["resamples=0"])
+    with pytest.raises(ConfigError, match="resamples=0: must be at least 1"):
+        check(cfg)

@@ -26,6 +26,7 @@ RANGE = "optim.lr=interval(1e-5,1e-2)"
         ("train -m 'optim.lr=glob(*)'", "optim.lr=glob(*): no choice matches, for it is no group"),
         ("train -m 'hydra.sweeper.params={seed: \"1,2\"}'", "give the values themselves: -m seed=1,2"),
         ("train -m +hydra.sweeper.params.seed=", "give the values themselves: -m seed=VALUE,VALUE"),
+        ("train -m +hydra.sweeper.params.seed=1,2", "give the values themselves: -m seed=1,2\n"),
         ("train -m hydra/sweeper=optuna", "a search is a command of its own, python sweep.py "),
         ("train seed=1,2", "seed=1,2: several values; give -m to train with each of them"),
         ("sweep -m", "-m: sweep.py runs several trials by itself; leave it out"),

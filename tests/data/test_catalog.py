@@ -133,6 +133,7 @@ def test_missing_folders_files_and_columns_are_named(tmp_path: Path) -> None:
     [
         ("images", "image_id", "P_00001_LEFT_MLO", "image_id 'P_00001_LEFT_MLO' occurs twice"),
         ("images", "patient_id", pd.NA, "no patient_id"),
+        ("images", "view", "ml", "view 'ml' is not one of CC, MLO, ML"),
         ("images", "pathology", "benign", "pathology 'benign' is not one of BENIGN, MALIGNANT"),
         ("images", "official_split", "val", "official_split 'val' is not one of train, test"),
         ("lesions", "image_id", "nobody", "'nobody', which is not in the images table"),
@@ -142,6 +143,24 @@ def test_missing_folders_files_and_columns_are_named(tmp_path: Path) -> None:
 def test_validate_refuses(small: Catalog, table: str, column: str, value: object, message: str) -> None:
     getattr(small, table).loc[0, column] = value
     with pytest.raises(DataError, match=message):
+        validate(small)
+
+
+def test_a_file_or_image_of_two_patients_is_refused_with_both(small: Catalog) -> None:
+    images, last = small.images, len(small.images) - 1
+    names = [images.loc[row, "image_id"] for row in (0, last)]
+    patients = [images.loc[row, "patient_id"] for row in (0, last)]
+    assert patients[0] != patients[1]
+    whose = rf"\(patient '{patients[0]}' and patient '{patients[1]}'\)"
+    images.loc[[0, last], "path"] = "/images/a.dcm"
+    with pytest.raises(
+        DataError, match=rf"^/images/a\.dcm: is the file of '{names[0]}' and '{names[1]}' {whose}"
+    ):
+        validate(small)
+    images.loc[last, "patient_id"] = patients[0]
+    validate(small)
+    images.loc[last, ["patient_id", "image_id"]] = [patients[1], names[0]]
+    with pytest.raises(DataError, match=rf"image_id '{names[0]}' occurs twice {whose}; make it unique"):
         validate(small)
 
 

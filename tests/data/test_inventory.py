@@ -10,7 +10,7 @@ from helpers.trees import LAYOUTS, LESIONS, files, write_cases, write_tree
 from mammo.data.catalog import Catalog
 from mammo.data.inventory import inventory
 from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
-from mammo.data.sources.csv_dataset import read_table
+from mammo.data.sources.csv_dataset import read_csv
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_masks_by_status(tmp_path: Path) -> None:
     boxes = "".join(f"image.png,{name}.png,0,0,1,1\n" for name in names) + "gone.png,as_is.png,0,0,1,1\n"
     (tmp_path / "images.csv").write_text("image_path,patient_id,label\nimage.png,p1,0\ngone.png,p1,0\n")
     (tmp_path / "lesions.csv").write_text("image_path,mask_path,x_min,y_min,x_max,y_max\n" + boxes)
-    catalog = read_table(table=tmp_path / "images.csv", root=tmp_path, lesions=tmp_path / "lesions.csv")
+    catalog = read_csv(table=tmp_path / "images.csv", root=tmp_path, lesions=tmp_path / "lesions.csv")
     counts = inventory(catalog, workers=2)
     found = {name: count for name, count in counts.items() if name.startswith("lesion_masks_")}
     assert found == {
@@ -110,7 +110,7 @@ def test_the_shape_of_a_dicom_is_read_from_its_header(real_dicoms: Path, tmp_pat
     (tmp_path / "lesions.csv").write_text(
         "image_path,mask_path,x_min,y_min,x_max,y_max\nimage.dcm,mask.png,0,0,1,1\n"
     )
-    catalog = read_table(table=tmp_path / "images.csv", root=tmp_path, lesions=tmp_path / "lesions.csv")
+    catalog = read_csv(table=tmp_path / "images.csv", root=tmp_path, lesions=tmp_path / "lesions.csv")
     assert inventory(catalog)["lesion_masks_as_is"] == 1
 
 

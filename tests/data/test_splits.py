@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mammo.data.catalog import IMAGE_COLUMNS
 from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
-from mammo.data.splits import Split, make_split
+from mammo.data.splits import Split, left_out, make_split
 from mammo.errors import ConfigError, DataError, MammoError
 
 
@@ -346,3 +346,16 @@ def test_sampled_sets_of_the_2019_study(cbis_ddsm_files: Path) -> None:
     made = make_split(images, split="official", seed=0, sample=[500, 100, 100])
     assert [len(ids) for ids in asdict(made).values()] == [500, 100, 100]
     assert _malignant(images, made.test) == round(100 * 262 / 641)
+
+
+def test_an_image_with_another_view_is_left_out_for_it() -> None:
+    images = _images(8, official=False)
+    images["view"] = pd.array((["CC", "ML", None] * len(images))[: len(images)], dtype="string")
+    among = set(images["image_id"][(images["view"] == "CC").fillna(value=False)]) - {"I0000_0"}
+    settings = {"split": "random", "seed": 0, "among": among}
+    rest = left_out(images, make_split(images, **settings), views=["CC"], **settings)
+    assert list(rest) == ["image_id", "patient_id", "reason"]
+    assert set(rest["image_id"]) == set(images["image_id"]) - among
+    reasons = rest.set_index("image_id")["reason"]
+    assert reasons.pop("I0000_0") == "in no class of the task"
+    assert set(reasons) == {"its view is not in data.views"}

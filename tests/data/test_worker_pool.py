@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -63,3 +65,17 @@ def test_a_call_in_its_own_process() -> None:
     assert in_own_process(partial(double, 4)) == 8
     with pytest.raises(DataError, match="decoder died"):
         in_own_process(partial(double, 5))
+
+
+def test_a_script_is_not_run_again_in_each_process(tmp_path: Path) -> None:
+    """A script without `if __name__ == "__main__"` may use several processes."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from functools import partial\n"
+        "from mammo.data.worker_pool import completed_results\n"
+        "print('begins')\n"
+        "calls = iter([partial(abs, -number) for number in (1, 2)])\n"
+        "print(sorted(completed_results(calls, workers=2, retry=None)))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["begins", "[1, 2]"]), done.stderr

@@ -19,7 +19,7 @@ def seeds(count: int, *, noise: float) -> list[Predictions]:
     rng = np.random.default_rng(1)
     given = []
     for _ in range(count):
-        malignant = expit(logit(MADE.malignancy) + noise * rng.normal(size=len(MADE.images)))
+        malignant = expit(logit(MADE.malignancy) + noise * rng.normal(size=len(MADE.samples)))
         given.append(MADE.with_scores(np.stack([1 - malignant, malignant], axis=1)))
     return given
 

@@ -18,7 +18,7 @@ from mammo.models.classifier import Classifier
 
 SMALL = [
     "data.patients=60", "data.height=64", "data.width=48", "data.film_scale=2", "data.batch_size=8",
-    "model=custom_cnn", "trainer.max_epochs=2", "trainer.precision=float32", "report=false",
+    "model=custom_cnn", "trainer.max_epochs=2", "trainer.precision=32-true", "report=false",
 ]  # fmt: skip
 
 
@@ -130,11 +130,12 @@ def test_flipped_scores_are_the_mean_over_the_flips() -> None:
     classifier = Classifier(network=network, mean=0.2, std=0.3)
     images = torch.rand(3, 1, 64, 48)
     plain, flipped = (
-        Scorer(classifier, size=(64, 48), precision="float32", tta=tta) for tta in ("none", "flips")
+        Scorer(classifier, size=(64, 48), precision="32-true", tta=tta) for tta in ("none", "flips")
     )
-    mean = torch.stack([plain(images.flip(axes)) for axes in ([], [2], [3], [2, 3])]).mean(dim=0)
-    torch.testing.assert_close(flipped(images), mean)
-    assert not torch.allclose(flipped(images), plain(images), atol=1e-7)
+    mean = torch.stack([plain(images.flip(axes)).probability for axes in ([], [2], [3], [2, 3])]).mean(dim=0)
+    torch.testing.assert_close(flipped(images).probability, mean)
+    torch.testing.assert_close(flipped(images[:, None]).probability, mean)
+    assert not torch.allclose(mean, plain(images).probability, atol=1e-7)
 
 
 @pytest.mark.slow

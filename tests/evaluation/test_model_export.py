@@ -14,10 +14,12 @@ from helpers.networks import build_model
 from torch import nn
 
 from mammo.config.instantiation import part_name
+from mammo.evaluation import model_export
 from mammo.evaluation.model_export import METADATA, export
 from mammo.evaluation.scoring import open_classifier
 from mammo.evaluation.statistics.calibration import Calibration
-from mammo.models.weight_loading import load_weights
+from mammo.models.classifier import Classifier
+from mammo.models.weights.weight_loading import load_weights
 from mammo.runs import RunFolder
 from mammo.runs.provenance import current_provenance
 
@@ -76,6 +78,7 @@ def check_metadata(known: dict[str, Any], place: Path, model: str) -> None:
     assert known["classes"] == ["BENIGN", "MALIGNANT"]
     assert known["preparation"] == {"height": 64, "width": 48, "crop": "breast", "aspect": "keep"}
     assert (known["mean"], known["std"]) == (classifier.mean.item(), classifier.std.item())
+    assert "places" not in known
     assert known["commit"] == run(place, model).facts()["commit"]
     assert part_name(known["model"]) == ("CustomCNN" if model == "custom_cnn" else model)
     fixed = fixed_calibration(place).to_dict() if model == "custom_cnn" else None
@@ -147,8 +150,6 @@ def test_a_network_made_for_one_size_says_so(
     format: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class OneSize(nn.Module):
-        mean, std = torch.tensor(0.1), torch.tensor(0.2)
-
         def __init__(self) -> None:
             super().__init__()
             self.linear = nn.Linear(64 * 48, 2)
@@ -156,9 +157,44 @@ def test_a_network_made_for_one_size_says_so(
         def forward(self, shown: torch.Tensor) -> torch.Tensor:
             return self.linear(shown.flatten(1))
 
-    monkeypatch.setattr("mammo.evaluation.model_export.open_classifier", lambda _: OneSize())
+    classifier = Classifier(network=OneSize(), mean=0.1, std=0.2)
+    monkeypatch.setattr("mammo.evaluation.model_export.open_classifier", lambda _: classifier)
     line = export(run(place, "custom_cnn"), format=format, output=tmp_path / "m")
     assert line.startswith("images of 64 x 48 pixels only")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "torchscript", "safetensors"])
+def test_the_file_of_an_exam_names_its_places(kind: str, place: Path) -> None:
+    folder = place / "runs" / "exam"
+    if not folder.exists():
+        choices = [
+            "model=custom_cnn",
+            "data.sample_unit=exam",
+            "run_dir=runs/exam",
+            "trainer.fast_dev_run=true",
+        ]
+        result = command("train", *SMALL, *choices, folder=place)
+        assert result.returncode == 0, result.stderr
+    file = place / f"exam.{kind}"
+    export(RunFolder(folder), format=kind, output=file)
+    if kind == "onnx":
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        assert [entry.shape for entry in session.get_inputs()] == [
+            ["batch", 4, 1, "height", "width"],
+            ["batch", 4],
+        ]
+        text = session.get_modelmeta().custom_metadata_map[METADATA]
+    elif kind == "torchscript":
+        extra = {METADATA: ""}
+        torch.jit.load(file, _extra_files=extra)
+        text = extra[METADATA]
+    else:
+        with safetensors.safe_open(file, "pt") as content:
+            text = content.metadata()[METADATA]
+    known = json.loads(text)
+    assert known["unit"] == "exam"
+    assert known["places"] == ["LEFT_CC", "LEFT_MLO", "RIGHT_CC", "RIGHT_MLO"]
 
 
 @pytest.mark.slow
@@ -185,3 +221,38 @@ def test_mistake_is_told_in_one_sentence(mistake: dict[str, str], sentence: str,
     assert sentence in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not list(place.glob("m.file*"))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+@pytest.mark.parametrize(
+    ("name", "fusion", "level", "options"),
+    [
+        ("custom_cnn", "mean", "logits", {}),
+        ("custom_cnn", "attention", "features", {}),
+        ("resnet18", "cross_view", "features", {}),
+        ("resnet18", "mean", "logits", {"head": "patch_map", "positives": (1,)}),
+    ],
+)
+def test_a_file_of_several_views_takes_absent_ones(
+    name: str, fusion: str, level: str, options: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    places = {"num_classes": 2, "image_size": (64, 48), "sides": (0, 0)}
+    network = build_model(name=name, fusion=fusion, fusion_level=level, **places, **options)
+    classifier = Classifier(network=network, mean=0.3, std=0.2).eval()
+    file = tmp_path / "file"
+    line = model_export._WRITERS[kind](classifier, {"preparation": {"height": 64, "width": 48}}, file)
+    assert line.startswith("images of any height and width;")
+    shown = torch.rand(5, 2, 1, 96, 80)
+    present = torch.tensor([[True, True], [False, True], [True, False], [True, True], [True, False]])
+    changed = torch.where(present[..., None, None, None], shown, torch.tensor(0.5))
+    with torch.no_grad():
+        wanted = classifier(shown, present).softmax(dim=1).numpy()
+    for given in (shown, changed):
+        if kind == "torchscript":
+            found = torch.jit.load(file)(given, present).detach().numpy()
+        else:
+            session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+            found = session.run(None, {"images": given.numpy(), "present": present.numpy()})[0]
+            known = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
+            assert known["input"].startswith("images, B 2 1 H W, float32")
+        np.testing.assert_allclose(found, wanted, atol=1e-5)

@@ -1,21 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.cohorts import four_classes, predictions
+from helpers.cohorts import four_classes, predictions, several_views
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mammo.data.tasks import Task
 from mammo.errors import DataError
-from mammo.evaluation.predictions import (
-    Predictions,
-    aligned,
-    by_unit,
-    ensemble,
-    out_of_fold,
-    read_predictions,
-)
+from mammo.evaluation.combined_predictions import aligned, ensemble, out_of_fold
+from mammo.evaluation.predictions import Predictions, by_unit, read_predictions
 
 HEADER = "image_id,patient_id,laterality,label,score_BENIGN,score_MALIGNANT\n"
 ROWS = "a,P1,LEFT,BENIGN,0.9,0.1\nb,P1,LEFT,MALIGNANT,0.7,0.3\nc,P1,R,BENIGN,0.4,0.6\nd,P2,R,BENIGN,0.8,0.2\n"
@@ -44,7 +40,10 @@ def test_a_table_is_read(tmp_path: Path) -> None:
         (HEADER, "no row below the header"),
         (HEADER.replace("patient_id", "woman") + ROWS, "no column 'patient_id'"),
         (HEADER.replace("score_MALIGNANT", "x") + ROWS, "no column 'score_MALIGNANT'"),
-        (HEADER.replace("score", "p") + ROWS, "no column of scores; add score_BENIGN"),
+        (
+            HEADER.replace("score", "p") + ROWS,
+            "no column of scores; add one for each class, such as score_BENIGN",
+        ),
         (HEADER + ROWS.replace("0.3", "nan"), "row 3: no score_malignant"),
         (HEADER + ROWS.replace("0.3", "high"), "row 3: score_malignant 'high' is no probability"),
         (HEADER + ROWS.replace("0.3", "1.3"), "row 3: score_malignant '1.3' is no probability"),
@@ -83,6 +82,18 @@ def test_numbers_survive_the_file(tmp_path_factory: pytest.TempPathFactory, scor
     assert np.array_equal(found.scores, np.stack([1 - malignant, malignant], axis=1))
     found.write(path)
     pd.testing.assert_frame_equal(read_predictions(path).table, found.table)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pathology", "lesion_type_pathology", "patch_pathology", "patch_lesion_type_pathology", "density"],
+)
+def test_the_columns_name_the_task(tmp_path: Path, name: str) -> None:
+    classes = Task.shipped(name).classes
+    scores = ["0"] * (len(classes) - 1) + ["1"]
+    header = ",".join(["image_id", "patient_id", "label", *(f"score_{held}" for held in classes)])
+    found = read(tmp_path, f"{header}\n{','.join(['a', 'P1', classes[0], *scores])}\n")
+    assert found.task.name == name
 
 
 @pytest.mark.parametrize("make", [predictions, four_classes])
@@ -129,22 +140,41 @@ def test_malignancy_of_four_classes_is_the_sum_of_the_malignant_ones() -> None:
 
 def test_an_ensemble_is_the_mean_whatever_the_order() -> None:
     one = predictions(np.random.default_rng(2))
-    turned = np.arange(len(one.images))[::-1]
+    turned = np.arange(len(one.samples))[::-1]
     other = one.with_scores(one.scores[:, ::-1]).take(turned)
     both = ensemble([one, other])
     assert both.scores == pytest.approx(np.full_like(one.scores, 0.5))
-    assert both.images.tolist() == one.images.tolist()
+    assert both.samples.tolist() == one.samples.tolist()
     assert np.array_equal(aligned([one, one.take(turned)])[1].scores, one.scores)
+
+
+def test_the_scores_of_views_survive_the_file_and_the_ensemble(tmp_path: Path) -> None:
+    images = predictions(np.random.default_rng(1), patients=20)
+    exams = several_views(images, unit="exam")
+    exams.write(tmp_path / "exams.csv")
+    read = read_predictions(tmp_path / "exams.csv")
+    for place in ("LEFT", "RIGHT_CC"):
+        np.testing.assert_array_equal(read.part(place), exams.part(place))
+    assert read.part("CC") is None
+    other = several_views(images.with_scores(images.scores[::-1].copy()), unit="exam")
+    turned = other.take(np.arange(len(other.samples))[::-1])
+    both = ensemble([exams, turned])
+    for place in ("LEFT", "RIGHT_CC"):
+        np.testing.assert_allclose(both.part(place), (exams.part(place) + other.part(place)) / 2)
+    mean = (by_unit(exams, "breast").score + by_unit(other, "breast").score) / 2
+    np.testing.assert_allclose(by_unit(both, "breast").score, mean)
+    without = replace(exams, table=exams.table.drop(columns=exams.part_columns))
+    assert ensemble([exams, without]).part_columns == []
 
 
 def test_an_ensemble_of_different_images_is_refused() -> None:
     one = predictions(np.random.default_rng(3), source="A")
-    rows = np.arange(len(one.images))
+    rows = np.arange(len(one.samples))
     with pytest.raises(DataError, match="A and A: 3 images are in one table only, the first is 'P_"):
         ensemble([one, one.take(rows[3:])])
     flipped = one.table["label"].map({"BENIGN": "MALIGNANT", "MALIGNANT": "BENIGN"})
     with pytest.raises(DataError, match=f"the label of {len(rows)} of {len(rows)} images differs"):
-        ensemble([one, Predictions(one.table.assign(label=flipped), one.classes, "B")])
+        ensemble([one, Predictions(one.table.assign(label=flipped), one.task, "B")])
     with pytest.raises(DataError, match="A and four have different classes"):
         ensemble([one, four_classes(np.random.default_rng(3))])
 
@@ -153,7 +183,7 @@ def test_folds_are_put_together() -> None:
     whole = predictions(np.random.default_rng(4))
     first = whole.patients < "P_00030"
     together = out_of_fold([whole.take(first), whole.take(~first)])
-    assert together.images.tolist() == whole.images.tolist()
+    assert together.samples.tolist() == whole.samples.tolist()
     assert np.array_equal(together.scores, whole.scores)
 
 
@@ -163,6 +193,6 @@ def test_folds_that_share_are_refused() -> None:
     with pytest.raises(DataError, match=r"F and F: image 'P_\w+' is in both"):
         out_of_fold([whole.take(first), whole])
     inside = int(np.flatnonzero(whole.patients[1:] == whole.patients[:-1])[0]) + 1  # within a patient
-    rows = np.arange(len(whole.images))
+    rows = np.arange(len(whole.samples))
     with pytest.raises(DataError, match=r"F and F: patient 'P_.* 1 in more than one fold; split by patient"):
         out_of_fold([whole.take(rows < inside), whole.take(rows >= inside)])

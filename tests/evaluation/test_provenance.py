@@ -1,9 +1,11 @@
 """Results of an older checkpoint, other data or other settings are not used, and no test set leaks."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from helpers.commands import command
 from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 
+from mammo.atomic_files import write_atomically
 from mammo.data.store.store import Store
 from mammo.errors import DataError
 from mammo.evaluation.evaluation_files import (
@@ -23,6 +26,7 @@ from mammo.evaluation.evaluation_files import (
     write_evaluation,
 )
 from mammo.evaluation.model_export import facts
+from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.scoring import open_classifier
 from mammo.evaluation.seen_patients import count_seen
 from mammo.evaluation.split_scoring import score_split
@@ -39,7 +43,7 @@ from mammo.sweeping.search_worker import _test_run
 
 SMALL = [
     "data.patients=40", "data.height=64", "data.width=48", "data.film_scale=2", "data.batch_size=8",
-    "model=custom_cnn", "optim.lr=0.01", "trainer.precision=float32", "report=false",
+    "model=custom_cnn", "optim.lr=0.01", "trainer.precision=32-true", "report=false",
 ]  # fmt: skip
 
 
@@ -109,7 +113,7 @@ def test_saved_scores_are_read_if_all_settings_agree(stale: RunFolder, place: Pa
     write_evaluation(stale.evaluation / "test", predictions=right, metrics={}, calibration=None)
     saved = saved_predictions(stale, "test")
     assert saved is not None
-    assert saved.images.tolist() == right.images.tolist()
+    assert saved.samples.tolist() == right.samples.tolist()
     np.testing.assert_array_equal(saved.scores, right.scores)
     other_data = OmegaConf.create(stale.config()["data"] | {"seed": 5})
     wrong = {
@@ -287,3 +291,35 @@ def test_record_changes_with_each_of_its_parts(tmp_path: Path) -> None:
     assert first != current_provenance(folder, split="test")
     best.write_bytes(b"two")
     assert first != current_provenance(folder, split="val")
+
+
+def test_a_checkpoint_is_read_again_only_after_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, reads = RunFolder(tmp_path), 0
+    run.checkpoints.mkdir()
+    digest = hashlib.file_digest
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return digest(*arguments)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    for number, content in enumerate((b"first", b"other"), start=1):
+        write_atomically(run.checkpoints / "best.ckpt", content)
+        assert {weights_digest(run) for _ in range(3)} == {hashlib.sha256(content).hexdigest()}
+        assert reads == number
+
+
+def test_figures_of_an_earlier_evaluation_are_removed_and_a_users_are_not(tmp_path: Path) -> None:
+    predictions = Predictions(pd.DataFrame({"image_id": ["a"]}), ("BENIGN", "MALIGNANT"), "test")
+    for name in ("flow.svg", "roc.png"):
+        (tmp_path / "ours" / "figures").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "ours" / "figures" / name).write_text("")
+    (tmp_path / "theirs" / "figures").mkdir(parents=True)
+    (tmp_path / "theirs" / "figures" / "roc.png").write_text("")
+    for name in ("ours", "theirs"):
+        write_evaluation(tmp_path / name, predictions=predictions, metrics={}, calibration=None)
+    assert not (tmp_path / "ours" / "figures").exists()
+    assert (tmp_path / "theirs" / "figures" / "roc.png").exists()

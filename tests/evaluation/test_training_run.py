@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from mammo.config.composition import compose_train
-from mammo.evaluation import validation_pictures
+from mammo.evaluation import training_run, validation_pictures
 from mammo.evaluation.report import evaluation_report
 from mammo.evaluation.training_run import train
 from mammo.runs import RunFolder
 from mammo.runs.run_lock import RunTakenError
-from mammo.training import callbacks, fit
+from mammo.training.loggers import logger_output, tensorboard_runs
 from mammo.training.optional_output import OptionalOutput
 
 SMALL = [
     "data.patients=20", "data.height=64", "data.width=48", "model=custom_cnn", "trainer=cpu",
-    "trainer.precision=float32", "trainer.max_epochs=2", "trainer.picture_epochs=1",
+    "trainer.precision=32-true", "trainer.max_epochs=2", "trainer.picture_epochs=1",
 ]  # fmt: skip
 
 
@@ -34,15 +34,15 @@ def test_a_failing_picture_or_table_is_reported_once_and_changes_no_result(
     cfg = compose_train([*SMALL, f"data.root={tmp_path}/phantom", f"data.store={tmp_path}/store"])
     train(cfg, run_dir=tmp_path / "whole", overrides=[])
     assert "not written" not in capsys.readouterr().err
-    monkeypatch.setattr(callbacks.SummaryWriter, "add_scalar", refuse)
+    monkeypatch.setattr(tensorboard_runs.SummaryWriter, "add_scalar", refuse)
     monkeypatch.setattr(validation_pictures, "draw_overlay", refuse)
-    monkeypatch.setattr(fit, "write_hparams", refuse)
+    monkeypatch.setattr(logger_output, "write_hparams", refuse)
     monkeypatch.setattr(evaluation_report, "figures_of", refuse)
     run = train(cfg, run_dir=tmp_path / "failing", overrides=[])
     assert run is not None
     reports = [line for line in capsys.readouterr().err.splitlines() if "not written" in line]
     assert [line.partition(":")[0] for line in reports] == [
-        "TensorBoard pictures", "TensorBoard curves", "TensorBoard HParams", "curves and report",
+        "pictures", "logger tensorboard", "curves and report",
     ]  # fmt: skip
     for line in reports:
         assert line.endswith("(OSError: [Errno 28] No space left on device); the run continues without")
@@ -61,3 +61,14 @@ def test_a_failing_picture_or_table_is_reported_once_and_changes_no_result(
 def test_the_end_of_a_run_is_not_suppressed(error: BaseException) -> None:
     with pytest.raises(type(error)), OptionalOutput("pictures"):
         raise error
+
+
+@pytest.mark.parametrize(("report", "every", "drawn"), [(True, "null", 1), (False, "null", 0), (False, 2, 1)])
+def test_pictures_are_drawn_with_a_report_or_where_their_epochs_are_given(
+    report: bool, every: object, drawn: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(training_run, "fit", lambda *_, callbacks, **__: given.extend(callbacks))
+    cfg = compose_train([f"report={report}", f"trainer.picture_epochs={every}"])
+    train(cfg, run_dir=tmp_path / "run", overrides=[])
+    assert [type(callback).__name__ for callback in given] == ["ValidationPictures"] * drawn

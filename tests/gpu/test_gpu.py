@@ -41,7 +41,14 @@ def weights(run_folder: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def trained(place: Path) -> Path:
     """A working folder with a ResNet-18 that was trained for three epochs in bfloat16."""
-    run("train", *SETTINGS, "trainer.precision=bfloat16", "trainer.max_epochs=3", "run_dir=run", folder=place)
+    run(
+        "train",
+        *SETTINGS,
+        "trainer.precision=bf16-mixed",
+        "trainer.max_epochs=3",
+        "run_dir=run",
+        folder=place,
+    )
     return place
 
 
@@ -66,7 +73,7 @@ def test_export_answers_on_its_own(trained: Path) -> None:
 
 
 def test_one_process_of_ddp_trains_as_none(trained: Path) -> None:
-    alone = [*SETTINGS, "trainer.max_epochs=1", "trainer.precision=float32", "trainer.deterministic=true"]
+    alone = [*SETTINGS, "trainer.max_epochs=1", "trainer.precision=32-true", "trainer.deterministic=warn"]
     run("train", *alone, "run_dir=alone", folder=trained)
     ddp = ["trainer=ddp", "trainer.devices=1", "trainer.accelerator=gpu"]
     run("train", *[key for key in alone if key != "trainer=gpu"], *ddp, "run_dir=ddp", folder=trained)

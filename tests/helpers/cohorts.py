@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from mammo.data.tasks import CLASSES
+from mammo.data.tasks import Task
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.statistics.weighted_metrics import expit
+
+_WORDS = ("sample_id", "image_id", "patient_id", "laterality", "view", "abnormality_type")
 
 
 def simulate(
@@ -54,10 +56,14 @@ def table(
     task: str,
     source: str,
 ) -> Predictions:
-    classes = CLASSES[task]
+    found = Task.shipped(task)
+    classes = found.classes
     count = len(patients)
+    ids = [f"{patient}_{i}" for i, patient in enumerate(patients)]
     columns = {
-        "image_id": [f"{patient}_{i}" for i, patient in enumerate(patients)],
+        "sample_id": ids,
+        "unit": "image",
+        "image_id": ids,
         "patient_id": patients,
         "laterality": pd.array(rng.choice(["LEFT", "RIGHT"], count), dtype="string"),
         "view": pd.array(rng.choice(["CC", "MLO"], count), dtype="string"),
@@ -69,4 +75,36 @@ def table(
         **{f"score_{name}": scores[:, i] for i, name in enumerate(classes)},
         "fold": pd.array([pd.NA] * count, dtype="Int64"),
     }
-    return Predictions(pd.DataFrame(columns), classes, source)
+    return Predictions(pd.DataFrame(columns), found, source)
+
+
+def several_views(images: Predictions, *, unit: str, source: str = "several views") -> Predictions:
+    """A table of breasts or exams of the task `pathology`, each scored with the mean over its images.
+
+    The views, and the sides of exams, have scores of their own; those without an image are missing.
+    """
+    table = images.table.assign(malignant=images.malignant, score=images.malignancy)
+    rows = []
+    for name, held in table.groupby(["patient_id", "laterality"] if unit == "breast" else ["patient_id"]):
+        row = {
+            **held.iloc[0][["patient_id", "density", "abnormality_type", "subtlety", "assessment", "fold"]],
+            "sample_id": "_".join(name),
+            "unit": unit,
+            "image_id": ";".join(held["image_id"]),
+            "laterality": name[1] if unit == "breast" else pd.NA,
+            "view": pd.NA,
+            "label": images.classes[held["malignant"].max()],
+        }
+        parts = {"": held}
+        if unit == "breast":
+            parts |= {f"_{view}": held[held["view"] == view] for view in ("CC", "MLO")}
+        else:
+            for side in ("LEFT", "RIGHT"):
+                parts[f"_{side}"] = own = held[held["laterality"] == side]
+                parts |= {f"_{side}_{view}": own[own["view"] == view] for view in ("CC", "MLO")}
+                row[f"label_{side}"] = pd.NA if own.empty else images.classes[own["malignant"].max()]
+        for place, found in parts.items():
+            score = found["score"].mean()
+            row |= {f"score_BENIGN{place}": 1 - score, f"score_MALIGNANT{place}": score}
+        rows.append(row)
+    return Predictions(pd.DataFrame(rows).astype(dict.fromkeys(_WORDS, "string")), images.task, source)

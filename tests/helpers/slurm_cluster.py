@@ -76,6 +76,12 @@ class Slurm:
         out = self.run("sacct", *options, "--format", ",".join(fields), "--jobs", job)
         return [dict(zip(fields, line.split("|"), strict=True)) for line in out.splitlines()]
 
+    def states(self, job: str) -> list[str]:
+        """The states of all runs of a job; waits until it has left the queue and the accounting knows it."""
+        self.wait_for(lambda: not self.squeue(job), 30)
+        self.wait_for(lambda: not {"RUNNING", "COMPLETING"} & {row["State"] for row in self.sacct(job)}, 20)
+        return [row["State"] for row in self.sacct(job)]
+
     def scancel_signal(self, job: str, name: str = "USR2") -> None:
         """Sends a signal to all steps of a job, or with `<job>.0` only to its first step."""
         self.run("scancel", f"--signal={name}", job)

@@ -25,7 +25,7 @@ class Rows(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self.epochs[-1] += batch["row"].tolist()
+        self.epochs[-1] += batch["row"].flatten().tolist()
 
 
 def module(datamodule: MammogramDataModule, *, lr: float = 1e-3, **changes: Any) -> MammogramModule:

@@ -80,7 +80,7 @@ def test_interrupted_epoch_goes_on(batches: list[tuple[torch.Tensor, ...]]) -> N
     assert values(later) == values(scores)
     assert [a.tolist() for a in later.gathered()] == [a.tolist() for a in scores.gathered()]
     # the snapshot does not change with the metric
-    assert len(snapshot["row"]) == sum(len(batch[3]) for batch in batches)
+    assert len(snapshot["unit"]) == sum(len(batch[3]) for batch in batches)
     assert float(snapshot["loss"]) == sum(float(batch[0]) * len(batch[3]) for batch in batches)
 
 

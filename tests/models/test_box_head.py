@@ -10,7 +10,7 @@ from mammo.errors import ConfigError
 from mammo.models.box_head import add_box_head, box_head_of, pixel_boxes
 from mammo.models.classifier import Classifier
 from mammo.models.layer_depth import layer_of_parameters
-from mammo.models.weight_loading import load_weights
+from mammo.models.weights.weight_loading import load_weights
 
 NETWORKS = ["resnet18", "custom_cnn", "convnext_atto", "tf_efficientnet_lite0"]
 SIZE = (64, 48)

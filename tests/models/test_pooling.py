@@ -1,10 +1,14 @@
+from typing import Any
+
 import pytest
 import torch
 from helpers.networks import build_model
-from torch import nn
+from torch import Tensor, nn
 
 from mammo.errors import ConfigError
-from mammo.models.pooling import POOLS, AttentionPool, GeM
+from mammo.models.backbones import build_network
+from mammo.models.custom_cnn import CustomCNN
+from mammo.models.pooling import POOLS, AttentionPool, GeM, OtherPool
 
 MAP = torch.rand(2, 8, 5, 3) + 0.1  # B C H W, positive
 
@@ -112,7 +116,7 @@ def test_gem_at_one_is_the_average_of_a_network_of_positive_features() -> None:
 def test_a_network_without_a_feature_map_is_refused(pool: str) -> None:
     with pytest.raises(
         ConfigError,
-        match=rf"^model\.pool={pool}: vit_tiny_patch16_224 has no single pool of a feature map",
+        match=r"^model\.pool: vit_tiny_patch16_224 has no single pool of a feature map to replace by",
     ):
         build_model(name="vit_tiny_patch16_224", num_classes=2, image_size=(64, 48), pool=pool)
 
@@ -121,3 +125,72 @@ def test_a_network_without_a_feature_map_is_refused(pool: str) -> None:
 def test_vit_takes_what_it_is_told_to_choose(pool: str) -> None:
     model = build_model(name="vit_tiny_patch16_224", num_classes=2, image_size=(64, 48), pool=pool)
     assert model(torch.rand(2, 1, 64, 48)).shape == (2, 2)
+
+
+class Power(nn.Module):
+    """A pooling of the user's own: the root of the mean of a power, with a weight for each channel."""
+
+    def __init__(self, *, channels: int, power: float = 2.0) -> None:
+        super().__init__()
+        self.power = power
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        assert features.shape[1] == len(self.weight)
+        return self.weight * features.abs().pow(self.power).mean(dim=(2, 3)).pow(1 / self.power)
+
+
+POWER = {"_target_": f"{__name__}.Power", "power": 1.0}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224", "mobilenetv3_small_050", "custom_cnn"],
+)
+def test_a_pooling_of_the_user_takes_the_place_in_any_layout(name: str) -> None:
+    target = "mammo.models.custom_cnn.CustomCNN"
+    node: dict[str, Any] = {"_target_": target}
+    if name != "custom_cnn":
+        node = {"_target_": "mammo.models.backbones.timm_network", "name": name}
+    model = build_network(node | {"pool": POWER}, num_classes=2, image_size=(64, 48))
+    (pool,) = (module for module in model.modules() if isinstance(module, OtherPool))
+    seen: list[Tensor] = []
+    handles = [
+        pool.register_forward_hook(lambda _, inputs, output: seen.extend([*inputs, output])),
+    ]
+    model.train()(torch.rand(2, 1, 64, 48)).sum().backward()
+    handles[0].remove()
+    features, pooled = seen
+    places = (2, 3) if pool.layout == "NCHW" else (1, 2)
+    torch.testing.assert_close(pooled.flatten(1), features.abs().mean(dim=places))
+    assert pool.get_parameter("pool.weight").grad is not None
+
+
+@pytest.mark.parametrize(
+    ("node", "sentence"),
+    [
+        ({"_target_": "torch.nn.AdaptiveAvgPool2d", "output_size": 2}, "gives 1024 numbers for 256 channels"),
+        (
+            {"_target_": "torch.nn.Linear", "in_features": 7, "out_features": 2},
+            "fails on features of 2 x 256 x 4",
+        ),
+        (
+            {"_target_": "os.system"},
+            "model.pool._target_=os.system: is no pooling; give a subclass of torch.nn",
+        ),
+        (POWER | {"powr": 1}, f"model.pool.powr: {__name__}.Power has no such argument; did you mean power?"),
+    ],
+)
+def test_what_is_no_pooling_is_refused(node: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        CustomCNN(num_classes=2, pool=node)
+    assert sentence in str(refused.value)
+
+
+def test_a_module_with_the_places_kept_is_a_pooling() -> None:
+    plain = CustomCNN(num_classes=2).eval()
+    model = CustomCNN(num_classes=2, pool={"_target_": "torch.nn.AdaptiveAvgPool2d", "output_size": 1}).eval()
+    model.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 1, 64, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), plain(images))

@@ -19,6 +19,9 @@ Conv = nn.Conv2d
 
 def chain(*layers: nn.Module) -> nn.Sequential:
     torch.manual_seed(0)
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):  # it was made before the seed was set
+            layer.reset_parameters()
     return nn.Sequential(nn.Sequential(*layers), nn.Flatten(2))
 
 

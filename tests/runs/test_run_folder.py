@@ -4,6 +4,7 @@ import datetime
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,14 @@ def make_folder(parent: Path) -> str:
         with dated_folder("name", parent=parent) as folder:
             (folder / "run.json").write_text("{}")
     return folder.name
+
+
+def test_the_printed_command_of_tensorboard_can_be_pasted(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "my runs; $HOME" / "a")
+    run.tensorboard.mkdir(parents=True)
+    run.record(score={"value": None})
+    line = run.summary().splitlines()[-1]
+    assert shlex.split(line) == ["curves", "tensorboard", "--logdir", str(run.path.parent)]
 
 
 def test_processes_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_the_tasks_of_an_array_have_folders_of_their_own(slurm: Slurm, tmp_path:
     task = script(tmp_path, "trainer.max_epochs=1", "seed=$SLURM_ARRAY_TASK_ID")
     job = slurm.sbatch(task, "--array=0-3")
     slurm.wait_for(lambda: not slurm.squeue(job), 200)
-    assert [row["State"] for row in slurm.sacct(job)] == ["COMPLETED"] * 4
+    assert slurm.states(job) == ["COMPLETED"] * 4
     runs = sorted((tmp_path / "runs").iterdir(), key=lambda run: run.name.rpartition("_")[2])
     assert [run.name.rpartition("-")[2] for run in runs] == [f"{job}_{number}" for number in range(4)]
     facts = [json.loads((run / "run.json").read_text()) for run in runs]

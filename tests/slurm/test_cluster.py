@@ -84,7 +84,7 @@ def test_a_lost_nodes_job_runs_again_on_another(slurm: Slurm) -> None:
     slurm.wait_for(lambda: len(runs_of(slurm, job)) == 2, 60)
     assert runs_of(slurm, job)[1][0] != node
     assert slurm.node_state(node) == "down*"
-    assert slurm.sacct(job)[0]["State"] == "NODE_FAIL"
+    slurm.wait_for(lambda: slurm.sacct(job)[0]["State"] == "NODE_FAIL", 20)
     slurm.run("scancel", job)
     slurm.start_node(node)
 
@@ -97,7 +97,7 @@ def test_an_urgent_job_preempts_and_the_preempted_one_runs_again(slurm: Slurm) -
     slurm.wait_for(lambda: slurm.state(urgent) == "", 30)
     assert "USR2" in slurm.output(job)
     slurm.wait_for(lambda: len(runs_of(slurm, job)) == 2, 30)
-    assert slurm.sacct(job)[0]["State"] == "PREEMPTED"
+    slurm.wait_for(lambda: slurm.sacct(job)[0]["State"] == "PREEMPTED", 20)
     slurm.run("scancel", job)
     for node in ("node2", "node3", "node4"):
         slurm.node_up(node)

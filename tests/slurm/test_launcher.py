@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 import torch
 from helpers.commands import REPOSITORY, command, copy_of_the_clone
+from helpers.fork_server import ForkedPython
+from helpers.own_parts import write_images, write_page_files
 from helpers.slurm_cluster import Slurm
 
 SMALL = ["model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48", "report=false"]
@@ -37,13 +39,12 @@ class Multirun:
         self.folder = place / "sweep"
         self._told = place / "told.txt"
         with self._told.open("w") as told:
-            self.process = subprocess.Popen(
+            self.process = ForkedPython(
                 [sys.executable, str(code / "train.py"), "-m", *arguments, *SLURM],
                 cwd=place,
                 env=slurm.environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(code)},
                 stdout=subprocess.DEVNULL,
                 stderr=told,
-                preexec_fn=hear_interrupts,
             )
 
     @property
@@ -86,11 +87,6 @@ class Multirun:
         return "".join(file.read_text() for file in folder.glob("*_log.*"))
 
 
-def hear_interrupts() -> None:
-    """Restores the default handler of SIGINT, which background processes of a shell ignore."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def train(slurm: Slurm, place: Path, *arguments: str) -> None:
     """Trains a single run without Slurm."""
     environment = slurm.environment | {"OMP_NUM_THREADS": "1"}
@@ -116,13 +112,6 @@ def curves(run: Path) -> list[list[float]]:
     return [[float(value) for value in row[1:8]] for row in rows_of(run)]
 
 
-def states(slurm: Slurm, job: str) -> list[str]:
-    """The states of all runs of a job; waits until it has left the queue, after its result exists."""
-    slurm.wait_for(lambda: not slurm.squeue(job), 30)
-    slurm.wait_for(lambda: slurm.sacct(job)[-1]["State"] not in ("RUNNING", "COMPLETING"), 10)
-    return [row["State"] for row in slurm.sacct(job)]
-
-
 @dataclass(frozen=True)
 class Disturbed:
     """Four jobs, each on its own node: one is preempted, one requeued, one loses its node, one fails."""
@@ -136,7 +125,7 @@ class Disturbed:
 @pytest.fixture(scope="module")
 def disturbed(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
     place = tmp_path_factory.mktemp("disturbed")
-    settings = [*SMALL, "trainer.max_epochs=80", "trainer.gradient_clip=null"]
+    settings = [*SMALL, "trainer.max_epochs=50", "trainer.gradient_clip_val=null"]
     multirun = Multirun(slurm, place, *settings, "optim.lr=1e-3,1e-3,1e-3,1e30")
     ids = multirun.ids()
     multirun.wait_for(lambda: all(multirun.epochs(number) > 5 for number in range(3)))
@@ -160,7 +149,7 @@ def disturbed(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Disturb
 def test_a_disturbed_job_ends_as_if_nothing_had_been(disturbed: Disturbed, number: int, state: str) -> None:
     """The results are equal bit for bit."""
     run, quiet = disturbed.multirun.job(number), disturbed.quiet
-    assert states(disturbed.multirun.slurm, disturbed.ids[number]) == [state, "COMPLETED"]
+    assert disturbed.multirun.slurm.states(disturbed.ids[number]) == [state, "COMPLETED"]
     assert (facts(run)["status"], facts(run)["resumed"]) == ("finished", 1)
     assert "resumed" not in facts(quiet)
     for name in ("last", "best"):
@@ -178,7 +167,7 @@ def test_a_failed_job_stays_alone_and_says_why(disturbed: Disturbed) -> None:
     assert disturbed.code == 1
     assert "error: 1 of 4 jobs failed, see sweep/summary.csv" in multirun.told
     assert "Traceback" not in multirun.told
-    assert states(multirun.slurm, disturbed.ids[3]) == ["FAILED"]
+    assert multirun.slurm.states(disturbed.ids[3]) == ["FAILED"]
     summary = pd.read_csv(multirun.folder / "summary.csv")
     assert summary["status"].tolist() == [*3 * ["finished"], "failed"]
     assert summary["auc"].notna().tolist() == [*3 * [True], False]
@@ -196,7 +185,7 @@ def test_jobs_belong_to_their_multirun_and_share_a_store(disturbed: Disturbed) -
     for number, lr in enumerate([*3 * ["0.001"], "1e+30"]):
         job = facts(multirun.job(number))
         assert job["part_of"] == str(multirun.folder)
-        assert {f"optim.lr={lr}", "trainer.max_epochs=80"} <= set(job["overrides"])
+        assert {f"optim.lr={lr}", "trainer.max_epochs=50"} <= set(job["overrides"])
         assert job["device"].startswith("CPU, 1 threads")
         assert "preparing" not in multirun.log(number)
     assert multirun.told.count("preparing: 52 of 52") == 1
@@ -227,7 +216,7 @@ def abandoned(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory, shared_cac
     multirun.wait_for(lambda: slurm.state(ids[0]) == "RUNNING")
     (code / "mammo" / "training" / "fit.py").write_text("raise RuntimeError('edited')\n")
     trainer = code / "conf" / "trainer" / "auto.yaml"
-    trainer.write_text(trainer.read_text().replace("gradient_clip: 1.0", "gradient_clip: 9.0"))
+    trainer.write_text(trainer.read_text().replace("gradient_clip_val: 1.0", "gradient_clip_val: 9.0"))
     assert any(row["state"] == "PENDING" for row in slurm.squeue(ids[0].partition("_")[0]))
     multirun.process.send_signal(signal.SIGINT)
     ended, told = multirun.end(20), multirun.told
@@ -241,7 +230,7 @@ def test_code_and_config_of_queued_jobs_are_those_of_their_submission(abandoned:
     for number in range(2):
         run = abandoned.multirun.job(number)
         assert facts(run)["status"] == "finished"
-        assert "gradient_clip: 1.0" in (run / "config.yaml").read_text()
+        assert "gradient_clip_val: 1.0" in (run / "config.yaml").read_text()
 
 
 def test_a_command_given_again_attaches_to_the_queued_jobs(abandoned: Abandoned) -> None:
@@ -263,7 +252,7 @@ def test_interrupted_parent_leaves_the_jobs_and_names_them(abandoned: Abandoned)
     assert abandoned.told.splitlines()[-1] == sentence
     assert "Traceback" not in abandoned.told
     multirun = abandoned.multirun
-    assert [states(multirun.slurm, job) for job in abandoned.ids] == [["COMPLETED"], ["COMPLETED"]]
+    assert [multirun.slurm.states(job) for job in abandoned.ids] == [["COMPLETED"], ["COMPLETED"]]
     written = (multirun.job(1) / "run.json").read_bytes()
     again = Multirun(multirun.slurm, multirun.folder.parent, *SMALL, "trainer.max_epochs=2", "seed=0,1")
     assert again.end() == 0, again.told
@@ -319,7 +308,7 @@ def test_jobs_that_can_never_start_are_cancelled_with_the_key_to_change(
     sentence = f"error: hydra/launcher=slurm: the jobs can never start, because {reason}"
     assert multirun.told.splitlines()[-1] == sentence
     array = multirun.ids()[0].partition("_")[0]
-    assert set(states(slurm, array)) == {"CANCELLED by 0"}
+    assert set(slurm.states(array)) == {"CANCELLED by 0"}
 
 
 def test_killed_and_cancelled_jobs_are_told_apart(slurm: Slurm, tmp_path: Path, shared_cache: Path) -> None:
@@ -341,10 +330,10 @@ def test_two_nodes_train_as_one_process_does_and_go_on_after_preemption(
     (tmp_path / "cache").symlink_to(shared_cache)
     settings = [  # without batch normalisation, whose batches differ in two processes
         "data.patients=20", "data.height=64", "data.width=48", "data.batch_size=12", "report=false",
-        "model=timm", "model.name=convnext_atto", "optim=sgd", "optim.lr=0.01", "trainer.precision=float32",
+        "model=timm", "model.name=convnext_atto", "optim=sgd", "optim.lr=0.01", "trainer.precision=32-true",
         "trainer.max_epochs=8",
     ]  # fmt: skip
-    nodes = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.nodes=2"]
+    nodes = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.num_nodes=2"]
     address = "hydra.launcher.setup=['export MASTER_ADDR=127.0.0.1']"  # no name server can resolve node1
     multirun = Multirun(slurm, tmp_path, *settings, *nodes, address)
     [job] = multirun.ids()
@@ -353,7 +342,7 @@ def test_two_nodes_train_as_one_process_does_and_go_on_after_preemption(
     slurm.scancel_signal(f"{job}.0")
     train(slurm, tmp_path, *settings, "trainer=cpu", "run_dir=alone")
     assert multirun.end() == 0, multirun.told
-    assert states(slurm, job) == ["REQUEUED", "COMPLETED"]
+    assert slurm.states(job) == ["REQUEUED", "COMPLETED"]
     run, alone = multirun.job(0), tmp_path / "alone"
     told = facts(run)
     assert (told["status"], told["device"]) == ("finished", "2 processes, CPU, float32")
@@ -363,3 +352,24 @@ def test_two_nodes_train_as_one_process_does_and_go_on_after_preemption(
     for name in ("last", "best"):
         torch.testing.assert_close(weights(run, name), weights(alone, name), rtol=1e-4, atol=1e-5)
     assert not (run / "traceback.txt").exists()
+
+
+def test_jobs_use_the_own_parts_as_they_were_at_submission(slurm: Slurm, tmp_path: Path) -> None:
+    """Network, loss of two terms, optimiser of PyTorch, schedule, callback, data set and augmentation."""
+    write_page_files(tmp_path)
+    write_images(tmp_path / "images")
+    own = ["model=tiny", "loss=two_terms", "optim=radam", "schedule=exponential", "callbacks=say"]
+    own += ["data=folders", "data.root=images", "augment=affine", "trainer.max_epochs=2", "report=false"]
+    multirun = Multirun(slurm, tmp_path, "--config-dir", "my_conf", *own, "model.width=4,8")
+    multirun.ids()
+    (tmp_path / "my_parts.py").write_text("raise RuntimeError('edited')\n")
+    assert multirun.end() == 0, multirun.told
+    for number, width in enumerate((4, 8)):
+        run = multirun.job(number)
+        assert facts(run)["status"] == "finished"
+        assert f"width: {width}" in (run / "config.yaml").read_text()
+        assert "epoch 2 has ended" in multirun.log(number)
+        curves = pd.read_csv(run / "metrics.csv")
+        total = curves["train/loss_ce"] + curves["train/loss_size"]
+        assert curves["train/loss"].tolist() == pytest.approx(total.tolist(), abs=1e-5)
+        assert curves["train/lr"].tolist() == pytest.approx([0.0009, 0.00081])

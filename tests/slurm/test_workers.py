@@ -69,5 +69,4 @@ def test_a_search_loses_no_trial_when_its_jobs_are_preempted_requeued_and_killed
     assert (folder / "leaderboard.html").exists()
     # no requeued job is left in the queue without work
     slurm.wait_for(lambda: not slurm.squeue(), 150)
-    states = [row["State"] for row in slurm.sacct(killed)]
-    assert states == ["FAILED"]
+    assert slurm.states(killed) == ["FAILED"]

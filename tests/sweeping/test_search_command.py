@@ -34,7 +34,7 @@ RANDOM = "sweep.sampler.name=random"
 WITH_A_BAD_ONE = (
     "+sweep.space={optim.lr: null, rate: {choice: {good: ['optim.lr=1e-4'], bad: ['optim.lr=1e30']}}}",
     "sweep.sampler.name=grid",
-    "trainer.gradient_clip=null",
+    "trainer.gradient_clip_val=null",
     NO_PRUNER,
 )
 
@@ -133,7 +133,7 @@ def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_sam
             assert list((trial.folder / "tensorboard" / tag).glob("events.*")), (trial, tag)
     wait_for(lambda: not worker_pids(folder), 20)
     experiment = (folder / "sweep" / "experiment" / "best.yaml").read_text()
-    assert "gradient_clip: 1.0" in experiment  # later edits of `conf` do not change it
+    assert "gradient_clip_val: 1.0" in experiment  # later edits of `conf` do not change it
     best_one = ("--config-dir", str(folder / "sweep"), "experiment=best")
     again = command("train", *best_one, "report=false", "run_dir=again", folder=folder)
     assert again.returncode == 0, again.stderr
@@ -247,11 +247,11 @@ def test_a_trial_that_raises_fails_alone(folder: Path) -> None:
 def test_a_search_of_which_every_trial_failed_fails_with_the_commonest_error(folder: Path) -> None:
     rates = "rate: {choice: {a: ['optim.lr=1e30'], b: ['optim.lr=2e30']}}"
     settings = (f"+sweep.space={{optim.lr: null, {rates}}}", "sweep.sampler.name=grid", NO_PRUNER)
-    done = run(folder, *settings, "trainer.gradient_clip=null", epochs=3)
+    done = run(folder, *settings, "trainer.gradient_clip_val=null", epochs=3)
     assert done.returncode == 1
     told = "2 failed, 2 of them: the loss is nan in epoch 1, batch 2: check the images"
     assert f"error: lr: no trial was finished, {told}" in done.stderr
-    again = run(folder, *settings, "trainer.gradient_clip=null", "detach=true", epochs=3)
+    again = run(folder, *settings, "trainer.gradient_clip_val=null", "detach=true", epochs=3)
     assert again.returncode == 1
     assert told in again.stdout
 
@@ -333,7 +333,7 @@ def test_the_objective_is_a_mean_over_runs(over: str, folder: Path) -> None:
     [
         (["+sweep.space={optim.lrr: {uniform: [0, 1]}}"], "sweep.space.optim.lrr: no such key"),
         (["+sweep.space={optim.lr: null}"], "sweep.space: is empty"),
-        (["trainer.devices=2"], "trainer.devices=2 trainer.nodes=1: a worker of a search is one process"),
+        (["trainer.devices=2"], "trainer.devices=2 trainer.num_nodes=1: a worker of a search is one process"),
         (["sweep.budget.trials=null"], "sweep.budget: has no end"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
         (["optim.lr=0.1"], "optim.lr=0.1: sweep.space.optim.lr varies it"),
@@ -379,11 +379,14 @@ def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_r
         told = growing.stderr.read()
     assert growing.returncode == 0, told
     assert [trial.state for trial in trials_in(folder)] == ["finished", "finished"]
-    # without overrides of train.py the search continues with those that it began with
-    sweep = ("sweep", "sweep=lr", "sweep_dir=sweep", *settings)
-    grown = command(*sweep, "sweep.budget.trials=3", folder=folder, timeout=200)
+    # what is not given again is as the search began with, or was last changed to
+    grown = command("sweep", "sweep_dir=sweep", "sweep.budget.trials=3", folder=folder, timeout=200)
     assert grown.returncode == 0, grown.stderr
     assert "1 workers started" in grown.stderr
+    assert len(trials_in(folder)) == 3
+    shown = command("sweep", "sweep_dir=sweep", folder=folder, timeout=200)
+    assert shown.returncode == 0, shown.stderr
+    assert "0 workers started" in shown.stderr
     assert len(trials_in(folder)) == 3
 
 

@@ -3,6 +3,7 @@ import pytest
 from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.data.splits import Split
 from mammo.data.store.store import Store
+from mammo.data.tasks import Task
 
 
 @pytest.fixture
@@ -11,7 +12,7 @@ def datamodule(grey_store: Store) -> MammogramDataModule:
     return MammogramDataModule(
         store=grey_store,
         split=Split(train=ids[:8], val=ids[2:6], test=[]),
-        task="pathology",
+        task=Task.shipped("pathology"),
         batch_size=4,
         loader_workers=0,
         balance="none",

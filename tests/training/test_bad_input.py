@@ -12,7 +12,7 @@ from helpers.commands import command, line
 from helpers.networks import build_model
 
 from mammo.errors import ConfigError
-from mammo.training.batch_memory import is_out_of_memory, largest_batch
+from mammo.training.devices.batch_memory import is_out_of_memory, largest_batch
 
 
 def told(folder: Path, *arguments: str, **environment: str) -> str:
@@ -78,7 +78,7 @@ def test_unknown_network_of_timm(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_batch_that_does_not_fit_the_memory(tmp_path: Path) -> None:
     """The memory of the process is too small; the error of a GPU differs, see below."""
-    arguments = ["data.patients=20", "data.film_scale=1", "data.height=1024", "data.width=1024"]
+    arguments = ["data.patients=20", "data.film_scale=1", "data.height=512", "data.width=512"]
     arguments += ["data.batch_size=24", "data.masks=false", "model=resnet50", "run_dir=r", "data.workers=1"]
     memory = 9 * 2**30
     result = subprocess.run(
@@ -87,8 +87,8 @@ def test_batch_that_does_not_fit_the_memory(tmp_path: Path) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory)),
     )  # fmt: skip
     last = sentence(result)
-    assert "data.batch_size=24, trainer.accumulate=1: 24 images of 1024 x 1024 at once do not fit" in last
-    assert "raise trainer.accumulate" in last
+    assert "data.batch_size=24, data.micro_batches=1: 24 images of 512 x 512 at once do not fit" in last
+    assert "raise data.micro_batches" in last
 
 
 def test_what_out_of_memory_looks_like() -> None:
@@ -104,11 +104,11 @@ def test_largest_batch_is_a_power_of_two_within_memory_and_images(monkeypatch: p
     assert largest_batch(network, size=(64, 48), accelerator="cpu", most=23) == 16
     after = network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    import mammo.training.batch_memory as memory
+    import mammo.training.devices.batch_memory as memory
 
     monkeypatch.setattr(memory, "_memory_of_step", lambda network, batch, size, device: batch * 1000)
     monkeypatch.setattr(memory, "_free_memory", lambda device: 50_000)
     assert largest_batch(network, size=(64, 48), accelerator="cpu", most=10_000) == 32
     monkeypatch.setattr(memory, "_free_memory", lambda device: 500)
-    with pytest.raises(ConfigError, match="not even one image fits"):
+    with pytest.raises(ConfigError, match="not even one sample fits"):
         largest_batch(network, size=(64, 48), accelerator="cpu", most=10_000)

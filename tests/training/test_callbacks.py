@@ -20,7 +20,7 @@ from mammo.models.layer_depth import layer_of_parameters
 from mammo.runs.run_lock import RunLock, RunTakenError
 from mammo.training.callbacks import BatchSeed, FiniteLoss, Unfreezing
 from mammo.training.checkpoints import Checkpoints
-from mammo.training.hparams import write_hparams
+from mammo.training.loggers.hparams import write_hparams
 from mammo.training.module import MammogramModule
 from mammo.training.optim import build_optimizer
 
@@ -125,7 +125,7 @@ def test_weights_that_are_no_numbers_reach_no_checkpoint(
 @pytest.mark.slow
 def test_too_great_a_learning_rate_is_told_by_the_command(tmp_path: Path) -> None:
     settings = ["data.patients=20", "data.height=64", "data.width=48", "model=custom_cnn", "optim=sgd"]
-    settings += ["optim.lr=1e30", "trainer.gradient_clip=null", "run_dir=r"]
+    settings += ["optim.lr=1e30", "trainer.gradient_clip_val=null", "run_dir=r"]
     result = command("train", *settings, folder=tmp_path)
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
@@ -201,10 +201,10 @@ def test_draws_of_a_batch_depend_on_seed_and_number_alone(
     assert len({*drawn[0], *drawn[2]}) == 8
 
 
-@pytest.mark.parametrize("accumulate", [2, 4])
+@pytest.mark.parametrize("micro_batches", [2, 4])
 def test_parts_of_a_batch_make_the_same_step_as_the_whole(
     datamodule: MammogramDataModule,
-    accumulate: int,
+    micro_batches: int,
 ) -> None:
     """Batch normalisation, whose statistics depend on the part, is removed; the last batch is smaller."""
 
@@ -220,11 +220,11 @@ def test_parts_of_a_batch_make_the_same_step_as_the_whole(
         for layer in model.network.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.eval()
-        datamodule.accumulate = parts
+        datamodule.micro_batches = parts
         train(model, datamodule, epochs=2, accumulate_grad_batches=parts)
         return model.network.state_dict()
 
-    whole, parts = weights(1), weights(accumulate)
+    whole, parts = weights(1), weights(micro_batches)
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=1e-5)
 

@@ -24,12 +24,13 @@ from mammo.config.checks import CONF
 from mammo.config.resume import reopen
 from mammo.errors import ConfigError, DataError
 from mammo.runs import RunFolder
+from mammo.runs.run_lock import RunLock
 from mammo.training.checkpoints import Checkpoints
 from mammo.training.fit import fit
 
 SMALL = [
     "data.patients=20", "data.height=64", "data.width=48", "data.batch_size=4", "model=custom_cnn",
-    "model.dropout=0.3", "augment=strong", "trainer=cpu", "trainer.precision=float32", "trainer.max_epochs=3",
+    "model.dropout=0.3", "augment=strong", "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=3",
     "report=false",
 ]  # fmt: skip
 
@@ -61,7 +62,8 @@ def start(place: Path) -> Callable[..., bool]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Checkpoints, "_save", save)
             try:
-                fit(composed(place, *overrides), run_dir=run, overrides=list(overrides))
+                with RunLock(run) as lock:
+                    fit(composed(place, *overrides), run_dir=run, overrides=list(overrides), lock=lock)
             except Killed:
                 return False
         return True
@@ -71,7 +73,10 @@ def start(place: Path) -> Callable[..., bool]:
 
 def go_on(place: Path, run: Path, *overrides: str) -> RunFolder:
     folder, cfg = reopen(composed(place, f"resume={run}", *overrides), overrides=list(overrides))
-    return fit(cfg, run_dir=folder.path, overrides=list(overrides))
+    with RunLock(folder.path) as lock:
+        finished = fit(cfg, run_dir=folder.path, overrides=list(overrides), lock=lock)
+    assert finished is not None
+    return finished
 
 
 def differences(first: Any, second: Any, place: str = "") -> Iterator[str]:
@@ -117,10 +122,16 @@ def assert_same_end(run: Path, reference: Path) -> None:
         ["optim=adamw"],
         ["schedule=plateau", "schedule.patience=0", "optim=rmsprop"],
         ["trainer.ema_decay=0.9", "schedule=step", "schedule.step_epochs=1"],
-        ["trainer.accumulate=2", "schedule=onecycle"],
+        ["data.micro_batches=2", "schedule=onecycle"],
         ["optim=sgd", "optim.freeze_epochs=1", "optim.unfreeze_every=1", "optim.layer_decay=0.8"],
         ["data.loader_workers=2", "data.balance=sampling", "augment.mixup=0.4", "optim=adam"],
         ["trainer.patience=1", "loss=focal"],
+        ["data.sample_unit=breast", "model.fusion=attention", "model.share_views=false", "data.batch_size=2"],
+        ["data.sample_unit=exam", "model.fusion=concat", "augment=strong", "data.batch_size=2"],
+        [
+            *("data.sample_unit=patch", "task=patch_pathology", "data.patch.size=24", "data.batch_size=16"),
+            *("data.patch.per_lesion=2", "data.patch.per_image=2", "data.loader_workers=1"),
+        ],
     ],
     ids=" ".join,
 )
@@ -196,6 +207,9 @@ def test_killed_before_the_first_checkpoint_starts_again(
     assert "has no checkpoint yet: the run starts at its beginning" in capsys.readouterr().err
     start(tmp_path / "b")
     assert_same_end(tmp_path / "a", tmp_path / "b")
+    for side in ("train", "val"):
+        events = EventAccumulator(str(tmp_path / "a" / "tensorboard" / side)).Reload()
+        assert [event.step for event in events.Scalars("auc")] == [1, 2, 3]
 
 
 @pytest.mark.slow

@@ -14,11 +14,15 @@ from mammo.errors import ConfigError
 from mammo.training.optim import build_optimizer
 from mammo.training.schedules import build_schedule, constant, cosine, step
 
+PLAN: dict[str, Any] = {"steps_per_epoch": 5, "epochs": 6, "total_steps": 30, "mode": "max"}
+
 
 def rates(name: str, steps: int, **options: Any) -> list[float]:
     """The learning rates of one of this package's schedules, starting from 1."""
     node = {"_target_": f"mammo.training.schedules.{name}"} | options
-    schedule, interval = build_schedule(optimizer(), node=node, steps_per_epoch=5, epochs=6, mode="max")
+    schedule, interval = build_schedule(
+        optimizer(), node=node, steps_per_epoch=5, epochs=6, total_steps=30, mode="max"
+    )
     assert interval == "step"
     return reference(schedule, steps)
 
@@ -57,7 +61,7 @@ def test_warmup_rises_and_nothing_rises_after_it(
     schedule: Callable[..., LambdaLR], steps_per_epoch: int, epochs: int, warmup: float
 ) -> None:
     options: dict[str, Any] = {"steps_per_epoch": steps_per_epoch, "warmup_epochs": warmup}
-    options |= {"epochs": epochs} if schedule is cosine else {}
+    options |= {"total_steps": epochs * steps_per_epoch} if schedule is cosine else {}
     options |= {"step_epochs": 2, "factor": 0.5} if schedule is step else {}
     factor = schedule(optimizer(), **options).lr_lambdas[0]
     values = [factor(index) for index in range(epochs * steps_per_epoch)]
@@ -69,14 +73,18 @@ def test_warmup_rises_and_nothing_rises_after_it(
 
 def test_a_schedule_of_torch_gets_what_it_asks_for() -> None:
     node = {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.5}
-    cycle, interval = build_schedule(optimizer(), node=node, steps_per_epoch=5, epochs=6, mode="max")
+    cycle, interval = build_schedule(
+        optimizer(), node=node, steps_per_epoch=5, epochs=6, total_steps=30, mode="max"
+    )
     assert (cycle.total_steps, interval) == (30, "step")
     node = {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "patience": 2}
-    plateau, interval = build_schedule(optimizer(), node=node, steps_per_epoch=5, epochs=6, mode="max")
+    plateau, interval = build_schedule(
+        optimizer(), node=node, steps_per_epoch=5, epochs=6, total_steps=30, mode="max"
+    )
     assert (plateau.mode, plateau.patience, interval) == ("max", 2, "epoch")
     node = {"_target_": "torch.optim.lr_scheduler.StepLR"}
     with pytest.raises(ConfigError, match=r"StepLR needs step_size; give \+schedule\.step_size="):
-        build_schedule(optimizer(), node=node, steps_per_epoch=5, epochs=6, mode="max")
+        build_schedule(optimizer(), node=node, **PLAN)
 
 
 def test_lambda_multiplies_every_groups_rate() -> None:

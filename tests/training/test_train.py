@@ -228,9 +228,21 @@ OWN = [
 
 
 @pytest.mark.slow
-def test_own_table_of_one_class_trains_and_says_so(own_images: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_class_without_an_image_is_refused(own_images: pd.DataFrame, tmp_path: Path) -> None:
     own_images.assign(label=0).to_csv(tmp_path / "t.csv", index=False)
-    result = command("train", *OWN, "trainer.max_epochs=1", "run_dir=r", folder=tmp_path)
+    result = command("train", *OWN, folder=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        "error: task=pathology: no image in the data is of class MALIGNANT; choose data or a split that has"
+    )
+
+
+@pytest.mark.slow
+def test_validation_images_of_one_class_are_said(own_images: pd.DataFrame, tmp_path: Path) -> None:
+    sides = own_images["patient_id"].map({"p0": "val", "p2": "val"}).fillna("train")
+    own_images.assign(split=sides).to_csv(tmp_path / "t.csv", index=False)
+    files = ["data.split=file", "data.split_file=t.csv"]
+    result = command("train", *OWN, *files, "trainer.max_epochs=1", "run_dir=r", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "one class: their AUC is undefined" in result.stderr
     assert json.loads((tmp_path / "r" / "run.json").read_text())["score"]["value"] is None

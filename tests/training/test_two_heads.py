@@ -18,9 +18,10 @@ from helpers.small_runs import module, train
 from mammo.data.loading.augment import BatchAugment
 from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.data.loading.loader import Batch
-from mammo.data.sources.csv_dataset import read_table
+from mammo.data.sources.csv_dataset import read_csv
 from mammo.data.splits import Split
 from mammo.data.store.store import Store, prepare
+from mammo.data.tasks import Task
 from mammo.metrics.epoch_scores import EpochScores
 from mammo.models.box_head import pixel_boxes
 from mammo.models.classifier import Classifier
@@ -77,9 +78,18 @@ def two_headed(datamodule: MammogramDataModule, **changes: object) -> MammogramM
 
 
 def batch_of(boxes: torch.Tensor, **more: object) -> Batch:
-    images = torch.rand(len(boxes), 1, 10, 20, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(len(boxes)) % 2
-    return Batch(image=images, label=labels, boxes=boxes, row=torch.arange(len(boxes)), **more)  # type: ignore[typeddict-item]
+    images = torch.rand(len(boxes), 1, 1, 10, 20, generator=torch.Generator().manual_seed(0))
+    unit = torch.arange(len(boxes))
+    present = torch.ones(len(boxes), 1, dtype=torch.bool)
+    return Batch(
+        image=images,
+        present=present,
+        label=unit % 2,
+        boxes=boxes[:, None],
+        row=unit[:, None],
+        unit=unit,
+        **more,
+    )  # type: ignore[typeddict-item]
 
 
 def test_the_loss_is_that_of_both_heads(datamodule: MammogramDataModule) -> None:
@@ -132,18 +142,18 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Store:
     table = pd.DataFrame({"image_path": names, "patient_id": names, "pathology": pathology})
     table.to_csv(folder / "images.csv", index=False)
     pd.DataFrame(lesions).to_csv(folder / "lesions.csv", index=False)
-    catalog = read_table(table=folder / "images.csv", root=folder, lesions=folder / "lesions.csv")
+    catalog = read_csv(table=folder / "images.csv", root=folder, lesions=folder / "lesions.csv")
     return prepare(catalog, store=folder / "store", height=64, width=64, crop="none", aspect="stretch")
 
 
 def mean_iou(model: Classifier, datamodule: MammogramDataModule) -> float:
     """Mean IoU of the validation images."""
     side = datamodule.val
-    images = torch.from_numpy(datamodule.store.images[side.rows][:, None]).float() / 65535
+    images = side.batch(range(len(side)))["image"]
     with torch.no_grad():
         found = pixel_boxes(model.eval().output(images).boxes, (64, 64))
     model.train()
-    true = torch.from_numpy(side.boxes[:, 0])
+    true = torch.from_numpy(side.boxes(range(len(side)))[:, 0, 0])
     sides = torch.minimum(found[:, 2:], true[:, 2:]) - torch.maximum(found[:, :2], true[:, :2])
     shared = sides.clamp(min=0).prod(dim=1)
     areas = sum((box[:, 2:] - box[:, :2]).prod(dim=1) for box in (found, true))
@@ -156,7 +166,7 @@ def test_the_box_of_a_bright_square_is_learned(squares: Store) -> None:
     ids = squares.table["image_id"].tolist()
     flips = BatchAugment(flip_horizontal=0.5, flip_vertical=0.5)
     datamodule = MammogramDataModule(
-        store=squares, split=Split(train=ids[:32], val=ids[32:], test=[]), task="pathology",
+        store=squares, split=Split(train=ids[:32], val=ids[32:], test=[]), task=Task.shipped("pathology"),
         batch_size=8, loader_workers=0, balance="none", augment=flips, seed=0,
     )  # fmt: skip
     model = two_headed(datamodule, lr=2e-3, loss=CrossEntropy(box_weight=20.0))
@@ -169,7 +179,7 @@ def test_the_box_of_a_bright_square_is_learned(squares: Store) -> None:
 
 SMALL = [
     "data.patients=60", "data.height=64", "data.width=48", "data.film_scale=2", "data.batch_size=8",
-    "model=custom_cnn", "model.box_head=true", "trainer.max_epochs=1", "trainer.precision=float32",
+    "model=custom_cnn", "model.box_head=true", "trainer.max_epochs=1", "trainer.precision=32-true",
     "run_dir=run",
 ]  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mammo.data.catalog import VIEWS
 from mammo.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,8 +23,15 @@ Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 # First bytes of the formats that OpenCV decodes; all other files are read as DICOM.
 _PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"P2", b"P5")
 _SIDES = {"L": "LEFT", "R": "RIGHT"}
-# ViewCodeSequence in SNOMED-RT, SNOMED CT (DICOM PS3.16, context group 4014).
-_VIEW_CODES = {"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO"}
+# ViewCodeSequence in SNOMED-RT and SNOMED CT (DICOM PS3.16, context group 4014).
+_VIEW_CODES = {
+    **{"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO"},
+    **{"R-10224": "ML", "399260004": "ML", "R-10228": "LM", "399352003": "LM"},
+    **{"R-10230": "LMO", "399099002": "LMO", "R-10244": "FB", "399196006": "FB"},
+    **{"R-102D0": "SIO", "399188001": "SIO", "R-40AAA": "ISO", "441555000": "ISO"},
+    **{"R-1024A": "XCCL", "399192008": "XCCL", "R-1024B": "XCCM", "399101009": "XCCM"},
+    **{"Y-X1770": "XCCL", "Y-X1771": "XCCM"},  # deprecated codes
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Mammogram:
     Attributes:
         pixels: H W, full scale (0..255 or 0..65535), dark background, dense tissue is bright.
         laterality: LEFT, RIGHT, or None if the header has neither.
-        view: CC, MLO, or None if the header has neither.
+        view: One of `mammo.data.catalog.VIEWS`, or None if the header has none.
         pixel_spacing_mm: Distance between rows at the detector, or None.
     """
 
@@ -41,6 +49,39 @@ class Mammogram:
     laterality: str | None = None
     view: str | None = None
     pixel_spacing_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class HeaderFacts:
+    """What the header of a file says about its image; empty or None if it does not, as for a PNG.
+
+    Attributes:
+        laterality: see `Mammogram`.
+        view: see `Mammogram`.
+        patient: Patient ID.
+        study: Study instance UID.
+        series: Series description.
+    """
+
+    laterality: str | None = None
+    view: str | None = None
+    patient: str = ""
+    study: str = ""
+    series: str = ""
+
+
+def read_facts(path: Path) -> HeaderFacts:
+    """Read the header of a file without its pixels.
+
+    Raises:
+        DataError: The file is not an image, or its header is damaged.
+    """
+    with _guarded(path, "its header is damaged"):
+        if _signature(path).startswith(_PICTURE_SIGNATURES):
+            return HeaderFacts()
+        header = _open_header(path, pixels=False)
+        tags = ("PatientID", "StudyInstanceUID", "SeriesDescription")
+        return HeaderFacts(_laterality(header), _view(header), *(str(header.get(tag) or "") for tag in tags))
 
 
 def read_mammogram(path: Path) -> Mammogram:
@@ -55,17 +96,22 @@ def read_mammogram(path: Path) -> Mammogram:
     with _guarded(path, "its header is damaged"):
         stored, header = _decode(path)
         mammogram = Mammogram(stored) if header is None else _mammogram(stored, header, path)
-    pixels, first = mammogram.pixels, mammogram.pixels[0, 0]
+    refuse_blank(mammogram.pixels, str(path))
+    return mammogram
+
+
+def refuse_blank(pixels: Pixels, name: str) -> None:
+    """Raise DataError with the name of an image if all its pixels, H W, have one value."""
+    first = pixels[0, 0]
     # for most images, a few pixels are enough to decide
     if (pixels[::64, ::64] == first).all() and (pixels == first).all():
-        raise DataError(f"{path}: is blank, every pixel has the value {first}")
-    return mammogram
+        raise DataError(f"{name}: is blank, every pixel has the value {first}")
 
 
 def _mammogram(stored: NDArray[Any], header: "Dataset", path: Path) -> Mammogram:
     return Mammogram(
         pixels=_shown(stored, header, path),
-        laterality=_SIDES.get(str(header.get("ImageLaterality") or header.get("Laterality") or "").upper()),
+        laterality=_laterality(header),
         view=_view(header),
         pixel_spacing_mm=_pixel_spacing(header),
     )
@@ -79,6 +125,13 @@ def read_stored(path: Path) -> NDArray[Any]:
 
 def _decode(path: Path) -> tuple[NDArray[Any], "Dataset | None"]:
     """Return the stored values, H W, and the header if the file is DICOM."""
+    if _signature(path).startswith(_PICTURE_SIGNATURES):
+        return _decode_picture(path), None
+    header = _read_header(path)
+    return _decode_dicom(path, header), header
+
+
+def _signature(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             signature = file.read(4)
@@ -86,10 +139,7 @@ def _decode(path: Path) -> tuple[NDArray[Any], "Dataset | None"]:
         raise DataError(f"{path}: cannot be opened ({error.strerror})") from error
     if not signature:
         raise DataError(f"{path}: the file is empty")
-    if signature.startswith(_PICTURE_SIGNATURES):
-        return _decode_picture(path), None
-    header = _read_header(path)
-    return _decode_dicom(path, header), header
+    return signature
 
 
 def _decode_picture(path: Path) -> Pixels:
@@ -113,16 +163,23 @@ def _decode_picture(path: Path) -> Pixels:
     return pixels  # type: ignore[no-any-return]
 
 
-def _read_header(path: Path) -> "Dataset":
+def _open_header(path: Path, *, pixels: bool) -> "Dataset":
+    """Read a DICOM file, with or without its pixel data."""
     import pydicom
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     with _guarded(path, "is not an image; supported formats: DICOM, PNG, TIFF, JPEG, PGM"):
-        header = pydicom.dcmread(path, force=True)
+        header = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
     if not any(keyword in header for keyword in ("Rows", "Columns", "PixelData")):
         known = "SOPClassUID" in header or "TransferSyntaxUID" in header.file_meta
         reason = "is a DICOM file without an image, or cut short" if known else "is not an image"
         raise DataError(f"{path}: {reason}; supported formats: DICOM, PNG, TIFF, JPEG, PGM")
+    return header
+
+
+def _read_header(path: Path) -> "Dataset":
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    header = _open_header(path, pixels=True)
     if "TransferSyntaxUID" not in header.file_meta:
         implicit, little = header.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -206,11 +263,17 @@ def _display_fraction(values: NDArray[np.int32], header: "Dataset") -> NDArray[n
     return (np.asarray(shown, np.float64) - black) / (white - black)
 
 
+def _laterality(header: "Dataset") -> str | None:
+    return _SIDES.get(str(header.get("ImageLaterality") or header.get("Laterality") or "").upper())
+
+
 def _view(header: "Dataset") -> str | None:
-    for keyword in ("ViewPosition", "PatientOrientation"):  # CBIS-DDSM writes the view to the latter
-        view = str(header.get(keyword) or "").upper()
-        if view in ("CC", "MLO"):
-            return view
+    view = str(header.get("ViewPosition") or "").upper()
+    if view in VIEWS:
+        return view
+    view = str(header.get("PatientOrientation") or "").upper()
+    if view in ("CC", "MLO"):  # CBIS-DDSM writes the view there; other names could be directions
+        return view
     codes = header.get("ViewCodeSequence") or []
     return _VIEW_CODES.get(str(codes[0].get("CodeValue"))) if codes else None
 

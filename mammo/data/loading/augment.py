@@ -1,6 +1,8 @@
 """Augmentation of a whole batch on its device: one affine resampling, brightness, contrast, and mixup."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,27 +45,27 @@ class BatchAugment:
 
     def __call__(
         self,
-        images: Tensor,
-        boxes: Tensor,
+        batch: Mapping[str, Any],
         *,
         generator: torch.Generator,
         first: int = 0,
         among: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> dict[str, Any]:
         """Augments a batch; the drawn numbers depend on the generator alone, not on the device.
 
         Args:
-            images: B 1 H W, float in [0, 1].
-            boxes: B K 4, (x_min, y_min, x_max, y_max) in pixels, NaN where there is no lesion.
+            batch: `image`, B 1 H W, float in [0, 1]; `boxes`, B K 4, (x_min, y_min, x_max, y_max) in pixels,
+                NaN where there is no lesion; and any other keys.
             generator: random generator on the CPU.
             first: index of the first image of the batch among the `among` images.
             among: number of images that numbers are drawn for; an image gets the same numbers, however these
                 images are divided among processes. None: the images of this batch.
 
         Returns:
-            images: B 1 H W, float in [0, 1].
-            boxes: B K 4, axis-aligned around the transformed boxes, clipped to the image; NaN if outside.
+            The batch with other images, in [0, 1], and their boxes, which are axis-aligned around the
+            transformed boxes and clipped to the image, NaN if outside. Other keys are the same.
         """
+        images, boxes = batch["image"], batch["boxes"]
         count, _, height, width = images.shape
         draws = torch.rand(among or count, 7, generator=generator, dtype=torch.float64)[first : first + count]
         if self.moves:
@@ -79,7 +81,9 @@ class BatchAugment:
             images = mean + (images - mean) * (1 + self.contrast * signed[:, 0, None, None, None])
         if self.brightness:
             images = images * (1 + self.brightness * signed[:, 1, None, None, None])
-        return images.clamp(0, 1) if self.contrast or self.brightness else images, boxes
+        if self.contrast or self.brightness:
+            images = images.clamp(0, 1)
+        return {**batch, "image": images, "boxes": boxes}
 
     def _matrix(self, draws: Tensor, aspect: float) -> Tensor:
         """Returns B 3 3, input to output, in coordinates from -1 to 1.

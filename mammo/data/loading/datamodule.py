@@ -1,7 +1,8 @@
 """The batches of one split: read from the prepared store, scaled and augmented on the device."""
 
 import math
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -10,30 +11,41 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler, SequentialSampler
 
-from mammo.data.loading.augment import BatchAugment, mixup
-from mammo.data.loading.loader import Batch, StoreDataset, StoreLoader
+from mammo.data.loading.augment import mixup
+from mammo.data.loading.image_transforms import Augmentation
+from mammo.data.loading.loader import Batch, StoreDataset, StoreLoader, scaled
+from mammo.data.loading.patch_dataset import dataset_of
 from mammo.data.loading.samplers import EpochSampler, PartSampler, batch_seed, share
+from mammo.data.samples import SampleUnit, views_of
 from mammo.data.splits import Split
 from mammo.data.store.store import Store
-from mammo.data.tasks import CLASSES
+from mammo.data.tasks import Task
 
 
 class MammogramDataModule(pl.LightningDataModule):
-    """The train, validation and test images of one split of a prepared store.
+    """The train, validation and test samples of one split of a prepared store.
 
     Args:
         store: the prepared store.
         split: image ids of the three sets.
-        task: name of the task, a key of `CLASSES`.
-        batch_size: number of images of an optimiser step, over all processes.
-        accumulate: number of parts into which a training batch is divided, to need less memory.
+        task: the task.
+        sample_unit: what a sample is, see `StoreDataset`.
+        views: views of a breast or exam, in the order of its images.
+        patch: node `data.patch`, for patches.
+        batch_size: number of samples of a batch, over all processes.
+        micro_batches: number of parts into which a training batch is divided, to need less memory; a batch of
+            Lightning is such a part.
+        accumulate_grad_batches: number of whole batches of an optimiser step.
         processes: number of processes that train together, each with its share of a part; `batch_size` is a
-            multiple of `accumulate * processes`.
+            multiple of `micro_batches * processes`.
         loader_workers: number of threads that read ahead; 0: each batch is read when it is requested.
         balance: `sampling` draws each class equally often; `weights` is for the loss, see `class_weights`.
         augment: augmentation of the training batches; None: no augmentation.
         seed: seed of the order and the augmentation.
         mixup: alpha of the Beta distribution of mixup; 0: no mixing.
+        limit_train_batches: number of parts in an epoch, or their share as a float; None: all.
+        limit_val_batches: the same for the validation.
+        same_order: whether each epoch has the order of the first one.
     """
 
     def __init__(
@@ -41,37 +53,60 @@ class MammogramDataModule(pl.LightningDataModule):
         *,
         store: Store,
         split: Split,
-        task: str,
+        task: Task,
         batch_size: int,
+        sample_unit: SampleUnit = "image",
+        views: Sequence[str] | None = None,
+        patch: Mapping[str, Any] | None = None,
         loader_workers: int,
         balance: Literal["none", "weights", "sampling"],
-        augment: BatchAugment | None,
+        augment: Augmentation | None,
         seed: int,
         mixup: float = 0.0,
-        accumulate: int = 1,
+        micro_batches: int = 1,
+        accumulate_grad_batches: int = 1,
         processes: int = 1,
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        same_order: bool = False,
     ) -> None:
         super().__init__()
         self.store = store
-        self.classes = CLASSES[task]
+        self.task = task
+        self.classes = task.classes
         self.batch_size = batch_size
-        self.accumulate = accumulate
+        self.micro_batches = micro_batches
+        self.accumulate_grad_batches = accumulate_grad_batches
         self.processes = processes
         self.loader_workers = loader_workers
         self.balance = balance
         self.augment = augment
         self.seed = seed
         self.mixup = mixup
+        self.limit_train_batches = limit_train_batches
+        self.limit_val_batches = limit_val_batches
+        self.same_order = same_order
         table = store.table.set_index("image_id", drop=False)
-        self.train, self.val, self.test = (
-            StoreDataset(store=store, table=table.loc[side], task=task)
-            for side in (split.train, split.val, split.test)
-        )
+        self.sample_unit = sample_unit
+
+        def dataset(image_ids: list[str], *, seed: int | None = None) -> StoreDataset:
+            return dataset_of(
+                store=store,
+                table=table.loc[image_ids],
+                task=task,
+                unit=sample_unit,
+                views=views_of(sample_unit, views) or (),
+                patch=patch,
+                seed=seed,
+            )
+
+        self.train = dataset(split.train, seed=seed)
+        self.val, self.test = dataset(split.val), dataset(split.test)
 
     def class_weights(self) -> Tensor | None:
         """Returns class weights for the loss, or None unless `balance` is `weights`.
 
-        A weight is inverse to the number of images of the class; the mean over the images is 1.
+        A weight is inverse to the number of samples of the class; the mean over the samples is 1.
         """
         if self.balance != "weights":
             return None
@@ -83,7 +118,8 @@ class MammogramDataModule(pl.LightningDataModule):
 
         They are computed from at most `most` images, evenly spaced in the training set.
         """
-        rows = self.train.rows[np.linspace(0, len(self.train) - 1, min(most, len(self.train))).astype(int)]
+        rows = self.train.image_rows
+        rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
         scale = np.iinfo(self.store.images.dtype).max
         images = (self.store.read(rows[place : place + 1]) / scale for place in range(len(rows)))
         mean, square = np.mean([(image.mean(), np.square(image).mean()) for image in images], axis=0)
@@ -91,23 +127,42 @@ class MammogramDataModule(pl.LightningDataModule):
 
     @property
     def part_size(self) -> int:
-        """Number of images that pass through the network together, in each process."""
-        return self.batch_size // (self.accumulate * self.processes)
+        """Number of samples that pass through the network together, in each process."""
+        return self.batch_size // (self.micro_batches * self.processes)
 
     @property
-    def images_per_epoch(self) -> int:
-        """Number of training images, without a last part that is too small."""
-        rest = len(self.train) % (self.part_size * self.processes)
-        return len(self.train) - (rest if rest < self._least() else 0)
+    def samples_per_step(self) -> int:
+        """Number of samples of an optimiser step, over all processes."""
+        return self.batch_size * self.accumulate_grad_batches
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Number of training samples of an epoch, without a last part that is too small."""
+        size = self.part_size * self.processes
+        rest = len(self.train) % size
+        samples = len(self.train) - (rest if rest < self._least() else 0)
+        return min(samples, _limited(math.ceil(samples / size), self.limit_train_batches) * size)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of training batches of `batch_size` samples."""
+        return math.ceil(self.samples_per_epoch / self.batch_size)
+
+    @property
+    def validated_samples(self) -> int:
+        """Number of validation samples that are scored in a validation."""
+        size = self.part_size * self.processes
+        samples = len(self.val)
+        return min(samples, _limited(math.ceil(samples / size), self.limit_val_batches) * size)
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of optimiser steps; known before the training begins, unlike that of Lightning's loader."""
-        return math.ceil(self.images_per_epoch / self.batch_size)
+        return math.ceil(self.samples_per_epoch / self.samples_per_step)
 
     def image_ids(self, rows: NDArray[np.int64]) -> list[str]:
-        """Returns the ids of the images in these rows of the store."""
-        return self.store.table.set_index("row").loc[rows, "image_id"].tolist()
+        """Returns the ids of the images in these rows of the store; -1 is no image."""
+        return self.store.table.set_index("row").loc[rows[rows >= 0], "image_id"].tolist()
 
     def train_dataloader(self) -> StoreLoader:
         epoch, batches = self._place()
@@ -117,6 +172,7 @@ class MammogramDataModule(pl.LightningDataModule):
             balanced=self.balance == "sampling",
             epoch=epoch,
             seen=batches * self.part_size * self.processes,
+            same=self.same_order,
         )
         return self._loader(self.train, order, least=self._least())
 
@@ -154,30 +210,68 @@ class MammogramDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Scales images to [0, 1] on the device and, in training, augments and mixes them."""
-        image = batch["image"].float() / torch.iinfo(batch["image"].dtype).max
-        batch = Batch(image=image, label=batch["label"], boxes=batch["boxes"], row=batch["row"])
+        batch = scaled(batch)
         if self.trainer is None or not self.trainer.training:
             return batch
         loop = self.trainer.fit_loop
         size = self.part_size * self.processes
         first = (loop.batch_idx + 1) * size
-        part = min(size, self.images_per_epoch - first)  # images of the part, over all processes
-        step = min(self.batch_size, self.images_per_epoch - first // self.batch_size * self.batch_size)
-        # with it, the mean over processes and parts of an optimiser step is the mean over its images
-        batch["weight"] = len(image) * self.accumulate * self.processes / step
+        part = min(size, self.samples_per_epoch - first)  # samples of the part, over all processes
+        of_step = self.samples_per_step
+        step = min(of_step, self.samples_per_epoch - first // of_step * of_step)
+        # with it, the mean over processes and parts of an optimiser step is the mean over its samples
+        parts = self.micro_batches * self.accumulate_grad_batches
+        batch["weight"] = len(batch["label"]) * parts * self.processes / step
         # depends on this part only, not on earlier random numbers; the same for all processes
         seed = batch_seed(self.seed, rank=0, batch=loop.total_batch_idx + 1, purpose=0)
         generator = torch.Generator().manual_seed(seed)
         if self.augment is not None:
             mine = share(part, rank=self.trainer.global_rank, processes=self.processes)
-            batch["image"], batch["boxes"] = self.augment(
-                image, batch["boxes"], generator=generator, first=mine.start, among=part
-            )
+            batch = augmented(batch, self.augment, generator=generator, first=mine.start, among=part)
         if self.mixup:
-            batch["image"], batch["partner"], batch["share"] = mixup(
-                batch["image"], batch["label"], alpha=self.mixup, generator=generator
-            )
+            batch = mixed(batch, alpha=self.mixup, generator=generator)
         return batch
+
+
+def augmented(
+    batch: Batch,
+    augment: Augmentation,
+    *,
+    generator: torch.Generator,
+    first: int = 0,
+    among: int | None = None,
+) -> Batch:
+    """Returns a batch whose images are augmented, each by itself.
+
+    Args:
+        batch: batch of samples.
+        augment: augmentation of a batch of images.
+        generator: random generator on the CPU.
+        first: index of the first sample of the batch among the `among` samples.
+        among: number of samples that numbers are drawn for; None: those of this batch.
+    """
+    shape, views = batch["image"].shape, batch["image"].shape[1]
+    moved = augment(
+        {"image": batch["image"].flatten(0, 1), "boxes": batch["boxes"].flatten(0, 1)},
+        generator=generator,
+        first=first * views,
+        among=None if among is None else among * views,
+    )
+    image, boxes = moved["image"].reshape(shape), moved["boxes"].reshape(batch["boxes"].shape)
+    return cast(Batch, {**batch, "image": image, "boxes": boxes})
+
+
+def mixed(batch: Batch, *, alpha: float, generator: torch.Generator) -> Batch:
+    """Returns a batch of single images that are mixed, see `mixup`."""
+    image, partner, share = mixup(batch["image"].squeeze(1), batch["label"], alpha=alpha, generator=generator)
+    return cast(Batch, {**batch, "image": image.unsqueeze(1), "partner": partner, "share": share})
+
+
+def _limited(batches: int, limit: int | float | None) -> int:
+    """Returns the number of batches that a limit of Lightning leaves."""
+    if limit is None:
+        return batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 def datamodule_of(trainer: pl.Trainer) -> MammogramDataModule:

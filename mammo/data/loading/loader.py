@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 import pandas as pd
@@ -17,52 +17,160 @@ from torch import Tensor
 
 from mammo.data.images.breast import BOX_COLUMNS
 from mammo.data.loading.samplers import PartSampler
+from mammo.data.samples import (
+    Samples,
+    SampleUnit,
+    facts_of_groups,
+    group_samples,
+    label_of_groups,
+    side_labels,
+)
 from mammo.data.store.store import Store
-from mammo.data.tasks import labels
+from mammo.data.tasks import Task, labels
 
 _AHEAD = 2  # number of batches per thread that are read or being read
 
 
 class Batch(TypedDict):
-    """Images with their labels; `weight` only in training, `partner` and `share` only with mixup."""
+    """B samples of V images, with their labels; an image that is missing in its sample is black.
 
-    image: Tensor  # B 1 H W, float in [0, 1] on the device; uint8 or uint16 before
+    `side_label` only of exams, `weight` only in training, `partner` and `share` only with mixup.
+    """
+
+    image: Tensor  # B V 1 H W, float in [0, 1] on the device; uint8 or uint16 before
+    present: Tensor  # B V, whether the sample has the image
     label: Tensor  # B, index of the class
-    boxes: Tensor  # B K 4, lesions in pixels, NaN where there are fewer than K
-    row: Tensor  # B, row in the store
+    boxes: Tensor  # B V K 4, lesions in pixels, NaN where there are fewer than K
+    row: Tensor  # B V, row in the store, -1 for a missing image
+    unit: Tensor  # B, index of the breast, or whatever a sample is, in the table of the dataset
+    side_label: NotRequired[Tensor]  # B 2, index of the class of each side, -1 for a side without images
     weight: NotRequired[float]  # weight of the mean loss; 1 for the whole batch of an optimiser step
     partner: NotRequired[Tensor]  # B, index of the class of the partner
     share: NotRequired[float]  # share of the image itself, from 0.5 to 1
 
 
 class StoreDataset:
-    """A subset of the images of a store.
+    """Samples of the images of a store: single images, breasts or exams.
 
     Args:
         store: the prepared store.
-        table: rows of the store's table that belong to the dataset.
-        task: name of the task.
+        table: rows of the store's table that belong to the dataset; each is in a class of the task.
+        task: the task.
+        unit: what a sample is.
+        views: views of a breast or exam, in the order of its images.
+        seed: seed of the images that make up a sample where a breast has several of one view, which are drawn
+            anew in each epoch; None for the same ones in each epoch.
+
+    Attributes:
+        units: one row for each image, breast or exam, see `facts_of_groups`.
+        unit: N, row of each sample in `units`; a breast with several images of a view has several samples.
+        labels: N, class of each sample.
+        unit_labels: class of each row of `units`.
+        rows: N V, row in the store of each image, -1 where the image is missing.
     """
 
-    def __init__(self, *, store: Store, table: pd.DataFrame, task: str) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        table: pd.DataFrame,
+        task: Task,
+        unit: SampleUnit = "image",
+        views: Sequence[str] = (),
+        seed: int | None = None,
+    ) -> None:
         self.store = store
-        self.rows = table["row"].to_numpy(dtype=np.int64)
-        self.labels = labels(table, store.lesions, task=task)
-        self.boxes = lesion_boxes(store.lesions, table["image_id"])
+        self.sample_unit = unit
+        self.views = views
+        self.seed = seed
+        self._images = table.reset_index(drop=True)
+        self._boxes = lesion_boxes(store.lesions, table["image_id"])
+        samples = self._draw(0)
+        of_image = labels(table, store.lesions, task=task)
+        self.unit = samples.table["group"].to_numpy(dtype=np.int64)
+        self.labels = label_of_groups(of_image, task.positives, samples)
+        self.side_labels = side_labels(of_image, task.positives, samples) if unit == "exam" else None
+        self.unit_labels = self.labels[self.first_of_units]
+        self.units = facts_of_groups(self._images, samples, unit=unit)
+
+    def _draw(self, epoch: int) -> Samples:
+        draw = None if self.seed is None else (self.seed, epoch)
+        samples = group_samples(self._images, unit=self.sample_unit, views=self.views, draw=draw)
+        self._places = samples.rows
+        self.rows = np.where(samples.rows < 0, -1, self._images["row"].to_numpy(dtype=np.int64)[samples.rows])
+        return samples
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draw the images of the samples of an epoch, which depend on seed and epoch only."""
+        if self.seed is not None and self.sample_unit != "image":
+            self._draw(epoch)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.labels)
+
+    @property
+    def first_of_units(self) -> NDArray[np.int64]:
+        """Index of the first sample of each row of `units`."""
+        return np.unique(self.unit, return_index=True)[1]
+
+    @property
+    def image_rows(self) -> NDArray[np.int64]:
+        """Rows in the store of the images of all samples, one after the other."""
+        return self.rows[self.rows >= 0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the images of a sample, V 1 H W."""
+        return (self.rows.shape[1], 1, *self.store.images.shape[1:])
+
+    def boxes(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns the boxes of the lesions of samples, B V K 4."""
+        places = self._places[indices]
+        boxes = self._boxes[places]
+        boxes[places < 0] = np.nan
+        return boxes
 
     def read(self, indices: Sequence[int], image: Tensor) -> Batch:
-        """Returns a batch of the images at these indices, read into `image` (B 1 H W, dtype of the store)."""
+        """Returns a batch of the samples at these indices, read into `image`, B V 1 H W, as stored."""
         rows = self.rows[indices]
-        self.store.read(rows, out=image.numpy()[:, 0])
-        return Batch(
+        present = rows >= 0
+        pixels = image.numpy().reshape(-1, *image.shape[-2:])
+        if present.all():
+            self.store.read(rows.ravel(), out=pixels)
+        else:
+            pixels[~present.ravel()] = 0
+            for place in np.flatnonzero(present):
+                self.store.read(rows.flat[place : place + 1], out=pixels[place : place + 1])
+        batch = Batch(
             image=image,
+            present=torch.from_numpy(present),
             label=torch.from_numpy(self.labels[indices]),
-            boxes=torch.from_numpy(self.boxes[indices]),
+            boxes=torch.from_numpy(self.boxes(indices)),
             row=torch.from_numpy(rows),
+            unit=torch.from_numpy(self.unit[indices]),
         )
+        if self.side_labels is not None:
+            batch["side_label"] = torch.from_numpy(self.side_labels[indices])
+        return batch
+
+    def pixels(self, index: int) -> NDArray[Any]:
+        """Returns the images of a sample as stored, V H W."""
+        return self.stored([index])["image"].numpy()[0, :, 0]
+
+    def stored(self, indices: Sequence[int]) -> Batch:
+        """Returns a batch of the samples at these indices, with images as stored."""
+        dtype = getattr(torch, self.store.images.dtype.name)
+        return self.read(indices, torch.empty(len(indices), *self.shape, dtype=dtype))
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Returns a batch of the samples at these indices, with images in [0, 1]."""
+        return scaled(self.stored(indices))
+
+
+def scaled(batch: Batch) -> Batch:
+    """Returns a batch of images as stored with images in [0, 1], float32."""
+    image = batch["image"]
+    return cast(Batch, {**batch, "image": image.float() / torch.iinfo(image.dtype).max})
 
 
 class StoreLoader:
@@ -74,7 +182,7 @@ class StoreLoader:
 
     Args:
         dataset: dataset to read from.
-        batch_sampler: indices of the images of each batch.
+        batch_sampler: indices of the samples of each batch.
         threads: number of threads that read; 0: each batch is read when it is requested.
         device: device to which batches are copied; None: the CPU.
 
@@ -104,6 +212,7 @@ class StoreLoader:
         return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[Batch]:
+        self.dataset.start_epoch(self.batch_sampler.epoch)
         places = iter(self.batch_sampler)
         self.waited = 0.0
         if self.threads == 0:
@@ -129,8 +238,7 @@ class StoreLoader:
                     future.cancel()
 
     def _read(self, places: Sequence[int]) -> Batch:
-        images = self.dataset.store.images
-        shape, dtype = (len(places), 1, *images.shape[1:]), images.dtype
+        shape, dtype = (len(places), *self.dataset.shape), self.dataset.store.images.dtype
         if self._stream is None:
             return self.dataset.read(places, torch.from_numpy(self._memory.take(shape, dtype)))
         with torch.cuda.stream(self._stream):  # also sets the device, which a new thread needs

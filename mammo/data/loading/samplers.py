@@ -1,4 +1,4 @@
-"""The order of the images in an epoch, and its division into batches and among processes."""
+"""The order of the samples in an epoch, and its division into batches and among processes."""
 
 from collections.abc import Iterator
 
@@ -31,17 +31,26 @@ class EpochSampler(Sampler[int]):
     Args:
         labels: N class indices.
         seed: seed of the order.
-        balanced: whether to draw N images with replacement, each class equally often, not each image once.
+        balanced: whether to draw N samples with replacement, each class equally often, not each sample once.
         epoch: first epoch.
-        seen: number of images of the first epoch that the run trained on before it was interrupted.
+        seen: number of samples of the first epoch that the run trained on before it was interrupted.
+        same: whether each epoch has the order of the first one.
     """
 
     def __init__(
-        self, *, labels: NDArray[np.int64], seed: int, balanced: bool, epoch: int = 0, seen: int = 0
+        self,
+        *,
+        labels: NDArray[np.int64],
+        seed: int,
+        balanced: bool,
+        epoch: int = 0,
+        seen: int = 0,
+        same: bool = False,
     ) -> None:
         self.seed = seed
         self.epoch = epoch
         self.seen = seen
+        self.same = same
         self.count = len(labels)
         share = 1 / np.bincount(labels)[labels]
         self.share = share / share.sum() if balanced else None
@@ -54,8 +63,13 @@ class EpochSampler(Sampler[int]):
     def __len__(self) -> int:
         return self.count  # of a whole epoch, because Lightning counts the part seen before
 
+    @property
+    def drawn_epoch(self) -> int:
+        """Epoch whose order is drawn."""
+        return 0 if self.same else self.epoch
+
     def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self.seed, self.epoch])
+        rng = np.random.default_rng([self.seed, self.drawn_epoch])
         if self.share is None:
             order = rng.permutation(self.count)
         else:
@@ -81,10 +95,10 @@ class PartSampler(Sampler[list[int]]):
     The parts do not depend on the number of processes.
 
     Args:
-        sampler: order of the images; Lightning sets its epoch.
-        size: number of images of a part, over all processes.
-        least: smallest number of images of the last part, which is left out if it has fewer; if `least` is at
-            least `processes`, all processes get the same number of batches.
+        sampler: order of the samples; Lightning sets its epoch.
+        size: number of samples of a part, over all processes.
+        least: smallest number of samples of the last part, which is left out if it has fewer; if `least` is
+            at least `processes`, all processes get the same number of batches.
         rank: rank of this process.
         processes: number of processes that share a part.
     """
@@ -95,6 +109,11 @@ class PartSampler(Sampler[list[int]]):
         self.least = least
         self.rank = rank
         self.processes = processes
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the order; 0 for an order that is the same in each epoch."""
+        return self.sampler.drawn_epoch if isinstance(self.sampler, EpochSampler) else 0
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.sampler), self.size)  # type: ignore[arg-type]
@@ -107,6 +126,6 @@ class PartSampler(Sampler[list[int]]):
             if mine := self._share(len(part)):
                 yield part[mine.start : mine.stop]
 
-    def _share(self, images: int) -> range:
-        mine = share(images, rank=self.rank, processes=self.processes)
-        return range(mine.start, mine.stop) if images >= self.least else range(0)
+    def _share(self, samples: int) -> range:
+        mine = share(samples, rank=self.rank, processes=self.processes)
+        return range(mine.start, mine.stop) if samples >= self.least else range(0)

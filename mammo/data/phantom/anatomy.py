@@ -9,6 +9,7 @@ Burgess, Jacobson and Judy, "Human observer detection experiments with mammogram
 Phys 28(4):419 (2001).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -28,6 +29,7 @@ OUTER_SCALE_MM = 100.0  # the spectrum is flat beyond this scale, so the varianc
 GLANDULAR_SHARE = {1: 0.07, 2: 0.25, 3: 0.5, 4: 0.78}  # share of the area of the breast, by BI-RADS density
 FAT, GLAND, PECTORAL, STRAND, SKIN = 0.33, 0.44, 0.50, 0.13, 0.03  # exposures; 1 is nearly white film
 STRETCH = 3.5  # length over width of fibres, which run from chest wall to nipple
+DENSE_HILL = 3.0  # height of a hill of dense tissue, in standard deviations of the noise
 SOFTNESS = 0.42  # softness of the borders of glands, in standard deviations of the noise
 
 
@@ -136,8 +138,21 @@ def _depth_mm(region: Bools) -> Floats:
     return np.sqrt(np.rint(distance**2)) * np.float32(GRID_MM)
 
 
-def tissue(*, breast: Outline, density: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Returns the exposure of the breast on the grid, and the amplitude of detail finer than the grid."""
+def tissue(
+    *,
+    breast: Outline,
+    density: int,
+    rng: np.random.Generator,
+    dense: Sequence[tuple[float, float, float]] = (),
+) -> tuple[Floats, Floats]:
+    """Returns the exposure of the breast on the grid, and the amplitude of detail finer than the grid.
+
+    Args:
+        breast: outline of the breast.
+        density: BI-RADS density, 1 to 4.
+        rng: source of the noise.
+        dense: places where the tissue is glandular: x, y and radius in millimetres.
+    """
     rows, columns = breast.inside.shape
     even = power_law_noise(shape=(512, 512), step_mm=GRID_MM, rng=rng)
     long = power_law_noise(shape=(512, 512), step_mm=GRID_MM, rng=rng, stretch=STRETCH)
@@ -148,7 +163,9 @@ def tissue(*, breast: Outline, density: int, rng: np.random.Generator) -> tuple[
         for shift in (0, 256)
     )
     strands, fibres = (_towards_nipple(noise, breast.nipple_mm) for noise in (strands, fibres))
-    gland = _glandular(breast=breast, density=density, clumps=_smooth(clumps), strands=strands, rng=rng)
+    gland = _glandular(
+        breast=breast, density=density, clumps=_smooth(clumps), strands=strands, dense=dense, rng=rng
+    )
     ligaments = np.exp(-((_smooth(strands) / 0.06) ** 2)) + 0.7 * np.exp(-((_smooth(fibres) / 0.06) ** 2))
     ligaments *= np.clip(0.5 + 0.6 * clumps, 0.1, 1.3)
     thickness = np.sqrt(1 - (1 - np.clip(breast.skin_distance_mm / 30, 0, 1)) ** 2)
@@ -164,12 +181,18 @@ def tissue(*, breast: Outline, density: int, rng: np.random.Generator) -> tuple[
 
 
 def _glandular(
-    *, breast: Outline, density: int, clumps: Floats, strands: Floats, rng: np.random.Generator
+    *,
+    breast: Outline,
+    density: int,
+    clumps: Floats,
+    strands: Floats,
+    dense: Sequence[tuple[float, float, float]],
+    rng: np.random.Generator,
 ) -> Floats:
     """Returns the share of glandular tissue, 0..1.
 
-    Tissue is glandular where the sum of noise and a cone behind the nipple exceeds a threshold, which depends
-    on the density.
+    Tissue is glandular where the sum of noise, a cone behind the nipple and a hill at each place of `dense`
+    exceeds a threshold, which depends on the density.
     """
     rows, columns = breast.inside.shape
     nipple_x, nipple_y = breast.nipple_mm
@@ -178,6 +201,8 @@ def _glandular(
     cone = -(((x - 0.62 * nipple_x) / (0.55 * nipple_x)) ** 2) - (y / (0.7 * nipple_x)) ** 2
     subcutaneous = np.clip((breast.skin_distance_mm - 3) / 12, 0, 1) + np.exp(-np.hypot(x - nipple_x, y) / 12)
     field = 0.8 * clumps + 0.6 * strands + 0.9 * cone + 1.5 * np.minimum(subcutaneous, 1)
+    for centre_x, centre_y, radius in dense:
+        field += DENSE_HILL * np.exp(-((np.hypot(x - centre_x, y + nipple_y - centre_y) / radius) ** 2))
     breast_only = breast.inside & (breast.pectoral_distance_mm < 0)
     share = np.clip(GLANDULAR_SHARE[density] + rng.normal(0, 0.03), 0.03, 0.9)
     threshold = float(np.quantile(field[breast_only], 1 - share))

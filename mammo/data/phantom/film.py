@@ -53,14 +53,18 @@ def expose(
     structure, detail, film, grain, *shapes = rng.spawn(4 + len(lesions))
     pixel_mm = FILM_HEIGHT_MM / height
     breast = outline(anatomy=anatomy, view=view, width_mm=width * pixel_mm, rng=structure)
-    coarse, modulation = tissue(breast=breast, density=anatomy.density, rng=structure)
+    places = place_lesions(lesions=lesions, view=view, breast=breast)
+    dense = [
+        (x, y, lesion.diameter_mm) for lesion, (x, y) in zip(lesions, places, strict=True) if lesion.obscured
+    ]
+    coarse, modulation = tissue(breast=breast, density=anatomy.density, rng=structure, dense=dense)
     exposure = _enlarge(coarse, height=height, width=width)
     if pixel_mm < GRID_MM / 2:
         above = 0.5 / GRID_MM
         tile = power_law_noise(shape=(1024, 1024), step_mm=pixel_mm, rng=detail, stretch=2.0, above=above)
         fine = repeat(tile, rows=height, columns=width)
         exposure += _enlarge(modulation, height=height, width=width) * fine
-    masks = _add_lesions(exposure=exposure, lesions=lesions, view=view, breast=breast, rngs=shapes)
+    masks = _add_lesions(exposure=exposure, lesions=lesions, places=places, breast=breast, rngs=shapes)
 
     np.clip(exposure, 0, None, out=exposure)
     exposure += film.choice((0.0, film.uniform(0.002, 0.03)))  # the film's fog
@@ -80,7 +84,7 @@ def _add_lesions(
     *,
     exposure: Floats,
     lesions: tuple[Lesion, ...],
-    view: View,
+    places: Sequence[tuple[float, float]],
     breast: Outline,
     rngs: Sequence[np.random.Generator],
 ) -> list[Bools]:
@@ -89,7 +93,6 @@ def _add_lesions(
     pixel_mm = FILM_HEIGHT_MM / height
     within = _enlarge(np.clip(breast.skin_distance_mm / 5, 0, 1), height=height, width=width)
     masks: list[Bools] = []
-    places = place_lesions(lesions=lesions, view=view, breast=breast)
     for lesion, (x, y), rng in zip(lesions, places, rngs, strict=True):
         light, body = render_lesion(lesion=lesion, pixel_mm=pixel_mm, rng=rng)
         window, part = _overlap(centre=(x / pixel_mm, y / pixel_mm), side=len(light), shape=exposure.shape)

@@ -14,15 +14,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from mammo.data.phantom.anatomy import FILM_HEIGHT_MM, View, sample_anatomy
 from mammo.data.phantom.film import Laterality, expose
-from mammo.data.phantom.lesions import Kind, Lesion, sample_lesion
+from mammo.data.phantom.lesions import Kind, Lesion, obscure, sample_lesion
 from mammo.data.phantom.release import OfficialSplit, Release, Row, Shot
+from mammo.data.progress_bar import shows_bars
+from mammo.data.worker_pool import WorkerContext
 from mammo.errors import ConfigError, DataError
 
 VERSION = 1  # part of the fingerprint: raise it when the same arguments give other bytes
@@ -42,6 +43,7 @@ class Settings:
     height: int
     width: int
     difficulty: float
+    obscured: float
     seed: int
 
 
@@ -56,7 +58,15 @@ class Patient:
 
 
 def generate(
-    *, root: Path, patients: int, height: int, width: int, difficulty: float, seed: int, workers: int
+    *,
+    root: Path,
+    patients: int,
+    height: int,
+    width: int,
+    difficulty: float,
+    seed: int,
+    workers: int,
+    obscured: float = 0.0,
 ) -> Path:
     """Writes a set of synthetic mammograms, unless it exists, and returns its folder.
 
@@ -68,14 +78,18 @@ def generate(
         difficulty: from 0 (large, bright, typical lesions) to 1 (small, faint, sometimes misleading lesions).
         seed: seed of the set; the same seed and settings give the same bytes.
         workers: number of processes, which does not change the files.
+        obscured: share of the views in which dense tissue hides the lesions; drawn for each view by itself.
 
     Raises:
         ConfigError: a value is out of range.
         DataError: the folder cannot be written.
     """
-    settings = Settings(patients, height, width, float(difficulty), seed)
+    settings = Settings(patients, height, width, float(difficulty), float(obscured), seed)
     _check(settings)
-    canonical = json.dumps({"version": VERSION, **asdict(settings)}, sort_keys=True)
+    named = asdict(settings)
+    if settings.obscured == 0:  # such a set keeps the name and the UIDs that it had before this setting
+        del named["obscured"]
+    canonical = json.dumps({"version": VERSION, **named}, sort_keys=True)
     fingerprint = hashlib.sha256(canonical.encode()).hexdigest()[:16]
     final = Path(root) / fingerprint
     if final.is_dir():
@@ -122,6 +136,10 @@ def _check(settings: Settings) -> None:
         )
     if not 0.0 <= settings.difficulty <= 1.0:
         raise ConfigError(f"data.difficulty={settings.difficulty} is out of range; use 0 (easy) to 1 (hard)")
+    if not 0.0 <= settings.obscured <= 1.0:
+        raise ConfigError(
+            f"data.obscured={settings.obscured} is out of range; use 0 (no view) to 1 (every view)"
+        )
     if settings.seed < 0:
         raise ConfigError(f"data.seed={settings.seed} is negative; use 0 or more")
 
@@ -132,9 +150,10 @@ def _write(*, release: Release, settings: Settings, workers: int) -> None:
     everyone = draw_patients(patients=settings.patients, seed=settings.seed)
     write = partial(_write_patient, release=release, settings=settings)
     rows: dict[tuple[Kind, OfficialSplit], list[Row]] = {(kind, side): [] for kind in KINDS for side in SIDES}
-    with ProcessPoolExecutor(max(workers, 1), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(max(workers, 1), mp_context=WorkerContext()) as pool:
         results = pool.map(write, everyone) if workers > 1 else map(write, everyone)
-        for result in tqdm(results, total=len(everyone), desc="phantom", unit="patient", disable=None):
+        bar = partial(tqdm, desc="phantom", unit="patient", disable=not shows_bars())
+        for result in bar(results, total=len(everyone)):
             for key, lines in result:
                 rows[key] += lines
     release.write_case_files(rows=rows)
@@ -186,14 +205,19 @@ def _write_patient(
     opposite = bool(rng.random() < 0.27)
     views = VIEWS[int(rng.choice(3, p=(0.7, 0.2, 0.1)))]
     lateralities = LATERALITIES[:: int(rng.choice((1, -1)))][: 2 if patient.both_breasts else 1]
+    # A generator of its own: whether a view is obscured changes nothing else of the patient.
+    hidden = np.random.default_rng([settings.seed, patient.number, 1])
     written = []
     for laterality in lateralities:
         malignant = patient.malignant and laterality == lateralities[0]  # the other breast is benign
         lesions = _draw_lesions(patient=patient, malignant=malignant, difficulty=settings.difficulty, rng=rng)
         for view in VIEWS[0] if patient.both_breasts else views:
+            shown = lesions
+            if hidden.random() < settings.obscured:
+                shown = tuple(obscure(lesion) for lesion in lesions)
             film = expose(
                 anatomy=anatomy,
-                lesions=lesions,
+                lesions=shown,
                 laterality=laterality,
                 view=view,
                 height=settings.height,
@@ -203,7 +227,7 @@ def _write_patient(
             )
             for kind, side in patient.sets.items():
                 shot = Shot(kind, side, patient.number, density, laterality, view)
-                written.append(((kind, side), release.write_image(film=film, lesions=lesions, shot=shot)))
+                written.append(((kind, side), release.write_image(film=film, lesions=shown, shot=shot)))
     return written
 
 

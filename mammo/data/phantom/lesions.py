@@ -6,7 +6,7 @@ de Sisternes et al., "A computational model to generate simulated three-dimensio
 coarse and round, some with a lucent centre; malignant ones are many, fine, angular and of many sizes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -25,6 +25,7 @@ FINE_SPECK_MM = (1.9, 0.25)
 MASS_CONTRAST = {False: (0.40, 0.06), True: (1.00, 0.09)}  # a dense mass is more often malignant
 SPECK_CONTRAST = {False: (0.80, 0.20), True: (1.20, 0.14)}
 MISLEADING = 0.25  # share of lesions that look like the other class at difficulty 1
+OBSCURED_CONTRAST = 0.05  # share of the contrast that is left where dense tissue hides a lesion
 
 SHAPES = {False: ("ROUND", "OVAL", "LOBULATED"), True: ("IRREGULAR", "IRREGULAR-ARCHITECTURAL_DISTORTION")}
 MARGINS = {False: ("CIRCUMSCRIBED", "OBSCURED"), True: ("SPICULATED", "ILL_DEFINED-SPICULATED")}
@@ -37,7 +38,10 @@ DISTRIBUTIONS = {False: ("N/A", "DIFFUSELY_SCATTERED"), True: ("CLUSTERED", "SEG
 
 @dataclass(frozen=True)
 class Lesion:
-    """One lesion of one breast, the same in both views; lengths in millimetres."""
+    """One lesion of one breast; lengths in millimetres.
+
+    Contrast, subtlety and `obscured` are those of a view; the other properties are the same in both views.
+    """
 
     kind: Kind
     malignant: bool
@@ -51,6 +55,7 @@ class Lesion:
     extent: str  # mass margins or calcification distribution
     subtlety: int  # 1 subtle .. 5 obvious
     assessment: int  # BI-RADS 2..5
+    obscured: bool = False  # whether dense tissue hides it in this view
 
 
 def sample_lesion(*, kind: Kind, malignant: bool, difficulty: float, rng: np.random.Generator) -> Lesion:
@@ -82,6 +87,11 @@ def sample_lesion(*, kind: Kind, malignant: bool, difficulty: float, rng: np.ran
         subtlety=1 + round(4 * ease),
         assessment=int(rng.choice((4, 5) if suspicious else (2, 3))),
     )
+
+
+def obscure(lesion: Lesion) -> Lesion:
+    """Returns the lesion as it is in a view in which dense tissue hides it: very faint, subtlety 1."""
+    return replace(lesion, contrast=OBSCURED_CONTRAST * lesion.contrast, subtlety=1, obscured=True)
 
 
 def mass_outline(*, lesion: Lesion, rng: np.random.Generator) -> Floats:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mammo.data.catalog import LATERALITIES, PATHOLOGIES, VIEWS, Catalog, check_root, validate
+from mammo.data.catalog import LATERALITIES, PATHOLOGIES, Catalog, check_root, validate
 from mammo.data.sources.cbis_layouts import FileIndex, index_files
 from mammo.data.sources.csv_table import CsvTable
 from mammo.errors import DataError
@@ -75,7 +75,7 @@ def _read_cases(path: Path, kind: str, split: str) -> pd.DataFrame:
         {
             "patient_id": sheet.text("patient_id", required=True),
             "laterality": sheet.words("left_or_right_breast", LATERALITIES, required=True),
-            "view": sheet.words("image_view", VIEWS, required=True),
+            "view": sheet.words("image_view", {"CC": "CC", "MLO": "MLO"}, required=True),
             "pathology": sheet.words("pathology", PATHOLOGIES, required=True),
             "abnormality_id": sheet.text("abnormality_id", required=True),
             "density": sheet.grades("breast_density", highest=4),

@@ -29,6 +29,9 @@ _PICTURES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".pgm"}
 _DICOM = {".dcm", ".dicom", ".dic", ".ima", ""}
 # The folder of a case; the folder of a lesion ends with the abnormality id.
 _CASE = re.compile(r"(?:Mass|Calc)-(?:Training|Test)_P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO)(?:_\d+)?")
+# The folder, and the patient ID, of the crop and mask of a lesion; in some headers it ends with `.dcm`.
+_LESION = re.compile(r"(?:Mass|Calc)-(?:Training|Test)_P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO)_\d+(?:\.dcm)?")
+_SECONDARY_SERIES = ("cropped images", "roi mask images")
 # A UID at the end of a folder's name: `1.3.6...` or, in copies from the Imaging Data Commons, `MG_1.3.6...`.
 _UID = re.compile(r"(?:^|_)(\d+(?:\.\d+){4,})$")
 _FIVE_DIGITS = re.compile(r"\d{5}$")
@@ -76,6 +79,18 @@ class FileIndex:
         for file, uid in _series_uids(self.root, unknown).items():
             by_header.setdefault(uid, []).append(file)
         return by_header
+
+
+def is_secondary(file: Path, *, patient: str, series: str) -> bool:
+    """Return whether a file is a cropped image or a lesion mask of CBIS-DDSM, not a mammogram.
+
+    Args:
+        file: Path of the file.
+        patient: Patient ID of its header; empty if there is none.
+        series: Series description of its header; empty if there is none.
+    """
+    names = (patient, *file.absolute().parts[:-1])
+    return series.lower() in _SECONDARY_SERIES or any(_LESION.fullmatch(name) for name in names)
 
 
 def index_files(root: Path) -> FileIndex:

@@ -23,14 +23,15 @@ _LABELS = {"0": "BENIGN", "1": "MALIGNANT", "0.0": "BENIGN", "1.0": "MALIGNANT"}
 _SPLITS = {"TRAIN": "train", "TRAINING": "train", "TEST": "test"}
 
 
-def read_table(*, table: Path, root: Path, lesions: Path | None = None) -> Catalog:
+def read_csv(*, table: Path, root: Path, lesions: Path | None = None) -> Catalog:
     """Read a table with one row per image and, optionally, a table with one row per lesion.
 
-    The table of images needs the columns `image_path`, `patient_id` and `pathology` (benign,
-    benign_without_callback, malignant); `label` (0, 1) can replace `pathology`. Optional columns are
-    `image_id` (default: the path below root without its suffix), `laterality`, `view`, `density` (1-4 or
-    A-D), `subtlety` (1-5), `assessment` (1-6), `abnormality_type` and `official_split` (train, test). Without
-    `official_split`, a column `split` is used in its place, if it has no words but these.
+    The table of images needs the columns `image_path` and `patient_id`. Optional columns are `pathology`
+    (benign, benign_without_callback, malignant), in whose place `label` (0, 1) can be, `image_id` (default:
+    the path below root without its suffix), `laterality`, `view`, `density` (1-4 or A-D), `subtlety` (1-5),
+    `assessment` (1-6), `abnormality_type` and `official_split` (train, test). Without `official_split`, a
+    column `split` is used in its place, if it has no words but these. All other columns are kept as text;
+    they can be the classes of a task.
     The table of lesions needs `image_path` or `image_id`, and the box `x_min`, `y_min`, `x_max`, `y_max` in
     pixels of the image. Optional columns are `pathology`, `abnormality_type`, `subtlety`, `assessment` and
     `mask_path`.
@@ -53,15 +54,14 @@ def read_table(*, table: Path, root: Path, lesions: Path | None = None) -> Catal
             f"data.root={root}: contains no image of the table (first: {wanted}); correct data.root"
         )
     found = _read_lesions(CsvTable.read(lesions), root, images) if lesions else pd.DataFrame()
-    return validate(Catalog(images=images, lesions=found))
+    return validate(Catalog(images=images.drop(columns="file"), lesions=found))
 
 
 def _read_images(sheet: CsvTable, root: Path) -> pd.DataFrame:
     sheet.require("image_path", "patient_id")
-    if "label" not in sheet.cells:
-        sheet.require("pathology")
-    if "pathology" in sheet.cells:
-        pathology = sheet.words("pathology", PATHOLOGIES, required=True, remedy="delete the row")
+    if "pathology" in sheet.cells or "label" not in sheet.cells:
+        required = "pathology" in sheet.cells
+        pathology = sheet.words("pathology", PATHOLOGIES, required=required, remedy="delete the row")
     else:
         pathology = sheet.words("label", _LABELS, required=True, remedy="delete the row")
     paths = _paths(sheet, "image_path", root, required=True)
@@ -81,6 +81,8 @@ def _read_images(sheet: CsvTable, root: Path) -> pd.DataFrame:
             "path": _existing(paths),
         }
     )
+    own = [name for name in map(str, sheet.cells) if name and name not in (*images, "image_path")]
+    images = images.assign(**{name: sheet.text(name) for name in own})
     _refuse_repeated(sheet, images)
     return images
 
@@ -105,7 +107,9 @@ def _refuse_repeated(sheet: CsvTable, images: pd.DataFrame) -> None:
             remedy = (
                 "keep one row per image" if name == "file" else "add a column 'image_id' without duplicates"
             )
-            raise sheet.refuse(row, f"{what} is already in row {first}; {remedy}")
+            one, other = images["patient_id"][first], images["patient_id"][row]
+            whose = "" if one == other else f", of patient '{one}' there and of '{other}' here"
+            raise sheet.refuse(row, f"{what} is already in row {first}{whose}; {remedy}")
 
 
 def _official_split(sheet: CsvTable) -> "pd.Series[str]":

@@ -13,6 +13,16 @@ from mammo.errors import DataError
 _MISSING = {"", "N/A", "NA", "NAN", "<NA>", "NULL"}
 
 
+def column_name(name: str) -> str:
+    """Return the name of a column in lower_snake_case.
+
+    Example:
+        >>> column_name("Breast density")
+        'breast_density'
+    """
+    return "_".join(name.lower().replace("-", " ").split())
+
+
 @dataclass(frozen=True)
 class CsvTable:
     """Cells of a CSV file, without surrounding whitespace.
@@ -30,7 +40,7 @@ class CsvTable:
     def read(cls, path: Path) -> "CsvTable":
         """Read a CSV file separated by comma, semicolon or tab; raises DataError."""
         records = _records(path)
-        header = ["_".join(name.lower().replace("-", " ").split()) for name in records[0]]
+        header = [column_name(name) for name in records[0]]
         repeated = sorted({name for name in header if name and header.count(name) > 1})
         if repeated:
             raise DataError(f"{path}: column '{repeated[0]}' occurs twice; rename or delete one")

@@ -1,61 +1,72 @@
-"""The catalog of the chosen data source."""
+"""The catalog of the chosen data source: a function of this package, or of the user."""
 
-from pathlib import Path
-from typing import Literal
+import inspect
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
 
-from mammo.data.catalog import Catalog
-from mammo.data.phantom.generator import generate
-from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
-from mammo.data.sources.csv_dataset import read_table
-from mammo.errors import ConfigError
+from mammo.config.instantiation import TARGET, Role, build, check_node
+from mammo.config.schema import DataConfig
+from mammo.data.catalog import Catalog, validate
+from mammo.errors import ConfigError, DataError, MammoError
+
+DATA_SOURCE = Role("data source", base=(Catalog,))
+# keys of `data` that are for every data set; a source gets those that its signature asks for
+OF_EVERY_DATA_SET = tuple(field.name for field in fields(DataConfig))
 
 
-def read_catalog(
-    *,
-    source: Literal["phantom", "cbis_ddsm", "csv"],
-    root: Path,
-    cases: Path | None = None,
-    abnormality: Literal["mass", "calc", "all"] = "all",
-    table: Path | None = None,
-    lesions: Path | None = None,
-    patients: int = 0,
-    height: int = 0,
-    width: int = 0,
-    film_scale: int = 1,
-    difficulty: float = 0.0,
-    seed: int = 0,
-    workers: int = 1,
-) -> Catalog:
-    """Read the tables of a source; a phantom is made first if it does not exist.
+def read_catalog(data: Mapping[str, Any]) -> Catalog:
+    """Read the tables of the data set of the node `data`.
 
     Args:
-        source: name of the reader.
-        root: folder of the images; for `phantom`, folder of all phantoms.
-        cases: folder of the CBIS-DDSM case files, if it is not below `root`.
-        abnormality: lesion type of the CBIS-DDSM case files.
-        table: table of images for `csv`.
-        lesions: table of lesions for `csv`.
-        patients: number of patients of the phantom.
-        height: height of a prepared image, pixels.
-        width: width of a prepared image, pixels.
-        film_scale: size of a phantom film, relative to a prepared image.
-        difficulty: difficulty of the phantom, 0 to 1.
-        seed: seed of the phantom.
-        workers: number of processes that make the phantom.
+        data: `_target_`, a function that returns a `Catalog`, with its keyword arguments, and the keys of
+            every data set, as plain values.
+
+    Raises:
+        ConfigError: the source is wrong, see `check_node`, or returns no catalog.
+        DataError: the data cannot be read, or the tables are not valid.
     """
-    if source == "phantom":
-        folder = generate(
-            root=root,
-            patients=patients,
-            height=height * film_scale,
-            width=width * film_scale,
-            difficulty=difficulty,
-            seed=seed,
-            workers=workers,
-        )
-        return read_cbis_ddsm(root=folder)
-    if source == "cbis_ddsm":
-        return read_cbis_ddsm(root=root, cases=cases, abnormality=abnormality)
-    if table is None:
-        raise ConfigError("data.table has no value: give data.table=FILE")
-    return read_table(table=table, root=root, lesions=lesions)
+    own, common = _divided(data)
+    catalog: object = build(own, key="data", role=DATA_SOURCE, offered=common)
+    if not isinstance(catalog, Catalog):
+        kind = type(catalog).__name__
+        raise ConfigError(f"data.{TARGET}={own[TARGET]}: returned a {kind}; return a Catalog")
+    try:
+        tables = validate(catalog)
+    except MammoError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise DataError(
+            f"data: the tables of {own[TARGET]} cannot be used: {type(error).__name__}: {reason}"
+        ) from error
+    if tables.images.empty:
+        raise DataError(f"data: {own[TARGET]} found no image; check its arguments")
+    tables.images["path"] = tables.images["path"].map(os.path.abspath, na_action="ignore").astype("string")
+    return tables
+
+
+def check_source(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the node `data` against the signature of its source, without reading anything.
+
+    Returns:
+        The node with the keys that the source gets.
+
+    Raises:
+        ConfigError: see `check_node`.
+    """
+    own, common = _divided(data)
+    asked = inspect.signature(check_node(own, key="data", role=DATA_SOURCE, offered=common)).parameters
+    return own | {key: value for key, value in common.items() if key in asked}
+
+
+def source_name(data: Mapping[str, Any]) -> str:
+    """Return the name of the source of a node `data`: `phantom` for `mammo.data...read_phantom`."""
+    return str(data.get(TARGET) or "").rpartition(".")[2].removeprefix("read_")
+
+
+def _divided(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the keys of the source, and those of every data set."""
+    common = {key: value for key, value in data.items() if key in OF_EVERY_DATA_SET}
+    return {key: value for key, value in data.items() if key not in common}, common

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from mammo.atomic_files import write_atomically
+from mammo.data.catalog import IMAGE_COLUMNS
 from mammo.data.images.breast import BOX_COLUMNS, Transform
 from mammo.data.store.store_building import (
     ImageJob,
@@ -41,17 +42,22 @@ _PACKAGES = ("mammo", "numpy", "opencv-python-headless", "pandas", "pydicom", "i
 class Store:
     """A prepared store on disk.
 
+    Args:
+        directory: Folder of the store.
+        own: The user's own columns of the images, by image id; they are not part of the store on disk.
+
     Attributes:
         directory: Folder of the store.
-        table: Table of the accepted images, with `row` (index in `images` and `masks`), `pixel_spacing_mm` of
-            the file, and columns `transform_*`, the fields of `Transform`.
+        table: Table of the accepted images and the user's own columns, with `row` (index in `images` and
+            `masks`), `pixel_spacing_mm` of the file, and columns `transform_*`, the fields of `Transform`.
         lesions: Table of the lesions with boxes in prepared pixels (not clipped to the image), `mask_status`,
             and `mask_value`, the value of the lesion in `masks`.
         manifest: Settings, fingerprint, versions and counts.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, own: pd.DataFrame | None = None) -> None:
         self.directory = directory
+        self._own = own
         try:
             self.manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
         except (OSError, ValueError) as error:
@@ -59,6 +65,8 @@ class Store:
                 f"{directory}: contains no prepared store; create it by python -m mammo.prepare"
             ) from error
         self.table = pd.read_parquet(directory / "images.parquet")
+        if own is not None:
+            self.table = self.table.join(own.drop(columns=self.table.columns, errors="ignore"), on="image_id")
         self.lesions = pd.read_parquet(directory / "lesions.parquet")
 
     @classmethod
@@ -103,6 +111,44 @@ class Store:
                 rest, place = rest[count:], place + count
         return out
 
+    def read_windows(
+        self,
+        rows: ArrayLike,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        size: tuple[int, int],
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
+        """Read windows of images, B h w, straight from the memory map; the GIL is released, as in `read`.
+
+        Nothing else of an image is read, but the pages read count as memory of the process.
+
+        Args:
+            rows: Indices in `images`, B.
+            x: First column of each window, B.
+            y: First row of each window, B.
+            size: Height and width of the windows.
+            out: Output array, B h w, None for a new array.
+
+        Raises:
+            ValueError: A window is not inside its image.
+        """
+        rows, x, y = (np.asarray(array, np.int64) for array in (rows, x, y))
+        images, (height, width) = self.images, size
+        count, rest_y, rest_x = np.array(images.shape) - (1, height, width)
+        for start, last in ((rows, count), (x, rest_x), (y, rest_y)):
+            if ((start < 0) | (start > last)).any():
+                raise ValueError(
+                    f"a window of {height} x {width} pixels is outside of its image or the store"
+                )
+        if out is None:
+            out = np.empty((len(rows), height, width), images.dtype)
+        pixels = images.view(np.ndarray)  # a slice of a memory map itself takes microseconds
+        for row, left, top, window in zip(rows.tolist(), x.tolist(), y.tolist(), out, strict=True):
+            window[...] = pixels[row, top : top + height, left : left + width]
+        return out
+
     def transform(self, image_id: str) -> Transform:
         """Return the transform from file to prepared pixels; KeyError if the image is not in the store."""
         rows = self.table.loc[self.table["image_id"] == image_id]
@@ -112,8 +158,8 @@ class Store:
             **{field.name: rows[f"transform_{field.name}"].item() for field in fields(Transform)}
         )
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self.directory,)  # a memory map would be pickled with all its pixels
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, pd.DataFrame | None]]:
+        return type(self), (self.directory, self._own)  # a memory map would be pickled with all its pixels
 
 
 def prepare(
@@ -166,7 +212,8 @@ def prepare(
             raise DataError(
                 f"{store}: cannot be written ({error.strerror}); choose another data.store"
             ) from error
-    made = Store.open(final)
+    own = catalog.images.set_index("image_id").drop(columns=IMAGE_COLUMNS, errors="ignore")
+    made = Store(final, own if len(own.columns) else None)
     _refuse_finished(made, max_rejected)
     return made
 
@@ -262,7 +309,8 @@ def _fingerprint(catalog: "Catalog", jobs: list[ImageJob], settings: Settings) -
         files += [path for job in jobs for lesion in job.lesions for path in lesion.mask_paths]
     root = os.path.commonpath([path.parent for path in files if path is not None] or [Path("/")])
     digest = hashlib.sha256(json.dumps([PREPARATION_VERSION, asdict(settings)]).encode())
-    digest.update(catalog.images.drop(columns="path").to_csv(index=False).encode())
+    known = catalog.images[list(IMAGE_COLUMNS)]  # an edited column of the user's own needs no other pixels
+    digest.update(known.drop(columns="path").to_csv(index=False).encode())
     digest.update(catalog.lesions.drop(columns="mask_paths").to_csv(index=False).encode())
     for path in files:
         digest.update(_identity(path, root).encode())
@@ -318,7 +366,7 @@ def _allocate(partial: Path, settings: Settings, *, total: int) -> None:
 def _images_table(images: pd.DataFrame, records: list[Record]) -> pd.DataFrame:
     """Return the table of the accepted images, with values from their files."""
     rows = [record["row"] for record in records]
-    table = images.iloc[rows].reset_index(drop=True)
+    table = images.iloc[rows][list(IMAGE_COLUMNS)].reset_index(drop=True)
     table["row"] = rows
     for column in ("laterality", "view"):
         from_files = pd.Series([record[column] for record in records], dtype="string")

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from mammo.atomic_files import write_atomically
 from mammo.data.images.breast import BOX_COLUMNS, Box, bounding_box, plan
-from mammo.data.images.dicom import Pixels, read_mammogram
+from mammo.data.images.dicom import Mammogram, Pixels, read_mammogram
 from mammo.data.images.masks import find_mask
-from mammo.data.worker_pool import completed_results, in_own_process, progress, write_in_background
+from mammo.data.progress_bar import progress
+from mammo.data.worker_pool import completed_results, in_own_process, write_in_background
 from mammo.errors import DataError
 
 Record: TypeAlias = dict[str, Any]  # values of one prepared image or lesion, as in JSON
@@ -154,14 +155,20 @@ def prepare_image(job: ImageJob, settings: Settings) -> tuple[Pixels, NDArray[np
     """
     if job.path is None:
         raise DataError("file missing")
-    mammogram = read_mammogram(job.path)
+    return prepare_mammogram(read_mammogram(job.path), job.lesions, settings)
+
+
+def prepare_mammogram(
+    mammogram: Mammogram, lesions: Sequence[LesionJob], settings: Settings
+) -> tuple[Pixels, NDArray[np.uint8], Record]:
+    """Crop, orient and resize a decoded image and its lesions; see `prepare_image`."""
     pixels = _as_dtype(mammogram.pixels, settings.dtype)
     transform = plan(
         pixels, height=settings.height, width=settings.width, crop=settings.crop, aspect=settings.aspect
     )
     masks: dict[int, NDArray[np.bool_]] = {}
-    lesions = []
-    for value, lesion in enumerate(job.lesions, start=1):
+    records = []
+    for value, lesion in enumerate(lesions, start=1):
         record: Record = {"lesion_id": lesion.lesion_id}
         box = lesion.box
         if settings.masks or not lesion.mask_paths:
@@ -174,14 +181,14 @@ def prepare_image(job: ImageJob, settings: Settings) -> tuple[Pixels, NDArray[np
                 record["mask_value"] = value
         if box is not None:
             record |= zip(BOX_COLUMNS, transform.apply_box(box), strict=True)
-        lesions.append(record)
+        records.append(record)
     facts: Record = {
         "rejected": None,
         "laterality": mammogram.laterality,
         "view": mammogram.view,
         "pixel_spacing_mm": mammogram.pixel_spacing_mm,
         "transform": asdict(transform),
-        "lesions": lesions,
+        "lesions": records,
     }
     return transform.apply_image(pixels), _merged(masks, settings), facts
 

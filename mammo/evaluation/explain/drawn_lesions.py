@@ -51,14 +51,14 @@ def drawn_lesions(lesions: pd.DataFrame, images: pd.DataFrame) -> list[DrawnLesi
     """
     by_image = dict(iter(lesions.groupby("image_id")))
     return [
-        _of_image(by_image.get(image_id, lesions.iloc[:0]), str(pathology))
+        _of_image(by_image.get(image_id, lesions.iloc[:0]), None if pd.isna(pathology) else str(pathology))
         for image_id, pathology in zip(images["image_id"], images["pathology"], strict=True)
     ]
 
 
-def _of_image(rows: pd.DataFrame, pathology: str) -> DrawnLesions:
+def _of_image(rows: pd.DataFrame, pathology: str | None) -> DrawnLesions:
     given = rows["pathology"]
-    if pathology == "BENIGN" or len(rows) == 1:
+    if pathology == "BENIGN" or (len(rows) == 1 and pathology is not None):
         given = given.fillna(pathology)
     values = rows["mask_value"].fillna(0).to_numpy(dtype=np.int64)
     boxes = rows[BOX_COLUMNS].to_numpy(dtype=np.float64, na_value=np.nan)

@@ -13,7 +13,6 @@ Captum 0.9 has neither Grad-CAM++, Layer-CAM nor Eigen-CAM.
 """
 
 import difflib
-import re
 import sys
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -29,11 +28,12 @@ from mammo.errors import ConfigError
 from mammo.evaluation.explain.occlusion import default_patch, default_step, occlude
 from mammo.evaluation.number_format import number
 from mammo.models.classifier import Classifier
-from mammo.models.feature_maps import as_map, undisturbed
-from mammo.models.pooling import POOLS
+from mammo.models.feature_maps import as_map, last_map, undisturbed
+from mammo.models.output import Output
 from mammo.models.receptive_field import CellCentres, cell_centres
+from mammo.models.view_fusion import copies_of, places_of
 
-Method = Literal["gradcam", "gradcam++", "layercam", "eigencam", "occlusion"]
+Method = Literal["gradcam", "gradcam++", "layercam", "eigencam", "occlusion", "map"]
 
 # A map is constant if its spread is at most this fraction of its maximum; float32 rounds to 6e-8.
 _FLAT = 1e-5
@@ -52,6 +52,7 @@ class Heatmaps:
     - `layercam`: Jiang et al. 2021, LayerCAM: exploring hierarchical class activation maps for localization.
     - `eigencam`: Muhammad and Yeasin 2020, Eigen-CAM: class activation map using principal components. It
       does not depend on the class: the target is ignored.
+    - `map`: the network's own map, `Output.maps`, such as that of the head `patch_map`.
     - `occlusion`: Zeiler and Fergus 2014, Visualizing and understanding convolutional networks: the decrease
       of the log-odds of the target (in the paper: its probability) when a patch is grey. The heat of a pixel
       is the mean over the patches that cover it.
@@ -84,8 +85,8 @@ class Heatmaps:
     ) -> None:
         if method not in get_args(Method):
             raise ConfigError(f"heatmap method {method}: give one of {', '.join(get_args(Method))}")
-        if method == "occlusion" and layer is not None:
-            raise ConfigError(f"heatmap_layer={layer}: occlusion uses no layer; remove this setting")
+        if method in ("occlusion", "map") and layer is not None:
+            raise ConfigError(f"heatmap_layer={layer}: heatmap={method} uses no layer; remove this setting")
         if patch is not None and stride is not None and not 1 <= stride <= patch:
             raise ConfigError(f"heatmap stride {stride}: give 1 to {patch} pixels, the side of the patch")
         self.classifier = classifier
@@ -96,51 +97,93 @@ class Heatmaps:
         if layer is not None:
             self._check_name(layer)
 
-    def __call__(self, images: Tensor, target: int | Tensor) -> NDArray[np.float32]:
-        """Return the heat of each image, B H W.
+    def __call__(
+        self, images: Tensor, target: int | Tensor, *, present: Tensor | None = None
+    ) -> NDArray[np.float32]:
+        """Return the heat of each image, B V H W, or B H W for images without the axis of the views.
 
         Args:
-            images: B 1 H W in [0, 1].
-            target: class to explain, one for all images or B, one for each image.
+            images: B V 1 H W in [0, 1], or B 1 H W for samples of one image.
+            target: class to explain, one for all samples or B, one for each sample.
+            present: B V, whether the sample has the image; None if it has all.
 
         Returns:
-            Heat in [0, 1]. The minimum of each map is 0 and its maximum 1; a constant map is 0 everywhere.
+            Heat in [0, 1]. The minimum of each map is 0 and its maximum 1; a constant map is 0 everywhere, as
+            is that of a missing view.
 
         Raises:
             ConfigError: the layer outputs no feature map, or the network has none before its pool.
         """
-        with undisturbed(self.classifier):
+
+        def forward() -> tuple[Output | None, Tensor]:
             # a copy, because autograd cannot use a tensor created in inference mode
             targets = torch.as_tensor(target, device=images.device).expand(len(images)).clone()
-            if self.method == "occlusion":
-                patch, step = self._patches((images.shape[2], images.shape[3]))
-                fall = occlude(self.classifier, images, targets, patch=patch, step=step)
-                return _as_array(_scaled(fall.relu()))
-            return self._explain(images, lambda: (self.classifier(images), targets))
+            occludes = self.method == "occlusion"  # which runs the classifier itself
+            return None if occludes else self.classifier.output(images, present), targets
 
-    def of_pass(self, images: Tensor, forward: Callable[[], tuple[Tensor, Tensor]]) -> NDArray[np.float32]:
-        """Return the heat of each image, B H W, from a forward pass that the caller also uses for the logits.
+        return self.of_pass(images, forward, present=present)
+
+    def of_pass(
+        self,
+        images: Tensor,
+        forward: Callable[[], tuple[Output | None, Tensor]],
+        *,
+        present: Tensor | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the heat, as `__call__`, from a forward pass that the caller also uses for the logits.
 
         Args:
-            images: B 1 H W in [0, 1].
-            forward: function that runs the classifier once on the images and returns the logits and the
-                classes to explain, B.
+            images: B V 1 H W in [0, 1], or B 1 H W for samples of one image.
+            forward: function that runs the classifier once on the images and returns its output and the
+                classes to explain, B; for occlusion, only the classes are used.
+            present: B V, whether the sample has the image; None if it has all.
         """
+        views = images if images.dim() == 5 else images[:, None]
+        if present is None:
+            present = views.new_ones(views.shape[:2], dtype=torch.bool)
         with undisturbed(self.classifier):
-            if self.method != "occlusion":
-                return self._explain(images, forward)
-            with torch.no_grad():
-                _, targets = forward()
-        return self(images, targets)
+            if self.method == "occlusion":
+                with torch.no_grad():
+                    _, targets = forward()
+                patch, step = self._patches((views.shape[3], views.shape[4]))
+                fall = occlude(self.classifier, views, targets, patch=patch, step=step, present=present)
+                heat = _scaled(fall.relu().flatten(0, 1)).reshape(fall.shape)
+            else:
+                heat = self._explain(views, present, forward)
+        return _as_array(heat if images.dim() == 5 else heat[:, 0])
 
-    def _explain(self, images: Tensor, forward: Callable[[], tuple[Tensor, Tensor]]) -> NDArray[np.float32]:
-        features, gradient = self._features_and_gradient(images, forward)
+    def _explain(
+        self, views: Tensor, present: Tensor, forward: Callable[[], tuple[Output | None, Tensor]]
+    ) -> Tensor:
+        """Return the heat of views, B V 1 H W, as B V H W."""
+        size = (views.shape[3], views.shape[4])
+        if self.method == "map":
+            cells, place = self._cells_of_map(views, present, forward), present.flatten().nonzero()[:, 0]
+        else:
+            features, gradient, place = self._features_and_gradient(views, present, forward)
+            cells = _FORMULAS[self.method](features, gradient).relu()
         # scaled before the interpolation, so that a map without differences stays one
-        cells = _scaled(_FORMULAS[self.method](features, gradient).relu())
-        size = (images.shape[2], images.shape[3])
-        if cells.shape[1:].numel() == 1:  # a single cell shows no place
-            return np.zeros((len(images), *size), np.float32)
-        return _as_array(_scaled(self._centres_of(cells, size).place(cells, size)))
+        cells = _scaled(cells)
+        heat = torch.zeros(present.numel(), *size, device=cells.device)
+        if cells.shape[1:].numel() > 1:  # a single cell shows no place
+            heat[place] = _scaled(self._centres_of(cells, size).place(cells, size))
+        return heat.reshape(*present.shape, *size)
+
+    def _cells_of_map(
+        self, views: Tensor, present: Tensor, forward: Callable[[], tuple[Output | None, Tensor]]
+    ) -> Tensor:
+        """Return the network's own map of the classes to explain for the present views, n h w."""
+        if self.layer is None:
+            self.layer = last_map(self.classifier, views[:1])
+        with torch.no_grad():
+            output, targets = forward()
+        if output is None or output.maps is None:
+            raise ConfigError(
+                "heatmap=map: the network has no map of its own; give model/head=patch_map in the training, "
+                "or another heatmap"
+            )
+        maps = output.maps[torch.arange(len(targets)), :, targets]  # B V h w
+        return maps[present].float()
 
     def _centres_of(self, cells: Tensor, size: tuple[int, int]) -> CellCentres:
         """Return the centres of the cells (B h w) of images of this size, which are measured once."""
@@ -197,12 +240,19 @@ class Heatmaps:
         raise ConfigError(f"heatmap_layer={layer}: no such module; the nearest are {', '.join(meant)}")
 
     def _features_and_gradient(
-        self, images: Tensor, forward: Callable[[], tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        """Return the layer's features and the gradient of the target logits by them, both B C h w."""
+        self, views: Tensor, present: Tensor, forward: Callable[[], tuple[Output | None, Tensor]]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the layer's features, the gradient of the target logits by them, and whose they are.
+
+        Returns:
+            features: n C h w, of the n present views.
+            gradient: n C h w.
+            place: n, index of the view in the B V views.
+        """
         if self.layer is None:
-            self.layer = _last_map(self.classifier, images[:1])
-        seen: list[Tensor] = []
+            self.layer = last_map(self.classifier, views[:1])
+        network, seen = self.classifier.network, list[Tensor]()
+        layers = copies_of(network, self.layer)
 
         def cut(_: nn.Module, __: Any, output: Any) -> Tensor:
             if not isinstance(output, Tensor):
@@ -210,33 +260,48 @@ class Heatmaps:
             seen.append(output.detach().requires_grad_())
             return seen[-1].clone()  # the next operation of the network may be in place
 
-        handle = self.classifier.network.get_submodule(self.layer).register_forward_hook(cut)
+        handles = [network.get_submodule(layer).register_forward_hook(cut) for layer in layers]
         try:
-            logits, targets = forward()
+            output, targets = forward()
         finally:
-            handle.remove()
-        if len(seen) != 1:
+            for handle in handles:
+                handle.remove()
+        assert output is not None
+        places = places_of(network, present)
+        if len(seen) != len(places):
             raise ConfigError(
                 f"heatmap_layer={self.layer}: the network uses it {len(seen)} times; name one used once"
             )
+        if any(len(each) != len(place) for each, place in zip(seen, places, strict=True)):
+            raise ConfigError(
+                f"heatmap_layer={self.layer}: has not one feature map for each view; name another, or give "
+                "heatmap=occlusion"
+            )
         # before the gradient, because not every layer has one
-        features = self._as_map(seen[0], images)
-        if not logits.requires_grad:
+        features = torch.cat([self._as_map(each, views) for each in seen])
+        if not output.logits.requires_grad:
             raise ConfigError(f"heatmap_layer={self.layer}: the scores do not depend on it; name another")
-        score = logits.gather(1, targets[:, None]).sum()
+        score = output.logits.gather(1, targets[:, None]).sum()
         # float16 gradients would underflow; multiplying by a power of two does not round
-        (gradient,) = torch.autograd.grad(score * _GRADIENT_SCALE, seen)
-        return features, self._as_map(gradient, images) / _GRADIENT_SCALE
+        gradients = torch.autograd.grad(score * _GRADIENT_SCALE, seen)
+        gradient = torch.cat([self._as_map(each, views) for each in gradients]) / _GRADIENT_SCALE
+        return features, gradient, torch.cat(places)
 
-    def _as_map(self, output: Tensor, images: Tensor) -> Tensor:
+    def _as_map(self, output: Tensor, views: Tensor) -> Tensor:
         assert self.layer is not None
-        size = (images.shape[2], images.shape[3])
+        size = (views.shape[3], views.shape[4])
         return as_map(output.detach(), self.classifier.network, layer=self.layer, size=size)
 
     def _patches(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the side of the patches and the distance between them for images of this size."""
         step = self.stride or min(default_step(size), self.patch or max(size))
         return self.patch or default_patch(step), step
+
+
+def default_method(classifier: Classifier, views: Tensor) -> Method:
+    """Return `map` if the network has a map of its own, seen in a pass of B V 1 H W, else `gradcam`."""
+    with torch.inference_mode():
+        return "gradcam" if classifier.output(views).maps is None else "map"
 
 
 def to_file_pixels(heat: NDArray[np.float32], transform: Transform) -> NDArray[np.float32]:
@@ -310,51 +375,3 @@ def _scaled(heat: Tensor) -> Tensor:
     spread = high - low
     scaled = ((heat - low) / spread).clamp(0, 1)
     return torch.where(spread > _FLAT * high, scaled, 0.0)
-
-
-def _last_map(classifier: Classifier, image: Tensor) -> str:
-    """Return the name of the module whose output is the pool's input, by a pass of an image (1 1 H W).
-
-    Without a pool that is a module, it is the last module whose output has several places.
-    """
-    network = classifier.network
-    latest: dict[str, torch.Size] = {}
-    found: list[str] = []
-    maps: list[str] = []
-
-    def finished(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            latest.clear()
-            if isinstance(output, Tensor):
-                latest[name] = output.shape
-                if output.dim() == 4 and output.shape[2:].numel() > 1:
-                    maps.append(name)
-
-        return hook
-
-    def pools(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if inputs[0].dim() == 4:
-            found.extend(name for name, shape in latest.items() if shape == inputs[0].shape)
-
-    handles = [
-        module.register_forward_hook(finished(name)) for name, module in network.named_modules() if name
-    ]
-    handles += [
-        module.register_forward_pre_hook(pools) for module in network.modules() if isinstance(module, POOLS)
-    ]
-    try:
-        with torch.no_grad():
-            classifier(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if found:
-        return found[-1]
-    names: list[str] = [name for name, _ in network.named_modules()]
-    tokens = [name for name in names if re.fullmatch(r"blocks\.\d+\.norm1", name)]
-    if tokens or maps:
-        return [*maps, *tokens][-1]
-    raise ConfigError(
-        f"heatmap_layer: {type(network).__name__} has no feature map before its pool; "
-        "name a layer or choose the method occlusion"
-    )

@@ -34,49 +34,63 @@ def default_patch(step: int) -> int:
     return _PATCH_STEPS * step
 
 
-def occlude(classifier: Classifier, images: Tensor, targets: Tensor, *, patch: int, step: int) -> Tensor:
-    """Return the mean decrease of the target's log-odds over the patches on each pixel, B H W.
+def occlude(
+    classifier: Classifier,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    patch: int,
+    step: int,
+    present: Tensor | None = None,
+) -> Tensor:
+    """Return the mean decrease of the target's log-odds over the patches on each pixel, B V H W.
 
     The log-odds decrease by the evidence that the patch hides; the probability hardly changes where it is
-    near 1. Patches that cover only background (0) are skipped.
+    near 1. A patch covers one view of its sample. Patches that cover only background (0) are skipped.
 
     Args:
         classifier: classifier to explain.
-        images: B 1 H W in [0, 1].
+        images: B V 1 H W in [0, 1].
         targets: class to explain, B.
         patch: side of the patches, pixels.
         step: distance between neighbouring patches, pixels.
+        present: B V, whether the sample has the image; None if it has all.
     """
-    height, width = images.shape[2:]
+    height, width = images.shape[3:]
     tall, wide = min(patch, height), min(patch, width)
     patches = [
         (slice(top, top + tall), slice(left, left + wide))
         for top in _starts(height, tall, step)
         for left in _starts(width, wide, step)
     ]
-    fall = images.new_zeros(len(images), height, width)
+    fall = images.new_zeros(*images.shape[:2], height, width)
     covered = images.new_zeros(height, width)
     for place in patches:
         covered[place] += 1
-    places = [(index, place) for index in range(len(images)) for place in patches]
-    places = [(index, place) for index, place in places if images[index, 0][place].any()]
+    present = images.new_ones(images.shape[:2], dtype=torch.bool) if present is None else present
+    places = [
+        (index, view, place)
+        for index, view in present.nonzero().tolist()
+        for place in patches
+        if images[index, view, 0][place].any()
+    ]
     with torch.no_grad():
-        before = _log_odds(classifier, images, targets)
+        before = _log_odds(classifier, images, present, targets)
         for first in range(0, len(places), _COPIES):
             part = places[first : first + _COPIES]
-            which = torch.tensor([index for index, _ in part], device=images.device)
+            which = torch.tensor([index for index, _, _ in part], device=images.device)
             copies = images[which]
-            for copy, (_, place) in zip(copies, part, strict=True):
-                copy[0][place] = classifier.mean
-            falls = before[which] - _log_odds(classifier, copies, targets[which])
-            for (index, place), value in zip(part, falls, strict=True):
-                fall[index][place] += value
+            for copy, (_, view, place) in zip(copies, part, strict=True):
+                copy[view, 0][place] = classifier.mean
+            falls = before[which] - _log_odds(classifier, copies, present[which], targets[which])
+            for (index, view, place), value in zip(part, falls, strict=True):
+                fall[index, view][place] += value
     return fall / covered
 
 
-def _log_odds(classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
+def _log_odds(classifier: Classifier, images: Tensor, present: Tensor, targets: Tensor) -> Tensor:
     """Return the logarithm of p / (1 - p) of the probability p of each target, B."""
-    logits: Tensor = classifier(images)
+    logits: Tensor = classifier(images, present)
     others = logits.scatter(1, targets[:, None], -math.inf)
     return logits.gather(1, targets[:, None])[:, 0] - others.logsumexp(dim=1)
 

@@ -1,7 +1,8 @@
 """Draw a mammogram with its heatmap and boxes, and choose the images to show."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from mammo.atomic_files import write_atomically
 from mammo.data.images.breast import breast_mask
 from mammo.data.images.dicom import Pixels
+from mammo.data.loading.loader import StoreDataset
+from mammo.evaluation.explain.localisation import heat_candidates
 
 RGB = NDArray[np.uint8]  # H W 3
 
@@ -17,9 +20,19 @@ PREDICTED_COLOUR = (90, 220, 255)
 BOX_HEAD_COLOUR = (255, 110, 255)
 # Opacity of the hottest pixel; the image below stays visible.
 _OPACITY = 0.55
+_MISSING = 24  # grey of a missing view
 _FONT_HEIGHT = 0.045  # of the picture's width
 _MOST_BYTES = 60_000
 _QUALITIES = (88, 80, 70, 60, 50)
+
+
+class DrawnView(NamedTuple):
+    """A view with what is drawn on it; the fields are arguments of `draw_overlay`."""
+
+    image: Pixels
+    heat: NDArray[np.float32]
+    true_boxes: NDArray[np.floating[Any]]
+    predicted_boxes: NDArray[np.floating[Any]]
 
 
 def draw_overlay(
@@ -50,9 +63,51 @@ def draw_overlay(
     Returns:
         The picture, `width` columns wide, with the rows of the caption below the image.
     """
+    drawn = DrawnView(image, heat, true_boxes, predicted_boxes)
+    return draw_views([drawn], caption, width=width or image.shape[1], box_head=box_head)
+
+
+def drawn_views(dataset: StoreDataset, sample: int, heat: NDArray[np.float32]) -> list[DrawnView | None]:
+    """Return the views of a sample with its true boxes and those of its heat; None for a missing view.
+
+    Args:
+        dataset: dataset of the sample.
+        sample: index of the sample.
+        heat: V H W, heat of its views.
+    """
+    rows, boxes = dataset.rows[sample].tolist(), dataset.boxes([sample])[0]
+    images = dataset.pixels(sample)
+    return [
+        None if row < 0 else DrawnView(image, view, true_boxes, heat_candidates(view).boxes)
+        for row, image, view, true_boxes in zip(rows, images, heat, boxes, strict=True)
+    ]
+
+
+def draw_views(
+    views: Sequence[DrawnView | None],
+    caption: str,
+    *,
+    width: int,
+    box_head: NDArray[np.floating[Any]] | None = None,
+) -> RGB:
+    """Draw the views of a sample side by side, each as `draw_overlay` does, with one caption below.
+
+    Args:
+        views: V views; None for a missing one, which is a dark area. One is not None.
+        caption: text, wrapped to the width of the picture.
+        width: width of each view, pixels.
+        box_head: box predicted by the network for a sample of one view, 4, in pixels; None without one.
+    """
+    drawn = [None if view is None else _draw_view(view, width=width, box_head=box_head) for view in views]
+    missing = np.full_like(next(picture for picture in drawn if picture is not None), _MISSING)
+    picture = np.concatenate([missing if each is None else each for each in drawn], axis=1)
+    return np.concatenate([picture, _caption(caption, picture.shape[1], font_width=width)])
+
+
+def _draw_view(view: DrawnView, *, width: int, box_head: NDArray[np.floating[Any]] | None) -> RGB:
     import cv2
 
-    width = width or image.shape[1]
+    image, heat, true_boxes, predicted_boxes = view
     scale = width / image.shape[1]
     size = (width, max(1, round(image.shape[0] * scale)))
     grey = cv2.resize(_stretched(image), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
@@ -70,7 +125,7 @@ def draw_overlay(
     ):
         for box in boxes[~np.isnan(boxes).any(axis=1)]:
             _draw_box(picture, np.asarray(box, np.float64) * scale, colour, thickness, dashed=dashed)
-    return np.concatenate([picture, _caption(caption, width)])
+    return picture
 
 
 def save_picture(path: Path, rgb: RGB, width: int | None = None, *, most_bytes: int = _MOST_BYTES) -> None:
@@ -123,12 +178,42 @@ def choose_gallery(
         "surest false negative": (~called & (labels == 1), scores),
         "nearest to the threshold": (np.ones(len(labels), bool), np.abs(scores - threshold)),
     }
+    return _in_turn(kinds, count)
+
+
+def choose_class_gallery(
+    labels: NDArray[np.int64], scores: NDArray[np.float64], count: int
+) -> list[tuple[int, str]]:
+    """Choose the most informative images of a task without a positive class, see `choose_gallery`.
+
+    Args:
+        labels: N, index of the true class.
+        scores: N C.
+        count: maximum number of images.
+
+    Returns:
+        Index and reason of each image: the surest right and the surest wrong ones, then the least sure ones.
+    """
+    highest, right = scores.max(axis=1), scores.argmax(axis=1) == labels
+    kinds = {
+        "surest right class": (right, -highest),
+        "surest wrong class": (~right, -highest),
+        "least sure": (np.ones(len(labels), bool), highest),
+    }
+    return _in_turn(kinds, count)
+
+
+def _in_turn(
+    kinds: dict[str, tuple[NDArray[np.bool_], NDArray[np.float64]]], count: int
+) -> list[tuple[int, str]]:
+    """Choose one image for each reason in turn, in the order of its values, sorted by reason at the end."""
     queues = {
         reason: [index for index in np.argsort(order, kind="stable").tolist() if members[index]]
         for reason, (members, order) in kinds.items()
     }
     chosen: dict[int, str] = {}
-    while len(chosen) < min(count, len(labels)):
+    number = len(next(iter(kinds.values()))[0])
+    while len(chosen) < min(count, number):
         for reason, queue in queues.items():
             while queue and queue[0] in chosen:
                 queue.pop(0)
@@ -174,13 +259,13 @@ def _dashes(
     return [(at(place), at(place + length)) for place in range(0, whole, 2 * length)]
 
 
-def _caption(text: str, width: int) -> RGB:
-    """Return the text on white rows."""
+def _caption(text: str, width: int, *, font_width: int) -> RGB:
+    """Return the text on white rows, in the size for pictures of `font_width` pixels."""
     import cv2
 
     plain = text.encode("ascii", "replace").decode()
-    font, margin = cv2.FONT_HERSHEY_SIMPLEX, max(2, width // 60)
-    height = max(8, round(width * _FONT_HEIGHT))
+    font, margin = cv2.FONT_HERSHEY_SIMPLEX, max(2, font_width // 60)
+    height = max(8, round(font_width * _FONT_HEIGHT))
     scale = cv2.getFontScaleFromHeight(font, round(height * 0.6))
     lines: list[str] = []
     for paragraph in plain.splitlines():

@@ -1,20 +1,23 @@
 """Scores and pictures of new mammograms, which several processes decode and the network scores in batches."""
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mammo.data.images.dicom import Pixels
+from mammo.data.progress_bar import progress
 from mammo.data.store.store_building import Settings
-from mammo.data.tasks import malignant_classes
-from mammo.data.worker_pool import completed_results, progress
+from mammo.data.tasks import Task
+from mammo.data.worker_pool import completed_results
 from mammo.errors import ConfigError
-from mammo.evaluation.prediction.input_files import Files, Row, prepare_files
+from mammo.evaluation.prediction.image_inputs import OneImage, prepare_images
+from mammo.evaluation.prediction.input_files import SECONDARY, Files, Row, prepare_files
 from mammo.evaluation.prediction.prediction_log import PredictionLog
 from mammo.runs import RunFolder
 from mammo.runs.provenance import weights_digest
@@ -23,7 +26,25 @@ if TYPE_CHECKING:  # these import PyTorch, which takes seconds, while the first 
     from mammo.evaluation.explain.heatmaps import Heatmaps
     from mammo.evaluation.scoring import Scorer
 
+T = TypeVar("T")
+
 _MIN_PICTURE_WIDTH = 480  # pixels
+
+
+def preparation_of(run: RunFolder) -> Settings:
+    """Return the settings with which new images are prepared for the network of a run.
+
+    Raises:
+        ConfigError: the run scores patches.
+    """
+    data = run.config()["data"]
+    if data.get("sample_unit") == "patch":
+        raise ConfigError(
+            f"run={run.path}: scores patches of images, not whole images; train a run of images from its "
+            f"weights, data.sample_unit=image model.weights={run.path}"
+        )
+    preparation = {key: data[key] for key in ("height", "width", "crop", "aspect")}
+    return Settings(**preparation, dtype="uint16", masks=False)
 
 
 def identity_of(run: RunFolder, files: Files) -> dict[str, str]:
@@ -35,13 +56,16 @@ def identity_of(run: RunFolder, files: Files) -> dict[str, str]:
     return {"weights_sha256": weights_digest(run), "input": str(files.root.absolute())}
 
 
-def pending_files(files: Files, log: PredictionLog, *, heatmaps: Path | None) -> list[str]:
+def pending_files(
+    files: Files, log: PredictionLog, *, heatmaps: Path | None, secondary: bool = False
+) -> list[str]:
     """List the files to score: those without a row, and readable ones without a requested picture.
 
     Args:
         files: all files of the input.
         log: log of the rows scored so far.
         heatmaps: folder of the pictures, None for no pictures.
+        secondary: whether secondary files are scored, see `prepare_files`.
     """
 
     def lacks_picture(path: str) -> bool:
@@ -49,7 +73,10 @@ def pending_files(files: Files, log: PredictionLog, *, heatmaps: Path | None) ->
             return False
         return log.row(path)["error"] is None
 
-    return [path for path in files.paths if path not in log or lacks_picture(path)]
+    def left_out(path: str) -> bool:
+        return secondary and log.row(path)["error"] == SECONDARY
+
+    return [path for path in files.paths if path not in log or lacks_picture(path) or left_out(path)]
 
 
 def score_files(
@@ -61,6 +88,7 @@ def score_files(
     settings: Settings,
     workers: int,
     batch_size: int,
+    secondary: bool = False,
 ) -> None:
     """Score files and append their rows to a log.
 
@@ -75,35 +103,105 @@ def score_files(
         settings: settings of the run's store.
         workers: number of processes that decode, 0 for decoding in this process.
         batch_size: number of files that a process decodes at a time and the network scores together.
+        secondary: whether secondary files are scored, see `prepare_files`.
     """
-    starts = range(0, len(paths), batch_size)
     calls = (
-        partial(prepare_files, files.root, paths[start : start + batch_size], settings=settings)
-        for start in starts
+        partial(prepare_files, files.root, batch, settings=settings, secondary=secondary)
+        for batch in _batches(paths, batch_size)
     )
-    batches = completed_results(calls, workers=min(workers, len(starts)), retry=lambda call: call(alone=True))
     total = len(files.paths)
-    network = functools.cache(network)
     with progress(total=total, done=total - len(paths), what="scoring") as advance:
-        for batch in batches:
-            readable = [(row, pixels) for row, pixels in batch if pixels is not None]
-            if readable:
-                scorer, pictures = network()
-                from mammo.evaluation.scoring import as_images
+        for rows in _scored(calls, network, workers=min(workers, math.ceil(len(paths) / batch_size))):
+            log.append(rows)
+            advance(len(rows))
 
-                rows, images = zip(*readable, strict=True)
-                tensor = as_images(np.stack(images))
-                if pictures is None:
-                    probability, heats = scorer(tensor), None
-                else:
-                    scored = scorer.with_heat(tensor, pictures.heatmaps, classes=pictures.malignant)
-                    probability, heats = scored.probability, scored.heat
-                for row, scores in zip(rows, probability.tolist(), strict=True):
-                    row["scores"] = scores
-                if pictures is not None and heats is not None:
-                    pictures.draw(heats, images, rows)
-            log.append([row for row, _ in batch])
+
+def score_images(
+    images: Sequence[OneImage],
+    *,
+    scorer: "Scorer",
+    settings: Settings,
+    workers: int,
+    batch_size: int,
+    secondary: bool = False,
+) -> list[Row]:
+    """Score images in memory or in files, without writing files, in the same way as `score_files`.
+
+    Args:
+        images: paths of files, and pixels.
+        scorer: scorer of the run.
+        settings: settings of the run's store.
+        workers: number of processes that decode, 0 for decoding in this process.
+        batch_size: number of images that are scored together.
+        secondary: whether secondary files are scored, see `prepare_files`.
+
+    Returns:
+        The row of each image, in their order.
+    """
+    places = _batches(range(len(images)), batch_size)
+    calls = (
+        partial(
+            _prepare_places,
+            batch,
+            [images[place] for place in batch],
+            settings=settings,
+            secondary=secondary,
+        )
+        for batch in places
+    )
+    rows: dict[int, Row] = {}
+    with progress(total=len(images), done=0, what="scoring", after_seconds=2) as advance:
+        for batch in _scored(
+            calls, lambda: (scorer, None), workers=min(workers, math.ceil(len(images) / batch_size))
+        ):
+            rows |= {row.pop("place"): row for row in batch}
             advance(len(batch))
+    return [rows[place] for place in range(len(images))]
+
+
+def _prepare_places(
+    places: Sequence[int],
+    images: Sequence[OneImage],
+    *,
+    settings: Settings,
+    secondary: bool,
+    alone: bool = False,
+) -> list[tuple[Row, Pixels | None]]:
+    """Prepare images and note the place of each, because batches end in any order."""
+    prepared = prepare_images(images, settings=settings, secondary=secondary, alone=alone)
+    return [(row | {"place": place}, pixels) for place, (row, pixels) in zip(places, prepared, strict=True)]
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _scored(
+    calls: Iterator[partial[list[tuple[Row, Pixels | None]]]],
+    network: "Callable[[], tuple[Scorer, Pictures | None]]",
+    *,
+    workers: int,
+) -> Iterator[list[Row]]:
+    """Yield the rows of each batch with their scores, in the order in which the batches are prepared."""
+    network = functools.cache(network)
+    for batch in completed_results(calls, workers=workers, retry=lambda call: call(alone=True)):
+        readable = [(row, pixels) for row, pixels in batch if pixels is not None]
+        if readable:
+            scorer, pictures = network()
+            from mammo.evaluation.scoring import as_images
+
+            rows, images = zip(*readable, strict=True)
+            tensor = as_images(np.stack(images))
+            if pictures is None:
+                probability, heats = scorer(tensor).probability, None
+            else:
+                scored = scorer.with_heat(tensor, pictures.heatmaps, classes=pictures.task.shown)
+                probability, heats = scored.scores.probability, scored.heat
+            for row, scores in zip(rows, probability.tolist(), strict=True):
+                row["scores"] = scores
+            if pictures is not None and heats is not None:
+                pictures.draw(heats, images, rows)
+        yield [row for row, _ in batch]
 
 
 def picture_of(folder: Path, path: str) -> Path:
@@ -112,21 +210,21 @@ def picture_of(folder: Path, path: str) -> Path:
 
 
 class Pictures:
-    """Writer of a JPEG of each image with the heat of its most probable malignant class.
+    """Writer of a JPEG of each image with the heat of its most probable class, see `Task.shown`.
 
     Args:
         folder: folder of the pictures, created where it does not exist.
         heatmaps: heatmaps of the run's network.
-        classes: names of the classes of the task.
+        task: task of the run.
 
     Raises:
         ConfigError: The folder cannot be created.
     """
 
-    def __init__(self, folder: Path, *, heatmaps: "Heatmaps", classes: Sequence[str]) -> None:
+    def __init__(self, folder: Path, *, heatmaps: "Heatmaps", task: Task) -> None:
         self.folder = folder
         self.heatmaps = heatmaps
-        self.malignant = malignant_classes(classes)
+        self.task = task
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -147,9 +245,8 @@ class Pictures:
 
         no_boxes = np.empty((0, 4))
         for row, image, heat in zip(rows, pixels, heats, strict=True):
-            score = sum(row["scores"][index] for index in self.malignant)
             # without the path, because folders may be named after patients
-            caption = " ".join(filter(None, [row["laterality"], row["view"], f"malignant {score:.3f}"]))
+            caption = " ".join(filter(None, [row["laterality"], row["view"], self._said(row["scores"])]))
             width = max(_MIN_PICTURE_WIDTH, image.shape[1])
             picture = draw_overlay(image, heat, no_boxes, no_boxes, caption, width=width)
             file = picture_of(self.folder, row["path"])
@@ -158,3 +255,14 @@ class Pictures:
                 save_picture(file, picture)
             except OSError as error:
                 raise ConfigError(f"heatmaps={file}: cannot be written: {error.strerror}") from error
+
+    def _said(self, scores: Sequence[float]) -> str:
+        """Return the score that a picture shows, and the class of its heat where there are several."""
+        drawn = max(self.task.shown, key=lambda index: scores[index])
+        name = self.task.classes[drawn]
+        if not self.task.positive:
+            return f"heat and score of {name} {scores[drawn]:.3f}"
+        score = sum(scores[index] for index in self.task.shown)
+        return f"{self.task.words['positive']} {score:.3f}" + (
+            f", heat of {name}" if len(self.task.shown) > 1 else ""
+        )

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mammo.data.images.dicom import Pixels
+from mammo.data.sources.cbis_layouts import is_secondary
 from mammo.data.store.store_building import ImageJob, Settings, prepare_image
 from mammo.data.worker_pool import in_own_process
 from mammo.errors import ConfigError, DataError
 
 # One image: `path`, `laterality`, `view`, `breast` (digest shared by its images), `scores`, `error`.
 Row: TypeAlias = dict[str, Any]
+
+SECONDARY = "is a cropped image or lesion mask of CBIS-DDSM; secondary=true scores it"
 
 # Names of images in CBIS-DDSM; in some headers they end with `.dcm`.
 _NAME = re.compile(r"(?P<exam>.+)_(?P<laterality>LEFT|RIGHT)_(?P<view>CC|MLO)(_\d+)?(\.\w+)?", re.IGNORECASE)
@@ -104,8 +107,13 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from (file for file in files if file.is_file() or file.is_symlink())
 
 
+def empty_row(path: str | None = None) -> Row:
+    """Return the row of an image of which only the path is known, if any."""
+    return dict.fromkeys(("path", "laterality", "view", "breast", "scores", "error")) | {"path": path}
+
+
 def prepare_files(
-    root: Path, paths: Sequence[str], *, settings: Settings, alone: bool = False
+    root: Path, paths: Sequence[str], *, settings: Settings, secondary: bool = False, alone: bool = False
 ) -> list[tuple[Row, Pixels | None]]:
     """Decode and prepare images, as `mammo.prepare` does.
 
@@ -113,6 +121,8 @@ def prepare_files(
         root: folder that the paths are relative to.
         paths: paths of the files.
         settings: settings of the run's store.
+        secondary: whether cropped images and lesion masks of CBIS-DDSM are images too; else their `error` is
+            `SECONDARY`.
         alone: whether each image is decoded in its own process, so that a file that crashes the decoder is
             reported as unreadable.
 
@@ -124,50 +134,70 @@ def prepare_files(
     for path in paths:
         file = root / path
         call = partial(prepare_image, ImageJob(path, file, ()), settings)
-        row: Row = dict.fromkeys(("path", "laterality", "view", "breast", "scores", "error")) | {"path": path}
+        row = empty_row(path)
         pixels: Pixels | None = None
+        patient, study, series = _identifiers(file)
         try:
+            if not secondary and is_secondary(file, patient=patient, series=series):
+                raise DataError(SECONDARY)
             pixels, _, facts = in_own_process(call) if alone else call()
-            named = _NAME.fullmatch(file.name)
-            for key in ("laterality", "view"):
-                row[key] = facts[key] or (named and named[key].upper())
-            row["breast"] = breast_of(file, row["laterality"])
+            for key, by_name in named_places(file).items():
+                row[key] = facts[key] or by_name
+            row["breast"] = _digest(exam_of(file, patient, study), row["laterality"])
         except DataError as error:
             row["error"] = " ".join(str(error).removeprefix(f"{file}: ").split())
         prepared.append((row, pixels))
     return prepared
 
 
+def named_places(file: Path) -> dict[str, str | None]:
+    """Return the laterality and view in the name of a file, such as `NAME_LEFT_CC.png`; None without."""
+    named = _NAME.fullmatch(file.name)
+    return {key: named and named[key].upper() for key in ("laterality", "view")}
+
+
 def breast_of(file: Path, laterality: str | None) -> str | None:
-    """Return a digest shared by the images of one breast in one exam; None if exam or side is unknown.
+    """Return a digest shared by the images of one breast in one exam; None if exam or side is unknown."""
+    patient, study, _ = _identifiers(file)
+    return _digest(exam_of(file, patient, study), laterality)
+
+
+def exam_of(file: Path, patient: str, study: str) -> tuple[str, ...] | None:
+    """Return a key shared by the images of one exam; None if the exam is unknown.
 
     An exam is a DICOM study, or the common start of names such as `NAME_LEFT_CC` and `NAME_LEFT_MLO`: those
     in the patient ID of the header (CBIS-DDSM gives each image its own study), or of files in one folder.
+
+    Args:
+        file: path of the image.
+        patient: patient ID of its header; empty if there is none.
+        study: study UID of its header; empty if there is none.
     """
-    patient, study = _identifiers(file)
     if (named := _NAME.fullmatch(patient)) is not None:
-        exam = ["patient", named["exam"]]
-    elif study:
-        exam = ["study", patient, study]
-    elif (named := _NAME.fullmatch(file.name)) is not None:
-        exam = ["folder", str(file.parent.absolute()), named["exam"]]
-    else:
-        return None
-    if laterality is None:
+        return ("patient", named["exam"])
+    if study:
+        return ("study", patient, study)
+    if (named := _NAME.fullmatch(file.name)) is not None:
+        return ("folder", str(file.parent.absolute()), named["exam"])
+    return None
+
+
+def _digest(exam: tuple[str, ...] | None, laterality: str | None) -> str | None:
+    if exam is None or laterality is None:
         return None
     return hashlib.sha256(json.dumps([*exam, laterality]).encode()).hexdigest()[:24]
 
 
-def _identifiers(file: Path) -> tuple[str, str]:
-    """Read the patient ID and study UID of a DICOM file; empty where the file has none."""
+def _identifiers(file: Path) -> tuple[str, str, str]:
+    """Read patient ID, study UID and series description of a DICOM file; empty where it has none."""
     import pydicom
 
-    tags = ["PatientID", "StudyInstanceUID"]
+    tags = ["PatientID", "StudyInstanceUID", "SeriesDescription"]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
-            patient, study = (str(header.get(tag) or "") for tag in tags)
+            patient, study, series = (str(header.get(tag) or "") for tag in tags)
     except Exception:  # damaged bytes make pydicom raise many types; a JPEG or PNG is no DICOM file
-        return "", ""
-    return patient, study
+        return "", "", ""
+    return patient, study, series

@@ -8,20 +8,16 @@ its images are scored. Memory holds only the path of each image and the position
 import csv
 import fcntl
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from typing import Any, NamedTuple
 
 from mammo.atomic_files import draft_of, write_atomically
-from mammo.data.tasks import malignant_classes
 from mammo.errors import ConfigError
-from mammo.evaluation.prediction.input_files import Row, breast_of, path_sort_key
-from mammo.evaluation.predictions import Predictions
-from mammo.evaluation.statistics.calibration import Calibration
+from mammo.evaluation.prediction.input_files import SECONDARY, Row, breast_of, path_sort_key
+from mammo.evaluation.prediction.prediction_table import BreastScores, Decision
 
 _ROWS_AT_ONCE = 4096  # rows of the table formatted at a time
 
@@ -35,13 +31,16 @@ class PredictionLog:
         output: path of the final table; the same folder holds `OUTPUT.partial`, the log, and `OUTPUT.json`,
             the description of how the table was made.
         identity: digest of the weights and path of the input; rows with another identity are refused.
-        root: folder that the paths of the images are relative to.
+        read: function that returns the rows of a finished table from its lines without error; the others are
+            scored again.
 
     Raises:
         ConfigError: The output cannot be written, is of other weights or input, or another process writes it.
     """
 
-    def __init__(self, output: Path, *, identity: dict[str, str], root: Path) -> None:
+    def __init__(
+        self, output: Path, *, identity: dict[str, str], read: Callable[[list[dict[str, str]]], list[Row]]
+    ) -> None:
         self.output = output
         self.partial, self.facts = self.beside(output)
         self.identity = identity
@@ -51,7 +50,7 @@ class PredictionLog:
             reason = "is a folder" if output.is_dir() else "its folder does not exist"
             raise ConfigError(f"output={output}: {reason}; name a file, such as scores.csv")
         try:
-            kept = self._finished(root) if output.exists() and not self.partial.exists() else []
+            kept = read(self._finished()) if output.exists() and not self.partial.exists() else []
             self._file = self.partial.open("a+b")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._read()
@@ -129,23 +128,11 @@ class PredictionLog:
             self._end += len(line)
         self._file.truncate(self._end)
 
-    def _finished(self, root: Path) -> list[Row]:
-        """Read the rows of a finished table, except those of unreadable files, which are tried again."""
+    def _finished(self) -> list[dict[str, str]]:
+        """Read the lines of a finished table, except those with an error."""
         self._refuse_other(self.facts.read_bytes() if self.facts.is_file() else b"", self.output)
         with self.output.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            table = [line for line in csv.DictReader(file) if not line["error"]]
-        rows, digests = [], {}
-        for line in table:
-            digest = breast_of(root / line["path"], line["laterality"] or None) if line["breast"] else None
-            if digest is not None:
-                digests[line["breast"]] = digest
-        for line in table:
-            # a file that has been removed since keeps its breast
-            breast = digests.get(line["breast"], line["breast"] or None)
-            scores = [float(cell) for name, cell in line.items() if name.startswith("score_")]
-            row = {key: line[key] or None for key in ("path", "laterality", "view")}
-            rows.append(row | {"breast": breast, "scores": scores, "error": None})
-        return rows
+            return [line for line in csv.DictReader(file) if not line["error"]]
 
     def _refuse_other(self, content: bytes, file: Path) -> None:
         """Raise ConfigError unless the JSON content of a file has the identity of this log."""
@@ -160,56 +147,100 @@ class PredictionLog:
             )
 
 
-def write_table(
-    log: PredictionLog,
-    *,
-    classes: Sequence[str],
-    calibration: Calibration | None,
-    threshold: float,
-    **facts: Any,
-) -> tuple[int, int]:
-    """Write the table and its description `OUTPUT.json`, each atomically, and remove the log.
+def image_rows(root: Path, table: Sequence[dict[str, str]]) -> list[Row]:
+    """Return the rows of images from the lines of a finished table.
 
-    Columns: `path`, `laterality`, `view`, `score_<CLASS>`, `probability` (of malignancy, calibrated), `class`
-    (the most probable malignant class where the sum of the malignant scores reaches the threshold, else the
-    most probable other class), `breast` (a number), `breast_score` (mean score of malignancy over its
-    images) and `error`. Unknown values are empty.
+    Args:
+        root: folder that the paths are relative to.
+        table: lines of the table.
+    """
+    rows: list[Row] = []
+    digests: dict[str, str] = {}
+    for line in table:
+        digest = breast_of(root / line["path"], line["laterality"] or None) if line["breast"] else None
+        if digest is not None:
+            digests[line["breast"]] = digest
+    for line in table:
+        # a file that has been removed since keeps its breast
+        breast = digests.get(line["breast"], line["breast"] or None)
+        scores = [float(cell) for name, cell in line.items() if name.startswith("score_")]
+        row: Row = {key: line[key] or None for key in ("path", "laterality", "view")}
+        rows.append(row | {"breast": breast, "scores": scores, "error": None})
+    return rows
+
+
+class Counts(NamedTuple):
+    """Numbers of rows of a table: with scores, of secondary files, and of other files without scores."""
+
+    scored: int
+    secondary: int
+    unreadable: int
+
+    @classmethod
+    def of(cls, errors: Iterable[str | None]) -> "Counts":
+        """Count rows by their `error`, None for a row with scores."""
+        found = Counter(error if error in (None, SECONDARY) else "" for error in errors)
+        return cls(found[None], found[SECONDARY], found[""])
+
+
+def write_table(log: PredictionLog, decision: Decision, **facts: Any) -> Counts:
+    """Write the table of images and its description, see `write_lines`.
 
     Args:
         log: log with a row for each image.
-        classes: names of the classes of the task.
-        calibration: calibration of the run, None for an empty column `probability`.
-        threshold: score of malignancy at or above which an image is called malignant.
+        decision: how the scores become the other columns, see `Decision.lines`.
         facts: further entries of the description.
+    """
+    breasts = BreastScores(decision.task)
+    for row in log.rows():
+        breasts.add(row)
+    counts = Counts.of(row["error"] for row in log.rows())
 
-    Returns:
-        The number of images with scores and the number of unreadable images.
+    def lines() -> Iterator[list[Any]]:
+        rows = log.rows()
+        while chunk := list(islice(rows, _ROWS_AT_ONCE)):
+            yield from decision.lines(chunk, breasts)
+
+    numbers = {"images": counts.scored, "unreadable": counts.unreadable}
+    write_lines(log, decision, decision.columns, lines(), numbers, **facts)
+    return counts
+
+
+def write_lines(
+    log: PredictionLog,
+    decision: Decision,
+    columns: Sequence[str],
+    lines: Iterable[list[Any]],
+    numbers: dict[str, int],
+    **facts: Any,
+) -> None:
+    """Write a table and its description `OUTPUT.json`, each atomically, and remove the log.
+
+    Args:
+        log: log of the scores.
+        decision: task, threshold and calibration, for the description.
+        columns: names of the columns.
+        lines: cells of each line.
+        numbers: numbers of lines, the last entries of the description.
+        facts: further entries of the description.
 
     Raises:
         ConfigError: The files cannot be written.
     """
-    malignant = np.isin(np.arange(len(classes)), malignant_classes(classes))
-    breasts: dict[str, list[float]] = {}  # number of the breast, count of its images, sum of their scores
-    scored = failed = 0
-    for row in log.rows():
-        scored, failed = scored + (row["error"] is None), failed + (row["error"] is not None)
-        if row["breast"] is not None:
-            breast = breasts.setdefault(row["breast"], [len(breasts) + 1, 0, 0.0])
-            breast[1] += 1
-            breast[2] += float(np.asarray(row["scores"])[malignant].sum())
-    facts |= {"classes": classes, "threshold": threshold}
-    facts |= {"calibration": None if calibration is None else calibration.to_dict()}
-    description = json.dumps(log.identity | facts | {"images": scored, "unreadable": failed}, indent=2)
-    columns = ["path", "laterality", "view", *(f"score_{name}" for name in classes)]
-    columns += ["probability", "class", "breast", "breast_score", "error"]
+    calibration = decision.calibration
+    known: dict[str, Any] = {
+        "task": decision.task.name,
+        "classes": decision.task.classes,
+        "threshold": decision.threshold,
+    }
+    known |= {"calibration": None if calibration is None else calibration.to_dict()}
+    description = json.dumps(log.identity | facts | known | numbers, indent=2)
     try:
         with draft_of(log.output) as draft:
             with draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(columns)
-                rows = log.rows()
-                while chunk := [row for _, row in zip(range(_ROWS_AT_ONCE), rows, strict=False)]:
-                    writer.writerows(_lines(chunk, classes, malignant, calibration, threshold, breasts))
+                writer.writerows(lines)
             write_atomically(log.facts, f"{description}\n")  # before the table, which shows that all is done
     except OSError as error:
         raise ConfigError(
@@ -217,33 +248,3 @@ def write_table(
             "give the same command again to continue"
         ) from error
     log.close()
-    return scored, failed
-
-
-def _lines(
-    rows: Sequence[Row],
-    classes: Sequence[str],
-    malignant: NDArray[np.bool_],
-    calibration: Calibration | None,
-    threshold: float,
-    breasts: Mapping[str, Sequence[float]],
-) -> Iterator[list[Any]]:
-    """Yield the cells of each row of the table."""
-    unknown = [0.0] * len(classes)
-    scores = np.array([row["scores"] or unknown for row in rows])
-    malignancy = scores[:, malignant].sum(axis=1)
-    candidates = np.where((malignancy >= threshold)[:, None] == malignant, scores, -1.0)
-    called = [classes[index] for index in candidates.argmax(axis=1)]
-    probability: Sequence[float | None] = [None] * len(rows)
-    if calibration is not None:
-        columns = {f"score_{name}": scores[:, index] for index, name in enumerate(classes)}
-        calibrated = calibration.apply(Predictions(pd.DataFrame(columns), tuple(classes), "input"))
-        probability = calibrated.malignancy.tolist()
-    for index, row in enumerate(rows):
-        known = [row["path"], row["laterality"], row["view"]]
-        if row["error"] is not None:
-            yield [*known, *[None] * (len(classes) + 4), row["error"]]
-            continue
-        number, count, total = breasts.get(row["breast"], (None, 1, None))
-        mean = None if total is None else total / count
-        yield [*known, *row["scores"], probability[index], called[index], number, mean, None]

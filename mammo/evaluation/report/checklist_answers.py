@@ -5,15 +5,17 @@ Each answer is a function of `StudyFacts` that returns a text, or None where the
 
 from collections.abc import Callable
 
-from mammo.config.flattening import flatten
+from mammo.config.instantiation import TARGET
 from mammo.evaluation.explain.localisation import BASELINES
 from mammo.evaluation.number_format import count, interval, number
 from mammo.evaluation.report.figure_style import readable
+from mammo.evaluation.report.report_content import of_samples
 from mammo.evaluation.report.report_texts import SCORES
 from mammo.evaluation.report.study_data import DataFlow, Part, StudyFacts
 
 Answer = Callable[[StudyFacts], str | None]
 
+_BATCH_AUGMENT = "mammo.data.loading.augment.BatchAugment"
 _SOURCES = {
     "phantom": "synthetic mammograms, drawn by a program",
     "cbis_ddsm": "CBIS-DDSM, a public archive of scanned film mammograms (Lee et al. 2017)",
@@ -22,7 +24,7 @@ _SOURCES = {
 
 
 def _joined(*parts: str | None) -> str | None:
-    return "; ".join(part for part in parts if part) or None
+    return "; ".join(filter(None, parts)) or None
 
 
 def technology(facts: StudyFacts) -> str | None:
@@ -95,21 +97,19 @@ def missing_data(facts: StudyFacts) -> str | None:
     rejected = facts.flow.rejected
     unread = None if rejected is None else f"{_total(rejected)} images without a readable file are left out"
     groups = any(group.get("value") is None for group in facts.metrics.get("subgroups") or [])
-    return _joined(
-        unread, "missing characteristics are a subgroup of their own, none is imputed" if groups else None
-    )
+    known = "missing characteristics are a subgroup of their own, none is imputed" if groups else None
+    return _joined(unread, "a missing view is left out of the input" if facts.places else None, known)
 
 
 def outcome(facts: StudyFacts) -> str | None:
-    task = facts.setting("task.name")
-    return task and {
+    return {
         "pathology": "malignant or benign: the column pathology of the source's tables",
         "lesion_type_pathology": "lesion type and pathology of the source's tables, in four classes",
-    }.get(task, f"the task {task}")
+    }.get(facts.task.name if facts.task else "", facts.own_outcome)
 
 
 def reference_standard(facts: StudyFacts) -> str | None:
-    return {
+    return facts.own_outcome or {
         "phantom": "known by construction: the program draws the lesions",
         "cbis_ddsm": "the pathology in the data set's tables; an image is malignant if any of its lesions "
         "is, and benign without callback counts as benign",
@@ -150,21 +150,22 @@ def sample_size(facts: StudyFacts) -> str | None:
     n = facts.metrics.get("n") or {}
     if n.get("malignant_patients") is None:
         return None
-    images, patients = count(n.get("images")), count(n.get("patients"))
-    malignant, ill = count(n.get("malignant_images")), count(n["malignant_patients"])
-    return f"{images} images of {patients} patients were scored, {malignant} malignant of {ill} patients"
+    images = "" if facts.unit == "image" else f" ({count(n.get('images'))} images)"
+    scored = f"{count(n.get(facts.samples))} {facts.samples}{images} of {count(n.get('patients'))} patients"
+    malignant = f"{count(n.get(f'malignant_{facts.samples}'))} {facts.words['positive']}"
+    return f"{scored} were scored, {malignant} of {count(n['malignant_patients'])} patients"
 
 
 def model(facts: StudyFacts) -> str | None:
     network = facts.part("model")
-    height, width = facts.setting("data.height"), facts.setting("data.width")
-    if network is None or height is None:
+    if network is None or facts.setting("data.height") is None:
         return None
-    return f"{network}; input: one image of {height} x {width} pixels; every setting is listed in Training"
+    return f"{network}; input: {facts.network_input(pixels=True)}; every setting is listed in Training"
 
 
 def predictors(facts: StudyFacts) -> str | None:
-    return facts.part("model") and "the pixels of one image; no clinical information is an input"
+    seen = f"the pixels of {facts.network_input()}; no clinical information is an input"
+    return facts.part("model") and seen
 
 
 def software(facts: StudyFacts) -> str | None:
@@ -190,14 +191,14 @@ def training(facts: StudyFacts) -> str | None:
     optimizer = facts.part("optim")
     if optimizer is None:
         return None
-    changed = [
-        key.removeprefix("augment.")
-        for key, value in flatten(dict(facts.configs[0])).items()
-        if key.startswith("augment.") and value
-    ]
+    augment = dict(facts.configs[0].get("augment") or {})
+    target = augment.pop(TARGET, None)
+    changed = [key for key, value in augment.items() if value]
+    if target not in (None, _BATCH_AUGMENT):
+        changed = [str(target), *(key for key in changed if key == "mixup")]
     return _joined(
         f"{optimizer}, learning rate {facts.setting('optim.lr')}, schedule {facts.part('schedule')}",
-        f"loss {facts.part('loss')}, batches of {facts.setting('data.batch_size')} images",
+        f"loss {facts.part('loss')}, batches of {facts.setting('data.batch_size')} {facts.samples}",
         f"at most {facts.setting('trainer.max_epochs')} epochs",
         f"augmentation: {', '.join(changed) or 'none'}",
     )
@@ -232,19 +233,19 @@ def ensembling(facts: StudyFacts) -> str | None:
 
 def _networks(facts: StudyFacts) -> str:
     if facts.folds:
-        return f"each image is scored by one of {len(facts.configs)} networks, that of its fold"
+        return f"each {facts.unit} is scored by one of {len(facts.configs)} networks, that of its fold"
     return (
         "one network" if len(facts.configs) == 1 else f"mean of the scores of {len(facts.configs)} networks"
     )
 
 
 def prediction(facts: StudyFacts) -> str | None:
-    return f"probability of malignancy of an image; {_networks(facts)}" if facts.records else None
+    return f"{facts.unit}'s {facts.words['score']}; {_networks(facts)}" if facts.records else None
 
 
 def measures(facts: StudyFacts) -> str | None:
-    titles = [SCORES[name][0] for name in facts.metrics.get("image") or {} if name in SCORES]
-    return ", ".join(titles).format(prevalence=facts.method.get("prevalence")) or None
+    titles = [SCORES[name][0] for name in of_samples(facts.metrics) if name in SCORES]
+    return ", ".join(titles).format(prevalence=facts.method.get("prevalence"), **facts.words) or None
 
 
 def uncertainty(facts: StudyFacts) -> str | None:
@@ -283,9 +284,9 @@ def internal_evaluation(facts: StudyFacts) -> str | None:
         return None
     if facts.metrics.get("data"):
         return "not on this page: the images are other data"
-    kind = (
-        "out of fold, on the validation images of each fold" if facts.folds else f"the {facts.split} images"
-    )
+    kind = f"the {facts.split} {facts.samples}"
+    if facts.folds:
+        kind = f"out of fold, on the validation {facts.samples} of each fold"
     return f"{kind}: {_area(facts) or 'AUC undefined'}"
 
 
@@ -302,8 +303,8 @@ def flow(facts: StudyFacts) -> str | None:
         return None
     return (
         f"{count(facts.flow.source.images)} images in the source, {_total(facts.flow.rejected)} without a "
-        f"usable file, {_total(facts.flow.left_out)} in no set, {count(facts.flow.scored.images)} scored; "
-        "see the flow of images"
+        f"usable file, {_total(facts.flow.left_out)} in no set, {count(facts.flow.scored.images)} scored"
+        f"{f' in {facts.flow.samples}' if facts.flow.samples else ''}; see the flow of images"
     )
 
 
@@ -321,7 +322,7 @@ def performance(facts: StudyFacts) -> str | None:
 
 
 def accuracy(facts: StudyFacts) -> str | None:
-    image = facts.metrics.get("image") or {}
+    image = of_samples(facts.metrics)
     shown = [
         f"{name} {number(image[name])}{f' ({interval(image[name])})' if interval(image[name]) else ''}"
         for name in ("sensitivity", "specificity")
@@ -338,20 +339,22 @@ def failures(facts: StudyFacts) -> str | None:
     if not facts.outcomes:
         return None
     missed, alarms = (count(facts.outcomes.get(name, 0)) for name in ("missed", "false alarm"))
-    return f"{missed} missed images and {alarms} false alarms, listed in Every image"
+    return f"{missed} missed {facts.samples} and {alarms} false alarms, listed in Every {facts.unit}"
 
 
 def threshold(facts: StudyFacts) -> str | None:
-    value = (facts.metrics.get("image") or {}).get("threshold")
+    value = of_samples(facts.metrics).get("threshold")
     rule = facts.method.get("threshold")
     if value is None or rule is None:
         return None
-    fixed = "fixed beforehand on the validation images" if facts.method.get("calibration") else "not fitted"
-    return f"score of malignancy of at least {number(value)}; rule: {rule}; {fixed}"
+    before = f"fixed beforehand on the validation {facts.samples}"
+    fixed = before if facts.method.get("calibration") else "not fitted"
+    return f"{facts.words['score']} of at least {number(value)}; rule: {rule}; {fixed}"
 
 
 def output(facts: StudyFacts) -> str | None:
-    return _joined("a score of malignancy from 0 to 1", threshold(facts)) if facts.metrics else None
+    score = f"a {facts.words['score']} from 0 to 1"
+    return _joined(score, threshold(facts)) if facts.metrics else None
 
 
 def class_balance(facts: StudyFacts) -> str | None:
@@ -367,12 +370,12 @@ def updating(facts: StudyFacts) -> str | None:
     fitted = facts.method.get("calibration")
     if not fitted:
         return "none: the scores are not calibrated"
-    return f"calibration ({fitted.get('method')}) on {count(fitted.get('images'))} validation images"
+    return f"calibration ({fitted.get('method')}) on {count(fitted.get('images'))} validation {facts.samples}"
 
 
 def indeterminate(facts: StudyFacts) -> str | None:
-    number_of_images = (facts.metrics.get("n") or {}).get("images")
-    return f"none: each of the {count(number_of_images)} images has a score" if number_of_images else None
+    n = (facts.metrics.get("n") or {}).get(facts.samples)
+    return f"none: each of the {count(n)} {facts.samples} has a score" if n else None
 
 
 def severity(facts: StudyFacts) -> str | None:
@@ -382,12 +385,11 @@ def severity(facts: StudyFacts) -> str | None:
 
 
 def _area(facts: StudyFacts) -> str | None:
-    image = facts.metrics.get("image") or {}
-    if number(image.get("auc"), missing="") == "":
+    area = of_samples(facts.metrics).get("auc")
+    if number(area, missing="") == "":
         return None
-    name = "mean AUC of the folds" if facts.folds else "AUC"
-    limits = interval(image["auc"])
-    return f"{name} {number(image['auc'])}{f' ({limits})' if limits else ''}"
+    name, limits = "mean AUC of the folds" if facts.folds else "AUC", interval(area)
+    return f"{name} {number(area)}{f' ({limits})' if limits else ''}"
 
 
 def _sides(flow_of_images: DataFlow) -> str | None:

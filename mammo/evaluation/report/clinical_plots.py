@@ -41,7 +41,8 @@ def calibration_curve_figure(
         if band is not None:
             axes.fill_between(grid, *band, color=colour, alpha=0.2, linewidth=0)
         axes.plot(grid, curve, color=colour, linestyle=line, label=name)
-    axes.set(xlabel="Score of malignancy", ylabel="Share malignant", xlim=(0, 1), ylim=(-0.01, 1.01))
+    axes.set(xlabel=units.words["score"].capitalize(), ylabel=f"Share {units.words['positive']}")
+    axes.set(xlim=(0, 1), ylim=(-0.01, 1.01))
     legend_above(axes)
     return figure
 
@@ -75,8 +76,8 @@ def decision_curve_figure(
         axes.fill_between(_THRESHOLDS, low, high, color=BLUE, alpha=0.2, linewidth=0)
     name = "score" if calibrated is None else "calibrated score"
     axes.plot(_THRESHOLDS, model[0], color=BLUE, label=name)
-    axes.plot(_THRESHOLDS, everyone[0], color=ORANGE, linestyle="--", label="all malignant")
-    axes.axhline(0, color=GREY, linestyle=":", label="none malignant")
+    axes.plot(_THRESHOLDS, everyone[0], color=ORANGE, linestyle="--", label=f"all {units.words['positive']}")
+    axes.axhline(0, color=GREY, linestyle=":", label=f"none {units.words['positive']}")
     share = float(units.label.mean())
     axes.set(
         xlabel="Threshold probability", ylabel="Net benefit", xlim=(0, 1), ylim=(-0.25 * share, 1.1 * share)

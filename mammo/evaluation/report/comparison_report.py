@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from mammo.data.samples import PLURALS
 from mammo.errors import ConfigError
 from mammo.evaluation.number_format import number, parts
 from mammo.evaluation.report.figure_style import BLUE, GREY, draw_figures
@@ -70,4 +71,4 @@ def _render(found: Mapping[str, Any], *, svg: str, split: str) -> str:
     template = environment.get_template("compare.html.j2")
     style = (TEMPLATES / "report.css").read_text()
     figure = inline_svg(svg, name="forest", text="AUC of each run and differences of each pair")
-    return template.render(found=found, style=Markup(style), figure=figure, split=split)
+    return template.render(found=found, style=Markup(style), figure=figure, split=split, plurals=PLURALS)

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from mammo.atomic_files import write_atomically
 from mammo.config.instantiation import part_name
+from mammo.data.samples import PLURALS
+from mammo.data.tasks import Task
 from mammo.errors import DataError
-from mammo.evaluation.number_format import count, parts
-from mammo.evaluation.predictions import UNITS, Predictions, by_unit, read_predictions
+from mammo.evaluation.number_format import count, number, parts
+from mammo.evaluation.predictions import Predictions, by_unit, read_predictions
 from mammo.evaluation.report.checklists import CHECKLISTS, filled
 from mammo.evaluation.report.clinical_plots import calibration_curve_figure, decision_curve_figure
 from mammo.evaluation.report.figure_style import draw_figures, readable, svg_text
@@ -32,11 +34,12 @@ from mammo.evaluation.report.plots import (
 )
 from mammo.evaluation.report.report_content import (
     at,
-    data_pictures,
-    image_name,
+    by_reason,
     images_table,
     inline_svg,
+    of_samples,
     override,
+    read_gallery,
     render,
     settings,
 )
@@ -50,8 +53,8 @@ from mammo.evaluation.report.study_data import (
 )
 from mammo.evaluation.report.training_curves import draw_curves
 from mammo.evaluation.statistics.calibration import Calibration
+from mammo.evaluation.statistics.class_performance import class_metric_title, confusion, image_auc
 from mammo.evaluation.statistics.fold_scores import ranked_within_folds
-from mammo.metrics import clustered_auc
 from mammo.runs import RunFolder
 from mammo.runs.provenance import Provenance
 
@@ -76,12 +79,13 @@ def write_report(
     Raises:
         DataError: a file in the folder is invalid.
     """
-    predictions = read_predictions(folder / "predictions.csv")
+    node = runs[0].config().get("task")
+    predictions = read_predictions(folder / "predictions.csv", task=None if node is None else Task.of(node))
+    task = predictions.task
     metrics = _json(folder / "metrics.json", dict)
     records = Provenance.all_from(metrics.get("provenance"))
-    key, _, variant = (split or folder.name).partition("-")
-    shown = " ".join(filter(None, [_SPLITS.get(key, key), variant and f"({variant})"]))
-    threshold = operating_threshold(metrics)
+    key, shown = (split or folder.name).partition("-")[0], shown_name(split or folder.name)
+    threshold = operating_threshold(metrics) if task.positive else None
     data = read_study_data(runs, predictions, store=store, own=not metrics.get("data"))
     flow, table = data_flow(data), characteristics(data)
     write_atomically(folder / "characteristics.csv", table.to_csv(index=False))
@@ -90,7 +94,8 @@ def write_report(
     drawn = draw_figures(figures, folder=folder / "figures")
     if len(runs) == 1 and runs[0].metrics.exists():
         drawn |= {name: svg_text(figure) for name, figure in draw_curves(runs[0]).items()}
-    gallery = _gallery(folder, predictions)
+    entries = _json(folder / "heatmaps" / "gallery.json", list)
+    gallery = read_gallery(folder, entries, predictions.samples.tolist())
     images = images_table(predictions, threshold, gallery)
     facts = StudyFacts(
         configs=[run.config() for run in runs],
@@ -102,13 +107,17 @@ def write_report(
         has_characteristics=bool(data.sides),
         outcomes=Counter(row["outcome"] for row in images["rows"]) if threshold is not None else {},
         pictures=sum(bool(entry["data"]) for entry in gallery),
+        task=task,
+        unit=predictions.unit,
     )
     counts = metrics.get("n") or _counts(predictions)
+    words, samples = facts.words, facts.samples
     page = render(
         {
             **_run_facts(runs, metrics, facts),
             "setting": facts.setting,
             "part": facts.part,
+            "source": facts.source,
             "split": shown,
             "validation": key == "val",
             "folds": facts.folds,
@@ -117,30 +126,52 @@ def write_report(
             "written": f"{datetime.date.today():%-d %B %Y}",
             "metrics": metrics,
             "counts": counts,
-            "classes": predictions.classes,
+            "task": task,
+            **words,
             "area": _area(predictions, metrics),
             "threshold": threshold,
-            "units": [unit for unit in UNITS if metrics.get(unit)],
-            "scores": _scores(metrics),
+            "sample_units": predictions.units,
+            "plurals_above": [PLURALS[unit] for unit in predictions.units[1:]],
+            "input": facts.network_input(pixels=True),
+            "places": facts.places,
+            "units": [unit for unit in predictions.units if metrics.get(unit)],
+            "scores": _scores(metrics, predictions.units, words),
+            "class_scores": _class_scores(metrics, sample=words["sample"]),
             "characteristics": (list(table.columns[2:]), characteristics_rows(table)),
             "figures": {
-                name: inline_svg(svg, name=name, text=TEXTS[name].format(split=shown))
+                name: inline_svg(svg, name=name, text=TEXTS[name].format(split=shown, **words))
                 for name, svg in drawn.items()
             },
             "how": hows(
                 metrics,
+                unit=predictions.unit,
+                these=f"the {count(counts[samples])} {shown} {samples}",
                 images=f"the {count(counts['images'])} {shown} images",
                 runs=len(runs),
                 folds=facts.folds,
                 threshold=threshold is not None,
+                words=words,
             ),
-            "gallery": _by_reason(gallery),
+            "gallery": by_reason(gallery),
             "table": images,
-            "checklists": [(checklist, filled(checklist.items, facts)) for checklist in CHECKLISTS],
+            "checklists": [
+                (checklist, filled(checklist.items, facts)) for checklist in CHECKLISTS if task.positive
+            ],
         }
     )
     write_atomically(folder / "report.html", page)
     return folder / "report.html"
+
+
+def shown_name(name: str) -> str:
+    """Return the name of an evaluation as it is shown.
+
+    Example:
+        >>> shown_name("val-flips")
+        'validation (flips)'
+    """
+    key, _, variant = name.partition("-")
+    return " ".join(filter(None, [_SPLITS.get(key, key), variant and f"({variant})"]))
 
 
 def _json(file: Path, kind: type[dict[Any, Any]] | type[list[Any]]) -> Any:
@@ -209,26 +240,33 @@ def _leaks(runs: Sequence[RunFolder], records: Sequence[Provenance], *, images: 
     return found
 
 
-def _counts(predictions: Predictions) -> dict[str, int]:
+def _counts(predictions: Predictions) -> dict[str, Any]:
+    names, labels, samples = predictions.classes, predictions.labels, PLURALS[predictions.unit]
     return {
-        "images": len(predictions.images),
-        "malignant_images": int(predictions.malignant.sum()),
+        "images": len(set(predictions.image_ids)),
+        samples: len(labels),
+        f"malignant_{samples}": int(predictions.malignant.sum()),
         "patients": len(np.unique(predictions.patients)),
+        "classes": {name: int((labels == index).sum()) for index, name in enumerate(names)},
     }
 
 
 def _area(predictions: Predictions, metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the AUC by image with its interval; compute it from the scores if `metrics.json` lacks it."""
-    given = (metrics.get("image") or {}).get("auc")
+    """Return the AUC by sample with its interval; compute it from the scores if `metrics.json` lacks it."""
+    if predictions.task.positive:
+        given = of_samples(metrics).get("auc")
+    else:
+        given = (metrics.get("multiclass") or {}).get("auc_macro")
     if parts(given)[0] is None:
-        units = by_unit(predictions)
-        given = vars(clustered_auc(units.score, units.label, units.cluster))
+        given = vars(image_auc(predictions))
     return dict(zip(("value", "low", "high"), parts(given), strict=True))
 
 
-def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, str, list[Any]]]:
+def _scores(
+    metrics: Mapping[str, Any], names: Sequence[str], words: Mapping[str, str]
+) -> list[tuple[str, str, list[Any]]]:
     """Return title, meaning and the values by unit of every score in `metrics.json`."""
-    units = [metrics[unit] for unit in UNITS if metrics.get(unit)]
+    units = [metrics[unit] for unit in names if metrics.get(unit)]
     method = metrics.get("method")
     prevalence = method.get("prevalence") if isinstance(method, dict) else None
     held = {name: None for unit in units for name, value in unit.items() if parts(value)[0] is not None}
@@ -238,15 +276,32 @@ def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, str, list[Any]]]:
         label, meaning = SCORES.get(name, (readable(name).capitalize(), ""))
         plain = name.removesuffix("_calibrated")
         if name != plain and plain in SCORES:
-            label, meaning = f"{SCORES[plain][0]}, calibrated", "after calibration on validation images"
-        label = label.format(prevalence=prevalence)
-        rows.append((label, meaning, [unit.get(name) for unit in units]))
+            label, meaning = f"{SCORES[plain][0]}, calibrated", "after calibration on validation {samples}"
+        label = label.format(prevalence=prevalence, **words)
+        rows.append((label, meaning.format(**words), [unit.get(name) for unit in units]))
+    return rows
+
+
+def _class_scores(metrics: Mapping[str, Any], *, sample: str) -> list[tuple[str, Any]]:
+    """Return title and value of every score of the classes in `metrics.json`."""
+    found = metrics.get("multiclass") or {}
+    rows = []
+    for name, value in found.items():
+        if parts(value)[0] is None or name == "auc_micro_chance":
+            continue
+        title = class_metric_title(name)
+        if name == "auc_micro":
+            chance = f"chance level {number(found.get('auc_micro_chance'))}"
+            title = f"Micro AUC, over all pairs of {sample} and class, as in the 2019 study ({chance})"
+        elif title.endswith("against the rest"):
+            title = f"AUC, {readable(name.removeprefix('auc_'))} against the rest"
+        rows.append((title, value))
     return rows
 
 
 def operating_threshold(metrics: Mapping[str, Any]) -> float | None:
-    """Return the threshold for images in `metrics.json`, or None if it has none."""
-    for holder in (metrics.get("image") or {}, metrics):
+    """Return the threshold for samples in `metrics.json`, or None if it has none."""
+    for holder in (of_samples(metrics), metrics):
         value, _, _ = parts(holder.get("threshold"))
         if value is not None:
             return value
@@ -265,9 +320,12 @@ def _calibrated(predictions: Predictions, metrics: Mapping[str, Any]) -> NDArray
 
 def figures_of(predictions: Predictions, metrics: Mapping[str, Any], *, split: str) -> dict[str, Figure]:
     """Draw all figures for which the predictions and scores suffice; return them by name."""
+    samples = PLURALS[predictions.unit]
+    title = f"{split.capitalize()} {samples}"
+    if not predictions.task.positive:
+        return {"confusion_classes": _confusion_of_classes(predictions, title)}
     units = by_unit(predictions)
     threshold = operating_threshold(metrics)
-    title = f"{split.capitalize()} images"
     figures = {}
     if 0 < units.label.mean() < 1:
         if units.fold is None:
@@ -288,58 +346,29 @@ def figures_of(predictions: Predictions, metrics: Mapping[str, Any], *, split: s
     if threshold is not None:
         called = (units.score >= threshold).astype(np.int64)
         figures["confusion"] = confusion_figure(
-            _confusion(units.label, called, 2),
-            classes=("BENIGN", "MALIGNANT"),
+            confusion(units.label, called, 2),
+            classes=(units.words["negative"], units.words["positive"]),
             called=f"Class at threshold {threshold:.3g}",
             title=title,
         )
     if len(predictions.classes) > 2:
-        figures["confusion_classes"] = confusion_figure(
-            _confusion(predictions.labels, predictions.scores.argmax(axis=1), len(predictions.classes)),
-            classes=predictions.classes,
-            called="Class of the highest score",
-            title=title,
-        )
+        figures["confusion_classes"] = _confusion_of_classes(predictions, title)
     if metrics.get("subgroups"):
         overall = _area(predictions, metrics)["value"]
-        figures["subgroups"] = subgroups_figure(metrics["subgroups"], overall=overall, title=title)
+        figures["subgroups"] = subgroups_figure(
+            metrics["subgroups"], overall=overall, samples=samples, title=title
+        )
     malignant = (metrics.get("localisation") or {}).get("malignant") or {}
     froc = {method: found["froc"] for method, found in malignant.items() if found.get("froc")}
     if froc:
-        figures["froc"] = froc_figure(froc, title=f"{title}, malignant lesions")
+        figures["froc"] = froc_figure(froc, title=f"{split.capitalize()} images, malignant lesions")
     return figures
 
 
-def _confusion(labels: NDArray[np.int64], called: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    counts = np.bincount(labels * classes + called, minlength=classes**2)
-    return counts.reshape(classes, classes).astype(np.int64)
-
-
-def _gallery(folder: Path, predictions: Predictions) -> list[dict[str, Any]]:
-    """Return the pictures of `heatmaps/gallery.json`, each with the content of its caption."""
-    rows = {name: number for number, name in enumerate(predictions.images.tolist(), start=1)}
-    listed = [entry for entry in _json(folder / "heatmaps" / "gallery.json", list) if entry.get("picture")]
-    files = [(folder / str(entry["picture"])).resolve() for entry in listed]
-    # pictures outside the folder of the evaluation are not shown
-    inside = [file if file.is_relative_to(folder.resolve()) else Path("/nowhere") for file in files]
-    pictures = data_pictures(inside)
-    return [
-        {
-            "id": f"picture-{number}",
-            "name": image_name(str(entry.get("image_id", ""))),
-            "row": rows.get(entry.get("image_id")),
-            "reason": str(entry.get("reason") or "Examples"),
-            "label": entry.get("label"),
-            "score": entry.get("score"),
-            "data": picture,
-        }
-        for number, (entry, picture) in enumerate(zip(listed, pictures, strict=True), start=1)
-    ]
-
-
-def _by_reason(gallery: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Group the pictures by reason, in the order in which the reasons first occur."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for entry in gallery:
-        groups.setdefault(entry["reason"], []).append(entry)
-    return groups
+def _confusion_of_classes(predictions: Predictions, title: str) -> Figure:
+    return confusion_figure(
+        confusion(predictions.labels, predictions.scores.argmax(axis=1), len(predictions.classes)),
+        classes=predictions.classes,
+        called="Class of the highest score",
+        title=title,
+    )

@@ -1,7 +1,9 @@
-"""The common style of all figures, and how they are saved as PNG and SVG."""
+"""The common style of all figures, and how they are saved as PNG and SVG and shown in a notebook."""
 
+import base64
 import io
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 
 import matplotlib as mpl
@@ -35,6 +37,20 @@ def draw_figures(figures: Mapping[str, Figure], *, folder: Path) -> dict[str, st
         drawn[name] = svg_text(figure)
         (folder / f"{name}.svg").write_text(drawn[name])
     return drawn
+
+
+class Figures(dict[str, Figure]):
+    """Matplotlib figures by name; as the last expression of a notebook's cell they are shown."""
+
+    def _repr_html_(self) -> str:
+        pictures = []
+        for name, figure in self.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=100)
+            data = base64.b64encode(buffer.getvalue()).decode()
+            style = "display: inline; max-width: 32%"
+            pictures.append(f'<img alt="{escape(name)}" src="data:image/png;base64,{data}" style="{style}">')
+        return "".join(pictures)
 
 
 def svg_text(figure: Figure) -> str:

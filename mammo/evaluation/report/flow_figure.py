@@ -64,7 +64,8 @@ def flow_figure(flow: DataFlow, *, title: str) -> Figure:
     origins = [] if whole else [f"{part.name}: {_numbers(part)}" for part in flow.origins]
     width = from_sets[0].width if len(from_sets) == 1 and whole else main[1]
     left = min(max(centre - width / 2, 0.0), _WIDTH - width)
-    scored = _box(f"Scored: {title}", _numbers(flow.scored), (left, width), *origins)
+    samples = [f"in {flow.samples}"] if flow.samples else []
+    scored = _box(f"Scored: {title}", _numbers(flow.scored), (left, width), *samples, *origins)
 
     levels = [max(box.height for box in row) for row in (*steps, *([sets] if sets else []), [scored])]
     total = sum(levels) + _GAP * (len(levels) - 1)

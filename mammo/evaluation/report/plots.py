@@ -99,7 +99,9 @@ def precision_recall_figure(units: Units, *, title: str = "") -> Figure:
         label=f"average precision {area:.3f}",
     )
     share = float(units.label.mean())
-    axes.axhline(share, color=GREY, linestyle=":", linewidth=1, label=f"share of malignant {share:.3f}")
+    axes.axhline(
+        share, color=GREY, linestyle=":", linewidth=1, label=f"share of {units.words['positive']} {share:.3f}"
+    )
     _unit_square(axes, xlabel="Sensitivity (recall)", ylabel="Precision")
     axes.legend(frameon=False, fontsize=9, loc="lower left")
     return figure
@@ -132,9 +134,9 @@ def reliability_figure(
             linewidth=1, elinewidth=1, ecolor=(colour, 0.55),
         )  # fmt: skip
         counts.hist(scores, bins=list(edges), color=colour, histtype="step", linestyle=line)
-    axes.set(ylabel="Share malignant", ylim=(-0.03, 1.03), xlim=(0, 1))
+    axes.set(ylabel=f"Share {units.words['positive']}", ylim=(-0.03, 1.03), xlim=(0, 1))
     legend_above(axes)
-    counts.set(xlabel="Score of malignancy", ylabel="Number")
+    counts.set(xlabel=units.words["score"].capitalize(), ylabel="Number")
     style_axes(axes)
     style_axes(counts)
     return figure
@@ -144,7 +146,9 @@ def histogram_figure(units: Units, *, threshold: float | None = None, title: str
     """Draw histograms of the scores of benign and malignant units, and the threshold."""
     figure, axes = new_axes(title)
     edges = [float(edge) for edge in np.linspace(0, 1, 26)]
-    for label, (name, colour, hatch) in enumerate((("benign", BLUE, ""), ("malignant", ORANGE, "////"))):
+    words = units.words
+    sides = ((words["negative"], BLUE, ""), (words["positive"], ORANGE, "////"))
+    for label, (name, colour, hatch) in enumerate(sides):
         scores = units.score[units.label == label]
         name = f"{name} ({len(scores)})"
         look: dict[str, Any] = {"bins": edges, "histtype": "stepfilled", "edgecolor": colour}
@@ -153,7 +157,7 @@ def histogram_figure(units: Units, *, threshold: float | None = None, title: str
             axes.hist(scores, facecolor="none", hatch=hatch, label=name, **look)
     if threshold is not None:
         axes.axvline(threshold, color=GREY, linestyle="--", label=f"threshold {threshold:.3g}")
-    axes.set(xlabel="Score of malignancy", ylabel="Number", xlim=(0, 1))
+    axes.set(xlabel=words["score"].capitalize(), ylabel="Number", xlim=(0, 1))
     legend_above(axes)
     return figure
 
@@ -194,13 +198,18 @@ def confusion_figure(
 
 
 def subgroups_figure(
-    groups: Sequence[Mapping[str, Any]], *, overall: float | None = None, title: str = ""
+    groups: Sequence[Mapping[str, Any]],
+    *,
+    overall: float | None = None,
+    samples: str = "images",
+    title: str = "",
 ) -> Figure:
-    """Draw the AUC of each subgroup with its interval, and its number of images, malignant ones in brackets.
+    """Draw the AUC of each subgroup with its interval, and its number of samples, malignant ones in brackets.
 
     Args:
         groups: subgroups of `metrics.json`, with `column`, `value`, `n`, `malignant`, `auc` and `note`.
-        overall: AUC of all images.
+        overall: AUC of all samples.
+        samples: what the samples are.
         title: title of the figure.
     """
     figure, axes = new_axes(title, height=1.3 + 0.19 * _rows_high(groups))
@@ -235,7 +244,7 @@ def subgroups_figure(
         axes.plot(area, place, color=BLUE, marker="s", markersize=5)
     axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1, label="chance")
     if overall is not None:
-        axes.axvline(overall, color=ORANGE, linestyle="--", linewidth=1, label=f"all images {overall:.3f}")
+        axes.axvline(overall, color=ORANGE, linestyle="--", linewidth=1, label=f"all {samples} {overall:.3f}")
     axes.set_yticks(places, labels, parse_math=False)
     for tick, place in zip(axes.get_yticklabels(), places, strict=True):
         tick.set(fontsize=8.5, fontweight="bold" if place in heads else "normal")

@@ -1,11 +1,12 @@
-"""Content of a report: settings and names without private parts, figures, pictures, table of images."""
+"""Content of a report: settings and names without private parts, figures, pictures, table of samples."""
 
 import base64
 import hashlib
 import html
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mammo.config.flattening import flatten
-from mammo.evaluation.predictions import Predictions
+from mammo.data.samples import SIDES
+from mammo.evaluation.predictions import PLACES, Predictions
 from mammo.evaluation.report.figure_style import readable
 from mammo.evaluation.report.html_page import TEMPLATES, render_page
 
@@ -49,6 +51,7 @@ def render(context: Mapping[str, Any]) -> str:
         script=TEMPLATES / "report.js",
         finalize=lambda value: public(value) if type(value) is str else value,
         readable=readable,
+        listed=listed,
         at=at,
     )
 
@@ -63,6 +66,16 @@ def public(text: str) -> str:
     if "/" in text or "\\" in text:
         text = _PATH.sub(_LEFT_OUT, text)
     return _UID.sub(lambda uid: f"UID-{hashlib.sha256(uid[0].encode()).hexdigest()[:8]}", text)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a list in a sentence.
+
+    Example:
+        >>> listed(["image", "breast", "patient"])
+        'image, breast and patient'
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def image_name(image_id: str) -> str:
@@ -154,32 +167,91 @@ def _jpeg(image: NDArray[Any], longest: int, quality: int) -> bytes:
     return data.tobytes()
 
 
+def read_gallery(
+    folder: Path, entries: Sequence[Mapping[str, Any]], samples: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the pictures of a gallery, each with the content of its caption.
+
+    Args:
+        folder: folder of the evaluation.
+        entries: content of `heatmaps/gallery.json`.
+        samples: ids of the samples, in the order of the table.
+    """
+    rows = {name: number for number, name in enumerate(samples, start=1)}
+    shown = [entry for entry in entries if entry.get("picture")]
+    files = [(folder / str(entry["picture"])).resolve() for entry in shown]
+    # pictures outside the folder of the evaluation are not shown
+    inside = [file if file.is_relative_to(folder.resolve()) else Path("/nowhere") for file in files]
+    pictures = data_pictures(inside)
+    return [
+        {
+            "id": f"picture-{number}",
+            "name": image_name(str(_sample_of(entry))),
+            "row": rows.get(_sample_of(entry)),
+            "reason": str(entry.get("reason") or "Examples"),
+            "label": entry.get("label"),
+            "score": entry.get("score"),
+            "said": entry.get("said") or "score",
+            "data": picture,
+        }
+        for number, (entry, picture) in enumerate(zip(shown, pictures, strict=True), start=1)
+    ]
+
+
+def _sample_of(entry: Mapping[str, Any]) -> Any:
+    """Return the sample of a picture; older galleries are of images."""
+    return entry.get("sample_id", entry.get("image_id", ""))
+
+
+def by_reason(gallery: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Group the pictures by reason, in the order in which the reasons first occur."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for entry in gallery:
+        groups.setdefault(entry["reason"], []).append(entry)
+    return groups
+
+
+def of_samples(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the metrics of the samples, which are images where `metrics.json` does not say it."""
+    return metrics.get(metrics.get("unit", "image")) or {}
+
+
 def images_table(
     predictions: Predictions, threshold: float | None, gallery: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return columns and rows of the table of images, without the columns that have no values.
+    """Return columns and rows of the table of samples, without the columns that have no values.
 
     Args:
-        predictions: predictions of the images.
-        threshold: lowest score that is classified as malignant; None if there is none.
-        gallery: pictures, each with the `row` of its image, its `id` and its `data`.
+        predictions: predictions of the samples.
+        threshold: lowest score that is classified as positive; None if there is none.
+        gallery: pictures, each with the `row` of its sample, its `id` and its `data`.
     """
     shown: dict[str, tuple[str, Sequence[Any]]] = {
-        "number": ("No.", range(1, 1 + len(predictions.images))),
-        "image": ("Image", [image_name(name) for name in predictions.images]),
+        "number": ("No.", range(1, 1 + len(predictions.samples))),
+        "image": (predictions.unit.capitalize(), [image_name(name) for name in predictions.samples]),
         "patient": ("Patient", predictions.patients.tolist()),
     }
+    several = predictions.unit in ("breast", "exam")
+    if several:
+        shown["images"] = ("Images", (predictions.table["image_id"].str.count(";") + 1).tolist())
     for name, title in _COLUMNS.items():
         values = predictions.table[name]
-        if values.notna().any():
+        if values.notna().any() and not (several and name == "view"):
             shown[name] = (title, [None if pd.isna(value) else _tidy(value) for value in values])
     shown["truth"] = ("Truth", [readable(predictions.classes[index]) for index in predictions.labels])
-    shown["score"] = ("Score of malignancy", predictions.malignancy.tolist())
-    if len(predictions.classes) > 2:
-        highest = predictions.scores.argmax(axis=1)
+    task, highest = predictions.task, predictions.scores.argmax(axis=1)
+    if task.positive:
+        shown["score"] = (task.words["score"].capitalize(), predictions.malignancy.tolist())
+        shown |= {f"score_{place}": (_place(place), scores) for place, scores in _of_parts(predictions)}
+    else:
+        shown["score"] = ("Highest score", predictions.scores.max(axis=1).tolist())
+    if len(predictions.classes) > 2 or not task.positive:
         shown["called"] = ("Highest class", [readable(predictions.classes[index]) for index in highest])
     outcomes: list[str] = []
-    if threshold is not None:
+    if not task.positive:
+        outcomes = ["correct" if right else "wrong" for right in (highest == predictions.labels).tolist()]
+        shown["outcome"] = ("Outcome", outcomes)
+    elif threshold is not None:
         called = (predictions.malignancy >= threshold).astype(int)
         outcomes = [_OUTCOMES[pair] for pair in zip(predictions.malignant.tolist(), called, strict=True)]
         shown["outcome"] = ("At threshold", outcomes)
@@ -189,9 +261,28 @@ def images_table(
     return {
         "columns": columns,
         "rows": [dict(zip(shown, row, strict=True)) | {"picture": pictures.get(row[0])} for row in rows],
-        "outcomes": [name for name in ("correct", "missed", "false alarm") if name in outcomes],
+        "outcomes": [name for name in ("correct", "missed", "false alarm", "wrong") if name in outcomes],
         "pictures": bool(pictures),
+        "parts": [title for key, (title, _) in shown.items() if key.startswith("score_")],
     }
+
+
+def _of_parts(predictions: Predictions) -> Iterator[tuple[str, list[float | None]]]:
+    """Yield each view or side that has scores of its own, with them; None where it is missing."""
+    for place in PLACES:
+        scores = predictions.part(place)
+        if scores is not None:
+            yield place, [None if math.isnan(score) else score for score in scores.tolist()]
+
+
+def _place(place: str) -> str:
+    """Return the title of a view or side.
+
+    Example:
+        >>> _place("LEFT_MLO")
+        'Left MLO'
+    """
+    return " ".join(word.capitalize() if word in SIDES else word for word in place.split("_"))
 
 
 def _tidy(value: Any) -> Any:

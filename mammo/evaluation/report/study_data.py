@@ -9,9 +9,13 @@ import pandas as pd
 
 from mammo.config.flattening import flatten
 from mammo.config.instantiation import part_name
+from mammo.data.samples import PLURALS, sample_settings, sample_words
+from mammo.data.sources.reader import source_name
 from mammo.data.store.store import Store
+from mammo.data.tasks import MALIGNANCY, Task
 from mammo.errors import DataError
-from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.number_format import count
+from mammo.evaluation.predictions import Predictions, Unit
 from mammo.evaluation.report.figure_style import readable
 from mammo.evaluation.report.report_content import public
 from mammo.runs import RunFolder
@@ -56,6 +60,7 @@ class DataFlow:
         sides: sets of the run, or of the folds.
         scored: images of this evaluation.
         origins: the scored images by the set that they are from; empty if the sets are not known.
+        samples: number and kind of the samples that they make up; empty if each image is one.
     """
 
     source: Part
@@ -65,6 +70,7 @@ class DataFlow:
     sides: tuple[Part, ...]
     scored: Part
     origins: tuple[Part, ...]
+    samples: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class StudyData:
         listed: image ids of each set, if the scored images are from the runs' own data; else empty.
         reasons: reason by image id, of the images that are in no set.
         scored: rows of the scored images, as far as the images table is known, else of the predictions.
+        samples: see `DataFlow`.
     """
 
     table: pd.DataFrame | None
@@ -86,6 +93,7 @@ class StudyData:
     listed: dict[str, list[str]]
     reasons: dict[str, str]
     scored: pd.DataFrame
+    samples: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,8 @@ class StudyFacts:
         has_characteristics: whether the page has the table of characteristics of the sets.
         outcomes: number of images by `correct`, `missed` and `false alarm`; empty without a threshold.
         pictures: number of pictures of heatmaps on the page.
+        task: task of the runs; None if it is not recorded.
+        unit: what a sample is.
     """
 
     configs: Sequence[Mapping[str, Any]]
@@ -113,6 +123,44 @@ class StudyFacts:
     has_characteristics: bool
     outcomes: Mapping[str, int]
     pictures: int
+    task: Task | None = None
+    unit: Unit = "image"
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """What samples, and positive and negative ones, are called."""
+        return (MALIGNANCY if self.task is None else self.task.words) | sample_words(self.unit)
+
+    @property
+    def samples(self) -> str:
+        """What the samples are called."""
+        return PLURALS[self.unit]
+
+    @property
+    def places(self) -> list[str]:
+        """Names of the places of the views of a sample; empty if a sample is one image or patch."""
+        views = sample_settings(self.configs[0].get("data") or {})["views"]
+        if self.unit == "exam":
+            return [f"{side} {view}" for side in ("left", "right") for view in views]
+        return list(views) if self.unit == "breast" else []
+
+    def network_input(self, *, pixels: bool = False) -> str:
+        """Return what the network sees of a sample, with its size in pixels if that is asked for."""
+        of = {"breast": "one breast", "exam": "both breasts"}.get(self.unit)
+        seen = f"the existing views of {of} ({', '.join(self.places)})" if of else f"one {self.unit}"
+        height, width = self.setting("data.height"), self.setting("data.width")
+        if not pixels or height is None or self.unit == "patch":
+            return seen
+        return f"{seen}{', each' if of else ''} of {height} x {width} pixels"
+
+    @property
+    def own_outcome(self) -> str | None:
+        """The outcome of a task that is not one of pathology; None for one of pathology."""
+        if self.task is None or self.task.of_pathology:
+            return None
+        whose = "author" if self.scored_source == "csv" else "source"
+        classes = ", ".join(self.task.classes)
+        return f"the classes {classes} of the column {self.task.column} of the {whose}'s tables"
 
     def setting(self, key: str) -> str | None:
         """Return the value of a dotted key; of several runs every value once; None if it is not recorded."""
@@ -128,7 +176,8 @@ class StudyFacts:
     @property
     def source(self) -> str | None:
         """Source of the runs' own data."""
-        return self.setting("data.source")
+        names = dict.fromkeys(source_name(node) for config in self.configs if (node := config.get("data")))
+        return " or ".join(filter(None, names)) or None
 
     @property
     def scored_source(self) -> str | None:
@@ -163,21 +212,25 @@ def read_study_data(
     recorded = _recorded_store(runs)
     table, rejected = _tables((store or recorded) if own else store)
     own_table = table if own else _tables(recorded)[0]
-    scored = predictions.table
-    if table is not None and set(predictions.images) <= set(table.index):
-        scored = table.loc[predictions.images.tolist()]
+    images = list(dict.fromkeys(predictions.image_ids))  # several patches may be of one image
+    if table is not None and set(images) <= set(table.index):
+        scored = table.loc[images]
     else:  # another store, or a newer one
         table = rejected = None
-        pathology = pd.Series(predictions.malignant, scored.index).map({0: "BENIGN", 1: "MALIGNANT"})
-        scored = scored.assign(pathology=pathology)
+        scored = predictions.images_table.drop_duplicates("image_id")
+        known = predictions.task.of_pathology and predictions.unit == "image"  # those of breasts may differ
+        labels = pd.Series(predictions.malignant if known else None, scored.index)
+        scored = scored.assign(pathology=labels.map({0: "BENIGN", 1: "MALIGNANT"}))
+    unit, number = predictions.unit, count(len(predictions.samples))
+    samples = "" if unit == "image" else f"{number} {PLURALS[unit]}"
     sides: dict[str, pd.DataFrame] = {}
     if own_table is not None and all(set(images) <= set(own_table.index) for images in listed.values()):
         sides = {name: own_table.loc[images] for name, images in listed.items()}
     elif own:
         table = rejected = None
     if not own:
-        return StudyData(table, rejected, sides, {}, {}, scored)
-    return StudyData(table, rejected, sides, listed, _reasons(runs), scored)
+        return StudyData(table, rejected, sides, {}, {}, scored, samples)
+    return StudyData(table, rejected, sides, listed, _reasons(runs), scored, samples)
 
 
 def _recorded_store(runs: Sequence[RunFolder]) -> Path | None:
@@ -199,7 +252,7 @@ def _lists(runs: Sequence[RunFolder], predictions: Predictions) -> dict[str, lis
         return {}
     lists = [{side: file.read_text().splitlines() for side, file in each.items()} for each in files]
     if predictions.folds is not None:
-        held = predictions.table.groupby("fold")["image_id"]
+        held = predictions.images_table.groupby("fold")["image_id"]
         sets = {f"validation, fold {fold}": images.tolist() for fold, images in held}
     elif all(each == lists[0] for each in lists):
         return {name: lists[0][side] for side, name in SIDES.items()}
@@ -247,7 +300,7 @@ def data_flow(data: StudyData) -> DataFlow:
         used = placed or set(data.scored["image_id"])
         reason = _UNKNOWN_REASON if placed else "in no set of these data that was scored"
         rest = data.table[~data.table["image_id"].isin(used)]
-        reasons = [data.reasons.get(name, reason) for name in rest["image_id"]]
+        reasons = rest["image_id"].map(lambda name: data.reasons.get(name, reason))
         left_out = tuple(
             _part(public(str(name)), images) for name, images in rest.groupby(reasons, sort=True)
         )
@@ -262,6 +315,7 @@ def data_flow(data: StudyData) -> DataFlow:
         ),
         scored=_part("scored", data.scored),
         origins=_origins(data) if placed else (),
+        samples=data.samples,
     )
 
 
@@ -299,12 +353,12 @@ def characteristics(data: StudyData) -> pd.DataFrame:
     if not any(set(images["image_id"]) == set(data.scored["image_id"]) for images in sets.values()):
         sets["scored"] = data.scored
     together = pd.concat(sets.values())
-    rows: list[tuple[str, str, list[int]]] = [
-        ("patients", "all", [images["patient_id"].nunique() for images in sets.values()]),
-        ("patients", "malignant", [_malignant(images)["patient_id"].nunique() for images in sets.values()]),
-        ("images", "all", [len(images) for images in sets.values()]),
-        ("images", "malignant", [len(_malignant(images)) for images in sets.values()]),
-    ]
+    tables = sets.values()
+    rows: list[tuple[str, str, list[int]]] = []
+    for name, number in (("patients", lambda images: images["patient_id"].nunique()), ("images", len)):
+        rows.append((name, "all", [number(images) for images in tables]))
+        if together["pathology"].notna().any():
+            rows.append((name, "malignant", [number(_malignant(images)) for images in tables]))
     for column in (*_COLUMNS, *_OPTIONAL_COLUMNS):
         if column in _OPTIONAL_COLUMNS and together[column].isna().all():
             continue
@@ -321,7 +375,7 @@ def characteristics(data: StudyData) -> pd.DataFrame:
 
 
 def _malignant(images: pd.DataFrame) -> pd.DataFrame:
-    return images[images["pathology"] == "MALIGNANT"]
+    return images[(images["pathology"] == "MALIGNANT").fillna(value=False).astype(bool)]
 
 
 def characteristics_rows(table: pd.DataFrame) -> list[tuple[str, str, list[str]]]:

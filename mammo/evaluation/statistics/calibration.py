@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammo.errors import DataError
-from mammo.evaluation.predictions import UNITS, Predictions, Reduce, Unit, by_unit
+from mammo.evaluation.predictions import Predictions, Reduce, Unit, by_unit
 from mammo.evaluation.statistics.weighted_metrics import Floats, Ranking, expit, logistic_fit, logit
 from mammo.runs.provenance import Provenance
 
@@ -41,13 +41,14 @@ class Calibration:
         thresholds: scores of malignancy at or above which a unit is called malignant, by unit and, except
             for images, by the reduction of the scores: `image`, `breast_mean`, `breast_max`, `patient_mean`,
             `patient_max`.
-        images: number of images used to fit the calibration.
+        images: number of samples used to fit the calibration.
         source: predictions used to fit the calibration.
         reached: sensitivity and specificity of each threshold on these images, by the keys of `thresholds`.
         maps: slope and intercept of the logit of a breast's or patient's score of malignancy, by the keys of
             `thresholds`. A mean or maximum of calibrated scores of images is not a calibrated score of the
             unit, because a unit is malignant if any of its images is.
         provenance: records of the predictions used to fit the calibration; empty if they are not known.
+        unit: what these samples are.
     """
 
     classes: tuple[str, ...]
@@ -62,6 +63,7 @@ class Calibration:
     reached: dict[str, dict[str, float]] = field(default_factory=dict)
     maps: dict[str, tuple[float, float]] = field(default_factory=dict)
     provenance: tuple[Provenance, ...] = ()
+    unit: Unit = "image"
 
     def apply(self, predictions: Predictions) -> Predictions:
         """Return the predictions with calibrated scores.
@@ -80,7 +82,7 @@ class Calibration:
         return predictions.with_scores(_softmax(self.slope * _log(predictions.scores)))
 
     def probabilities(self, predictions: Predictions, unit: Unit, reduce: Reduce) -> Floats | None:
-        """Return M calibrated scores of malignancy of images, breasts or patients, in the order of `by_unit`.
+        """Return M calibrated scores of malignancy of a unit, in the order of `by_unit`.
 
         Returns:
             None if the validation images gave no map for this unit.
@@ -89,16 +91,16 @@ class Calibration:
             DataError: the predictions have other classes, or `by_unit` raises it.
         """
         calibrated = self.apply(predictions).malignancy
-        if unit == "image":
+        if unit == predictions.unit:
             return calibrated
         if (key := _key(unit, reduce)) not in self.maps:
             return None
         slope, intercept = self.maps[key]
         return expit(slope * logit(by_unit(predictions, unit, reduce=reduce).score) + intercept)
 
-    def threshold(self, unit: Unit, reduce: Reduce) -> float:
-        """Return the operating threshold; NaN if the validation images gave none."""
-        return self.thresholds.get(_key(unit, reduce), math.nan)
+    def threshold(self, unit: Unit | None = None, reduce: Reduce = "mean") -> float:
+        """Return the operating threshold of a unit, None for the samples; NaN if there is none."""
+        return self.thresholds.get(_key(unit or self.unit, reduce), math.nan)
 
     def on_validation(self, unit: Unit, reduce: Reduce) -> dict[str, float]:
         """Return sensitivity and specificity at the threshold on the images used to fix it, if known."""
@@ -163,9 +165,10 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
         DataError: the images are all benign or all malignant.
     """
     if len(np.unique(predictions.malignant)) < 2:
+        only = predictions.task.words["positive" if predictions.malignant.any() else "negative"]
         raise DataError(
-            f"{predictions.source}: the {len(predictions.malignant)} images are all "
-            f"{'malignant' if predictions.malignant.any() else 'benign'}; calibration needs both"
+            f"{predictions.source}: the {len(predictions.labels)} images are all {only}; calibration needs "
+            "both"
         )
     if len(predictions.classes) == 2:
         slope, intercept = fit_platt(predictions.scores[:, 1], predictions.labels)
@@ -173,11 +176,12 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
         slope, intercept = 1 / fit_temperature(predictions.scores, predictions.labels), 0.0
     thresholds, reached, maps = {}, {}, {}
     reductions: tuple[Reduce, ...] = ("mean", "max")
-    for unit in UNITS:
-        if unit == "breast" and predictions.table["laterality"].isna().any():
-            continue
+    for unit in predictions.units:
         for reduce in reductions:
-            units = by_unit(predictions, unit, reduce=reduce)
+            try:
+                units = by_unit(predictions, unit, reduce=reduce)
+            except DataError:  # no laterality
+                continue
             if 0 < units.label.mean() < 1:
                 key = _key(unit, reduce)
                 threshold = operating_threshold(units.score, units.label, rule=rule, target=target)
@@ -187,7 +191,7 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
                     "sensitivity": float(called[units.label == 1].mean()),
                     "specificity": float(1 - called[units.label == 0].mean()),
                 }
-                if unit != "image":
+                if unit != predictions.unit:
                     maps[key] = fit_platt(units.score, units.label)
     return Calibration(
         classes=predictions.classes,
@@ -202,6 +206,7 @@ def fit_calibration(predictions: Predictions, *, rule: Rule = "youden", target: 
         reached=reached,
         maps=maps,
         provenance=predictions.provenance,
+        unit=predictions.unit,
     )
 
 

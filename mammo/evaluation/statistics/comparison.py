@@ -1,4 +1,4 @@
-"""Tests of whether one model ranks the same images better than another."""
+"""Tests of whether one model ranks the same images, breasts, exams or patients better than another."""
 
 import itertools
 import math
@@ -8,16 +8,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mammo.data.samples import PLURALS
+from mammo.errors import ConfigError
+from mammo.evaluation.combined_predictions import aligned, aligned_units
 from mammo.evaluation.number_format import aligned as columns
 from mammo.evaluation.number_format import as_json, finite, number, number_and_interval
-from mammo.evaluation.predictions import Predictions, Reduce, Unit, aligned, by_unit
-from mammo.metrics import auc_difference, clustered_auc
+from mammo.evaluation.predictions import Predictions, Reduce, Unit
+from mammo.metrics import (
+    Estimate,
+    auc_difference,
+    clustered_auc,
+    clustered_multiclass_auc,
+    multiclass_auc_difference,
+)
 
 
 def compare(
     runs: Mapping[str, Predictions], *, unit: Unit = "image", reduce: Reduce = "mean"
 ) -> dict[str, Any]:
     """Return the paired differences in AUC of malignancy for all pairs of models, as plain values for JSON.
+
+    For a task without a positive class the AUC is the macro AUC of the classes.
 
     The test of a pair is the paired t test by patient of `auc_difference`; models of equal AUC differ at
     p < 0.05 in about 5 % of simulated sets, also with few malignant patients
@@ -27,7 +38,7 @@ def compare(
 
     Args:
         runs: predictions of the same images, by name of the model; models of two and of four classes can be
-            compared with each other.
+            compared with each other, and by breast or patient also models of images, breasts and exams.
         unit: unit that is ranked.
         reduce: how the scores of a unit's images become one score.
 
@@ -36,38 +47,83 @@ def compare(
         high), `p`, and `p_holm` with Holm's adjustment; `method`. None means undefined.
 
     Raises:
-        DataError: the tables differ in images, patients or labels.
+        ConfigError: `unit` is not that of the samples and the task has no positive class.
+        DataError: the tables differ in samples or units, patients or labels.
     """
-    tables = aligned(list(runs.values()))
-    units = [by_unit(table, unit, reduce=reduce) for table in tables]
+    first = next(iter(runs.values()))
+    task = first.task
+    if not task.positive:
+        if unit != first.unit:
+            raise ConfigError(
+                f"unit={unit}: the task {task.name} has no positive class, so a {unit} has no class; give "
+                f"unit={first.unit}"
+            )
+        tables = aligned(list(runs.values()))
+        return _compare_classes(dict(zip(runs, tables, strict=True)), reduce=reduce)
+    units = aligned_units(list(runs.values()), unit, reduce=reduce)
     labels, clusters = units[0].label, units[0].cluster
     score = {name: found.score for name, found in zip(runs, units, strict=True)}
-    pairs: list[dict[str, Any]] = []
-    for a, b in itertools.combinations(runs, 2):
-        difference, p = auc_difference(score[a], score[b], labels, clusters)
-        pairs.append({"a": a, "b": b, "difference": as_json(difference), "p": finite(p)})
-    adjusted = holm(np.array([math.nan if pair["p"] is None else pair["p"] for pair in pairs]))
-    for pair, p in zip(pairs, adjusted.tolist(), strict=True):
-        pair["p_holm"] = finite(p)
-    return {
-        "n": {
+    return _compared(
+        {name: clustered_auc(score[name], labels, clusters) for name in runs},
+        {
+            (a, b): auc_difference(score[a], score[b], labels, clusters)
+            for a, b in itertools.combinations(runs, 2)
+        },
+        n={
             "units": len(labels),
             "patients": len(np.unique(clusters)),
             "malignant_units": int(labels.sum()),
             "malignant_patients": len(np.unique(clusters[labels == 1])),
         },
-        "models": [
-            {"name": name, "auc": as_json(clustered_auc(score[name], labels, clusters))} for name in runs
-        ],
-        "pairs": pairs,
-        "method": {
+        method={
             "unit": unit,
             "reduce": reduce,
             "auc": "score interval by patient with a t quantile",
-            "difference": "paired t test by patient",
-            "adjustment": "Holm, over the pairs",
-            "level": 0.95,
+            "positive": task.words["positive"],
         },
+    )
+
+
+def _compare_classes(tables: Mapping[str, Predictions], *, reduce: Reduce) -> dict[str, Any]:
+    """Return `compare` of the macro AUCs of tables with the same images in the same order."""
+    first = next(iter(tables.values()))
+    labels, patients = first.labels, first.patients
+    return _compared(
+        {name: clustered_multiclass_auc(table.scores, labels, patients) for name, table in tables.items()},
+        {
+            (a, b): multiclass_auc_difference(tables[a].scores, tables[b].scores, labels, patients)
+            for a, b in itertools.combinations(tables, 2)
+        },
+        n={"units": len(labels), "patients": len(np.unique(patients))},
+        method={
+            "unit": first.unit,
+            "reduce": reduce,
+            "auc": "macro AUC of the classes, score interval by patient with a t quantile",
+        },
+    )
+
+
+def _compared(
+    areas: Mapping[str, Estimate],
+    differences: Mapping[tuple[str, str], tuple[Estimate, float]],
+    *,
+    n: dict[str, int],
+    method: dict[str, str],
+) -> dict[str, Any]:
+    """Return the result of `compare` from the AUC of each model, and difference and p-value of each pair."""
+    pairs: list[dict[str, Any]] = [
+        {"a": a, "b": b, "difference": as_json(difference), "p": finite(p)}
+        for (a, b), (difference, p) in differences.items()
+    ]
+    adjusted = holm(np.array([math.nan if pair["p"] is None else pair["p"] for pair in pairs]))
+    for pair, p in zip(pairs, adjusted.tolist(), strict=True):
+        pair["p_holm"] = finite(p)
+    return {
+        "n": n,
+        "models": [{"name": name, "auc": as_json(area)} for name, area in areas.items()],
+        "pairs": pairs,
+        "method": method
+        | {"difference": "paired t test by patient", "adjustment": "Holm, over the pairs", "level": 0.95},
     }
 
 
@@ -92,7 +148,9 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
     """Format the result of `compare` as a table to print, with `-` for undefined values."""
     width = max(len(model["name"]) for model in comparison["models"])
     unit = comparison["method"]["unit"]
-    lines = [f"AUC by {unit}, {comparison['n']['units']} of {comparison['n']['patients']} patients"]
+    n = comparison["n"]
+    units = n["units"] if unit == "patient" else f"{n['units']} {PLURALS[unit]} of {n['patients']}"
+    lines = [f"AUC by {unit}: {units} patients"]
     lines += [
         f"{model['name']:<{width}}  {number_and_interval(model['auc'])}" for model in comparison["models"]
     ]

@@ -95,7 +95,7 @@ def _shares_at_targets(units: Units, ranked: NDArray[np.float64]) -> dict[str, E
 
 def too_few(units: Units) -> str | None:
     """Return the sentence for the report where patients are too few for an interval; None elsewhere."""
-    for label, name in ((1, "malignant"), (0, "benign")):
+    for label, name in ((1, units.words["positive"]), (0, units.words["negative"])):
         patients = len(np.unique(units.cluster[units.label == label]))
         if 0 < patients < FEW:
             return (

@@ -7,11 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mammo.data.samples import PLURALS
 from mammo.errors import DataError
 from mammo.evaluation.number_format import aligned, as_json, finite, number, number_and_interval
-from mammo.evaluation.predictions import UNITS, Predictions, Reduce, Units, by_unit
-from mammo.evaluation.seen_patients import describe_seen
+from mammo.evaluation.predictions import UNITS, Predictions, Reduce, Units, by_unit, counted
 from mammo.evaluation.statistics.calibration import Calibration
+from mammo.evaluation.statistics.class_performance import (
+    classes_table,
+    confusion,
+    kappa_estimate,
+    measure_classes,
+    own_table,
+    seen_notes,
+)
 from mammo.evaluation.statistics.clinical_metrics import ClinicalMetrics
 from mammo.evaluation.statistics.fold_scores import ranked_within_folds
 from mammo.evaluation.statistics.headline_intervals import headline_intervals, too_few
@@ -21,6 +29,7 @@ from mammo.evaluation.statistics.weighted_metrics import BinaryMetrics, Multicla
 from mammo.metrics import Estimate, clustered_multiclass_auc, micro_chance
 
 _NO_RULE = 0.5
+_ALWAYS = ("image", "breast", "patient")  # keys of the result also where they are None
 _AUC = "score interval by patient with a t quantile, see mammo.metrics.clustered_auc"
 _SHOWN = {
     "auc": "AUC",
@@ -36,8 +45,8 @@ _SHOWN = {
     "balanced_accuracy": "balanced accuracy",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
-    "sensitivity_validation": "sensitivity, validation images",
-    "specificity_validation": "specificity, validation images",
+    "sensitivity_validation": "sensitivity, validation {samples}",
+    "specificity_validation": "specificity, validation {samples}",
     "f1": "F1",
     "ppv": "PPV",
     "npv": "NPV",
@@ -69,7 +78,10 @@ def measure_performance(
     reduce: Reduce = "mean",
     prevalence: float | None = None,
 ) -> dict[str, Any]:
-    """Return all metrics of malignancy with 95 % intervals by patient, as plain values for JSON.
+    """Return all metrics of a task with 95 % intervals by patient, as plain values for JSON.
+
+    They are metrics of malignancy, or of the positive classes of another task. Those of a task without a
+    positive class are in `measure_classes`.
 
     For the four classes of lesion type and pathology, the score of malignancy is the sum of the scores of
     the two malignant classes, and `multiclass` has the metrics of the four classes.
@@ -84,29 +96,34 @@ def measure_performance(
         prevalence: share of malignant units where the model is to be used, for PPV and NPV; None for none.
 
     Returns:
-        `n`; for each of `image`, `breast` and `patient` the metrics as `{"value", "low", "high"}` with
-        `threshold` and `confusion` (rows: benign, malignant; columns: called benign, called malignant), or
-        None if the unit is left out; `multiclass` or None; `subgroups` and `subgroup_tests`; `notes`, one
-        sentence for each result that is left out, and for scored patients whom a run has seen; `method`;
-        `provenance`. Other values of None mean undefined.
+        `task` and `words`, its words for positive and negative (the keys below always say malignant and
+        benign); `unit`, what a sample is; `n`; for each of `image`, `breast`, `patient` and the sample's unit
+        the metrics as `{"value", "low", "high"}` with `threshold` and `confusion` (rows: benign, malignant;
+        columns: called benign, called malignant), or None if the unit is left out; `multiclass` or None;
+        `subgroups` and `subgroup_tests`; `notes`, one sentence for each result that is left out, and for
+        scored patients whom a run has seen; `method`; `provenance`. Other values of None mean undefined.
     """
+    if not predictions.task.positive:
+        return measure_classes(predictions)
     draws = draw_patients(
         predictions.patients,
         predictions.malignant,
         resamples=resamples,
         rng=np.random.default_rng(seed),
     )
-    result: dict[str, Any] = {"source": predictions.source, "n": {}, "notes": _notes(predictions)}
+    result: dict[str, Any] = {"source": predictions.source, "task": predictions.task.name}
+    result |= {"unit": predictions.unit, **dict.fromkeys(_ALWAYS)}
+    result |= {"words": dict(predictions.task.words), "n": {}, "notes": _notes(predictions)}
     result["n"] = {
-        "images": len(predictions.images),
-        "malignant_images": int(predictions.malignant.sum()),
+        "images": len(set(predictions.image_ids)),
+        "malignant_images": None,
         "patients": len(draws.patients),
         "malignant_patients": int(draws.stratum.sum()),
         "breasts": None,
         "malignant_breasts": None,
     }
     few: dict[str, list[str]] = {}
-    for unit in UNITS:
+    for unit in predictions.units:
         try:
             units = by_unit(predictions, unit, reduce=reduce)
         except DataError as error:
@@ -115,11 +132,14 @@ def measure_performance(
             continue
         if note := too_few(units):
             few.setdefault(note, []).append(unit)
-        if unit == "breast":
-            result["n"].update(breasts=len(units.label), malignant_breasts=int(units.label.sum()))
+        if unit != "patient":
+            result["n"] |= {PLURALS[unit]: len(units.label)}
+            result["n"] |= {f"malignant_{PLURALS[unit]}": int(units.label.sum())}
         threshold = calibration.threshold(unit, reduce) if calibration else _NO_RULE
         if math.isnan(threshold):
-            result["notes"].append(f"no operating threshold for the {unit}: the validation images gave none")
+            result["notes"].append(
+                f"no operating threshold for the {unit}: the validation {PLURALS[predictions.unit]} gave none"
+            )
         probability = calibration.probabilities(predictions, unit, reduce) if calibration else None
         result[unit] = _of_unit(units, probability, threshold, prevalence, draws)
         if calibration:
@@ -132,13 +152,14 @@ def measure_performance(
     result["subgroups"] = measure_subgroups(
         predictions,
         probability=(calibration.apply(predictions) if calibration else predictions).malignancy,
-        threshold=calibration.threshold("image", reduce) if calibration else _NO_RULE,
+        threshold=calibration.threshold(predictions.unit, reduce) if calibration else _NO_RULE,
         resamples=resamples,
         seed=seed,
     )
     result["subgroup_tests"] = compare_subgroups(predictions)
     result["method"] = {
-        "interval": "percentile bootstrap of patients, stratified by whether a patient has a malignant image",
+        "interval": "percentile bootstrap of patients, stratified by whether a patient has a "
+        f"{predictions.task.words['positive']} image",
         "auc": _AUC if predictions.folds is None else f"mean of the folds' AUCs; {_AUC}",
         "auc_pooled": "ranks within each fold, pooled; no label is used to make the folds comparable",
         "proportions": "sensitivity, specificity, accuracy: Wilson's interval with a design effect",
@@ -166,15 +187,16 @@ def _rule(calibration: Calibration) -> str:
 
 
 def _notes(predictions: Predictions) -> list[str]:
-    number = len(predictions.images)
-    records = predictions.provenance
-    said = [describe_seen(each.seen, images=each.images or number, split=each.split) for each in records]
-    notes = list(dict.fromkeys(note for note in said if note))
+    number = len(predictions.samples)
+    notes = seen_notes(predictions)
     there = np.unique(predictions.malignant)
     if len(there) == 2:
         return notes
-    only = "malignant" if there[0] else "benign"
-    return [*notes, f"all {number} images are {only}: metrics that compare classes are undefined"]
+    only = predictions.task.words["positive" if there[0] else "negative"]
+    return [
+        *notes,
+        f"all {number} {PLURALS[predictions.unit]} are {only}: metrics that compare classes are undefined",
+    ]
 
 
 def _of_unit(
@@ -195,7 +217,9 @@ def _of_unit(
     called = None if math.isnan(threshold) else units.score >= threshold
     found = _plain(estimates | headline_intervals(units, metrics, estimates, called=called))
     found["threshold"] = finite(threshold)
-    found["confusion"] = None if called is None else _confusion(units.label, called.astype(np.int64), 2)
+    found["confusion"] = None
+    if called is not None:
+        found["confusion"] = confusion(units.label, called.astype(np.int64), 2).tolist()
     return found
 
 
@@ -205,19 +229,14 @@ def _multiclass(predictions: Predictions, draws: Draws) -> dict[str, Any]:
     estimates["auc_macro"] = clustered_multiclass_auc(
         predictions.scores, predictions.labels, predictions.patients
     )
+    called = predictions.scores.argmax(axis=1)
+    if predictions.task.ordered:
+        estimates["kappa"] = kappa_estimate(predictions.labels, called, predictions.patients)
     found = _plain(estimates)
     found["auc_micro_chance"] = micro_chance(predictions.labels, len(predictions.classes))
     found["classes"] = list(predictions.classes)
-    found["confusion"] = _confusion(
-        predictions.labels, predictions.scores.argmax(axis=1), len(predictions.classes)
-    )
+    found["confusion"] = confusion(predictions.labels, called, len(predictions.classes)).tolist()
     return found
-
-
-def _confusion(labels: NDArray[np.int64], called: NDArray[np.int64], classes: int) -> list[list[int]]:
-    """Return C C counts, with one row per true class and one column per predicted class."""
-    counts = np.bincount(labels * classes + called, minlength=classes**2)
-    return [[int(count) for count in row] for row in counts.reshape(classes, classes)]
 
 
 def _plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
@@ -226,13 +245,18 @@ def _plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
 
 def performance_table(performance: Mapping[str, Any]) -> str:
     """Format the result of `measure_performance` as a table, with intervals in brackets, `-` if undefined."""
-    n = performance["n"]
-    lines = [f"{n['images']} images of {n['patients']} patients, {n['malignant_images']} malignant"]
-    units = [unit for unit in UNITS if performance[unit] is not None]
+    if "words" not in performance:
+        return classes_table(performance)
+    n, words, first = performance["n"], performance["words"], performance["unit"]
+    lines = [
+        f"{counted(n, first)} of {n['patients']} patients, {n[f'malignant_{PLURALS[first]}']} "
+        f"{words['positive']}"
+    ]
+    units = [unit for unit in UNITS if performance.get(unit) is not None]
     rows = [["", *units]]
     for name, shown in _SHOWN.items():
-        if name in performance["image"]:
-            shown = shown.format(prevalence=performance["method"]["prevalence"])
+        if name in performance[first]:
+            shown = shown.format(prevalence=performance["method"]["prevalence"], samples=PLURALS[first])
             rows.append([shown, *(number_and_interval(performance[unit].get(name)) for unit in units)])
     rows.append(
         ["operating threshold", *(number(performance[unit]["threshold"], missing="-") for unit in units)]
@@ -244,8 +268,11 @@ def performance_table(performance: Mapping[str, Any]) -> str:
             for name, value in performance["multiclass"].items()
             if isinstance(value, dict)
         ]
-        lines += ["", *aligned([["four classes", "image"], *rows])]
-    lines += subgroups_table(performance["subgroups"], performance["subgroup_tests"])
+        lines += ["", *aligned([[f"{len(performance['multiclass']['classes'])} classes", first], *rows])]
+    lines += subgroups_table(
+        performance["subgroups"], performance["subgroup_tests"], words, samples=PLURALS[first]
+    )
+    lines += own_table(performance)
     method = performance["method"]
     lines += [
         "",

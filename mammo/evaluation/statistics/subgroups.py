@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
+from mammo.data.samples import PLURALS
+from mammo.data.tasks import MALIGNANCY
 from mammo.evaluation.number_format import aligned, as_json, finite, number, number_and_interval
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.statistics.clinical_metrics import calibration_in_the_large
@@ -63,8 +65,8 @@ def measure_subgroups(
         seed: seed of the resamples.
 
     Returns:
-        For each group `column`, `value`, the numbers of images `n` and `malignant`, of women `patients`,
-        `malignant_patients` and `benign_patients` (a woman with images of both kinds counts in both), and
+        For each group `column`, `value`, the numbers of samples `n` and `malignant`, of women `patients`,
+        `malignant_patients` and `benign_patients` (a woman with samples of both kinds counts in both), and
         `auc`, `sensitivity`, `specificity` and `calibration_in_the_large` as `{"value", "low", "high"}` or
         None, with the reason as `note`.
     """
@@ -86,7 +88,10 @@ def measure_subgroups(
             **dict.fromkeys(_METRICS),
             "note": None,
         }
-        few = [f"{count} women with {name} images" for name, count in women.items() if count < FEW]
+        words = predictions.task.words
+        samples = PLURALS[predictions.unit]
+        called = {"benign": words["negative"], "malignant": words["positive"]}
+        few = [f"{count} women with {called[name]} {samples}" for name, count in women.items() if count < FEW]
         if few:
             group["note"] = f"too few: {' and '.join(few)}, {FEW} needed"
         else:
@@ -97,8 +102,8 @@ def measure_subgroups(
             estimates = bootstrap(metrics, draws, patients)
             estimates["auc"] = clustered_auc(predictions.malignancy[rows], labels, patients)
             if not math.isnan(threshold):
-                called = predictions.malignancy[rows] >= threshold
-                for name, held, right in (("sensitivity", 1, called), ("specificity", 0, ~called)):
+                above = predictions.malignancy[rows] >= threshold
+                for name, held, right in (("sensitivity", 1, above), ("specificity", 0, ~above)):
                     estimates[name] = clustered_wilson(right[labels == held], patients[labels == held])
             group |= {name: as_json(estimate) for name, estimate in estimates.items()}
         groups.append(group)
@@ -160,7 +165,7 @@ def _groups(predictions: Predictions) -> Iterator[tuple[str, Any, NDArray[np.boo
     """Yield column, value and rows of each group that is not empty."""
     for column in COLUMNS:
         values = predictions.table[column]
-        if values.isna().all():
+        if values.isna().all() or (column == "view" and predictions.unit in ("breast", "exam")):
             continue
         for value in [*sorted(values.dropna().unique().tolist()), None]:
             rows = (values.isna() if value is None else values == value).fillna(value=False)
@@ -199,8 +204,22 @@ def _wald(areas: Floats, influence: Floats) -> tuple[float, float]:
     return chi_square, float(chdtrc(len(differences), chi_square))
 
 
-def subgroups_table(groups: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Format the results of `measure_subgroups` and `compare_subgroups` as the lines of two tables."""
+def subgroups_table(
+    groups: Sequence[Mapping[str, Any]],
+    tests: Sequence[Mapping[str, Any]],
+    words: Mapping[str, str] = MALIGNANCY,
+    *,
+    samples: str = "images",
+) -> list[str]:
+    """Format the results of `measure_subgroups` and `compare_subgroups` as the lines of two tables.
+
+    Args:
+        groups: result of `measure_subgroups`.
+        tests: result of `compare_subgroups`.
+        words: what positive and negative samples are called.
+        samples: what the samples are called.
+    """
+    positive, negative = words["positive"], words["negative"]
     if not groups:
         return []
     rows = [["subgroup", "women", "AUC", "sensitivity", "specificity", "level"]]
@@ -212,8 +231,10 @@ def subgroups_table(groups: Sequence[Mapping[str, Any]], tests: Sequence[Mapping
         found = [number_and_interval(group[name]) for name in _METRICS]
         rows.append([f"  {value}", women, *(["too few", "", "", ""] if group["note"] else found)])
     lines = ["", *aligned(rows)]
-    lines.append("women: with malignant images, with benign images; level: calibration-in-the-large;")
-    lines.append(f"too few: fewer than {FEW} women with malignant or with benign images")
+    lines.append(
+        f"women: with {positive} {samples}, with {negative} {samples}; level: calibration-in-the-large;"
+    )
+    lines.append(f"too few: fewer than {FEW} women with {positive} or with {negative} {samples}")
     rows = [["equal AUCs of the groups of", "groups", "chi-square", "p", "p, Holm"]]
     for test in tests:
         figures = [number(test[name], missing="-") for name in ("chi_square", "p", "p_holm")]

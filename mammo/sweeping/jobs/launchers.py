@@ -83,15 +83,33 @@ class _Launcher(Launcher):
         Raises:
             MammoError: the config of a job is wrong, and no job is begun; or a job failed, after all ended.
         """
-        self.check_available()
         folder = Path(self.config.hydra.sweep.dir)
+        try:
+            jobs, configs = self._checked(folder, job_overrides, initial_job_idx)
+        except MammoError:
+            _remove_empty(folder)
+            raise
+        multirun = self._begin(folder, jobs, configs)
+        self._run(multirun)
+        self._report(multirun)
+        return [_job_return(job, overrides) for job, overrides in zip(jobs, job_overrides, strict=True)]
+
+    def _checked(
+        self, folder: Path, job_overrides: Sequence[Sequence[str]], first: int
+    ) -> tuple[list[Job], list[DictConfig]]:
+        """Return the jobs and their configurations.
+
+        Raises:
+            MammoError: the config of a job is wrong, or no job can be run here.
+        """
+        self.check_available()
         jobs = [
             Job(
                 number,
                 list(filter_overrides(overrides)),
                 str((folder / self._subdir(overrides, number)).absolute()),
             )
-            for number, overrides in enumerate(job_overrides, start=initial_job_idx)
+            for number, overrides in enumerate(job_overrides, start=first)
         ]
         self._check_folders(jobs)
         use_config_dirs(self.config.hydra)
@@ -99,10 +117,7 @@ class _Launcher(Launcher):
         for cfg in configs:
             _check_run_keys(cfg)
         require_parts(configs)
-        multirun = self._begin(folder, jobs, configs)
-        self._run(multirun)
-        self._report(multirun)
-        return [_job_return(job, overrides) for job, overrides in zip(jobs, job_overrides, strict=True)]
+        return jobs, configs
 
     def _subdir(self, overrides: Sequence[str], number: int) -> str:
         """Return the name of a job's folder; Hydra composes once for all jobs that choose the same groups."""
@@ -343,6 +358,15 @@ def start_process(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folder of a multirun that has only what Hydra wrote before the jobs were checked."""
+    if [file.name for file in folder.iterdir()] == ["multirun.yaml"]:
+        (folder / "multirun.yaml").unlink()
+        folder.rmdir()
+        with contextlib.suppress(OSError):  # other runs are in it
+            folder.parent.rmdir()
 
 
 def _check_run_keys(cfg: DictConfig) -> None:

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mammo.atomic_files import write_atomically
+from mammo.config.checks import plain
 from mammo.config.flattening import flatten
 from mammo.errors import ConfigError
 from mammo.evaluation.number_format import interval, number
@@ -165,7 +166,7 @@ class Multirun:
 
 def varied_keys(configs: Sequence[DictConfig]) -> list[str]:
     """Return the keys of composed configurations whose values differ."""
-    flat = [flatten(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)) for cfg in configs]  # type: ignore[arg-type]
+    flat = [flatten(plain(cfg)) for cfg in configs]
     keys = dict.fromkeys(key for config in flat for key in config)
     return [key for key in keys if len({str(config.get(key)) for config in flat}) > 1]
 

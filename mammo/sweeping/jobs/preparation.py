@@ -6,11 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mammo.config.checks import arguments_for
+from mammo.config.checks import arguments_for, plain
 from mammo.config.composition import options_of
 from mammo.fast_imports import quick_imports
 
-_PARTS = ("model", "optim", "schedule", "loss")
+_PARTS = ("data", "model", "model.pool", "augment", "optim", "schedule", "loss")
 
 
 def require_parts(configs: Sequence[DictConfig]) -> None:
@@ -24,11 +24,15 @@ def require_parts(configs: Sequence[DictConfig]) -> None:
     """
     shipped = [cfg.model for cfg in configs if not _is_own(cfg.model)]
     named = {name for node in shipped if (name := node.get("name"))} - set(options_of("model"))
-    own = [cfg for cfg in configs if cfg.callbacks or any(_is_own(cfg[group]) for group in _PARTS)]
+    own = [
+        cfg
+        for cfg in configs
+        if cfg.callbacks or cfg.get("metrics") or any(_is_own(OmegaConf.select(cfg, key)) for key in _PARTS)
+    ]
     if named or own:
         with quick_imports():  # they take seconds, and the choices of `conf` need no check
             from mammo.models.backbones import require_network
-            from mammo.training.setup import check_parts
+            from mammo.training.part_checks import check_parts
 
         for name in sorted(named):
             require_network(name)
@@ -43,12 +47,12 @@ def _is_own(node: DictConfig | None) -> bool:
 
 def prepare_stores(configs: Sequence[DictConfig]) -> None:
     """Prepare the image stores that the configs need, each once."""
-    from mammo.data.sources.reader import read_catalog
+    from mammo.data.sources.reader import check_source, read_catalog
     from mammo.data.store.store import prepare
 
     done: list[dict[str, Any]] = []
     for cfg in configs:
-        source, settings = arguments_for(read_catalog, cfg.data), arguments_for(prepare, cfg.data)
-        if (needed := source | settings) not in done:
+        data, settings = plain(cfg.data), arguments_for(prepare, cfg.data)
+        if (needed := check_source(data) | settings) not in done:
             done.append(needed)
-            prepare(read_catalog(**source), **settings)
+            prepare(read_catalog(data), **settings)

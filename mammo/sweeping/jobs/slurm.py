@@ -117,6 +117,11 @@ def require_slurm() -> None:
             "hydra/launcher=slurm: there is no sbatch on this machine; submit where there is one, or give "
             "hydra/launcher=local"
         )
+    if not SlurmQueue().answers():
+        raise ConfigError(
+            "hydra/launcher=slurm: squeue does not answer on this machine; submit where Slurm runs, or give "
+            "hydra/launcher=local"
+        )
 
 
 def refuse_impossible(

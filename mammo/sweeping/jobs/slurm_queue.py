@@ -82,19 +82,23 @@ class SlurmQueue:
                 self.asked = now
         return self._jobs
 
+    def answers(self) -> bool:
+        """Return whether Slurm has answered."""
+        self.jobs()
+        return self.asked > float("-inf")
+
     def require(self) -> dict[str, QueuedJob]:
         """Return the jobs that wait or run, by id.
 
         Raises:
             ConfigError: Slurm does not answer.
         """
-        jobs = self.jobs()
-        if self.asked == float("-inf"):
+        if not self.answers():
             raise ConfigError(
                 "jobs of this multirun were submitted to Slurm, and squeue does not answer, so it is unknown "
                 "whether they still run; give the command where Slurm answers"
             )
-        return jobs
+        return self.jobs()
 
     def ending(self, job_id: str, *, since: float) -> str | None:
         """Return how a job ended that has left the queue without a result; None until it is known.

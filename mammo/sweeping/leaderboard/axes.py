@@ -27,7 +27,10 @@ class Scale:
         if self.logarithmic:
             low, high = math.log(self.low), math.log(self.high)
             return (math.log(value) - low) / (high - low)
-        return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)  # halves: no overflow
+        span = self.high - self.low
+        if math.isinf(span):
+            return Scale(self.low / 2, self.high / 2).place(value / 2)
+        return (value - self.low) / span
 
     def ticks(self, most: int = 5) -> list[float]:
         """Return round numbers within the scale, between 1 and `most` of them.

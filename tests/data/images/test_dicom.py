@@ -15,7 +15,7 @@ from pydicom import Dataset, uid
 from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import apply_windowing
 
-from mammo.data.images.dicom import read_mammogram, read_stored
+from mammo.data.images.dicom import HeaderFacts, read_facts, read_mammogram, read_stored
 from mammo.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -181,8 +181,39 @@ def test_facts_of_the_header(tmp_path: Path, elements: dict[str, str]) -> None:
     assert (mammogram.laterality, mammogram.view, mammogram.pixel_spacing_mm) == ("RIGHT", "MLO", 0.07)
 
 
+@pytest.mark.parametrize(
+    ("elements", "view"),
+    [
+        ({"ViewPosition": "XCCL"}, "XCCL"),
+        ({"ViewPosition": "AT"}, "AT"),
+        ({"ViewCodeSequence": "399260004"}, "ML"),
+        ({"ViewCodeSequence": "R-1024B"}, "XCCM"),
+        ({"ViewCodeSequence": "G-8310"}, None),  # a specimen
+        ({"PatientOrientation": "RL"}, None),  # a direction, not the view "rolled lateral"
+    ],
+)
+def test_other_views_of_the_header(tmp_path: Path, elements: dict[str, str], view: str | None) -> None:
+    if "ViewCodeSequence" in elements:
+        code = Dataset()
+        code.CodeValue = elements["ViewCodeSequence"]
+        elements = {"ViewCodeSequence": [code]}  # type: ignore[dict-item]
+    assert read_mammogram(save(dataset(WIDE, **elements), tmp_path / "a.dcm")).view == view
+
+
+def test_facts_are_read_without_pixels(tmp_path: Path) -> None:
+    known = {"PatientID": "p", "StudyInstanceUID": "1.2", "SeriesDescription": "cropped images"}
+    file = save(dataset(WIDE, ImageLaterality="R", ViewPosition="MLO", **known), tmp_path / "a.dcm")
+    file.write_bytes(file.read_bytes()[:-100])  # pixels cut short
+    assert read_facts(file) == HeaderFacts("RIGHT", "MLO", "p", "1.2", "cropped images")
+    assert read_facts(save(dataset(WIDE), tmp_path / "b.dcm")).laterality is None
+    assert read_facts(picture(tmp_path / "c.png", WIDE)) == HeaderFacts()
+    for content, sentence in ((b"", "the file is empty"), (b"text" * 99, "is not an image")):
+        with pytest.raises(DataError, match=sentence):
+            read_facts(raw(tmp_path / "d.dcm", content))
+
+
 def test_a_bare_header_says_nothing(tmp_path: Path) -> None:
-    mammogram = read_mammogram(save(dataset(WIDE, Laterality="B", ViewPosition="ML"), tmp_path / "a.dcm"))
+    mammogram = read_mammogram(save(dataset(WIDE, Laterality="B", ViewPosition="AP"), tmp_path / "a.dcm"))
     assert (mammogram.laterality, mammogram.view, mammogram.pixel_spacing_mm) == (None, None, None)
 
 

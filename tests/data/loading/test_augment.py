@@ -12,6 +12,7 @@ from mammo.data.loading.augment import BatchAugment, mixup
 from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.data.splits import Split
 from mammo.data.store.store import Store
+from mammo.data.tasks import Task
 
 HEIGHT, WIDTH = 96, 64
 
@@ -25,6 +26,17 @@ def scene(count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     return images, boxes
 
 
+def augmented(
+    augment: BatchAugment, images: torch.Tensor, boxes: torch.Tensor, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and boxes of an augmented batch, whose other keys are the same."""
+    batch = {"image": images, "boxes": boxes, "label": torch.arange(len(images))}
+    moved = augment(batch, generator=seeded(seed))
+    assert moved.keys() == batch.keys()
+    assert moved["label"] is batch["label"]
+    return moved["image"], moved["boxes"]
+
+
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -32,14 +44,15 @@ def seeded(seed: int) -> torch.Generator:
 @settings(deadline=None, max_examples=30)
 @given(
     seed=st.integers(0, 10**6),
-    rotation_deg=st.floats(0, 40),
+    # with more, the reflection of the white box is inside the image
+    rotation_deg=st.floats(0, 25),
     shear_deg=st.floats(0, 20),
-    zoom=st.floats(0, 0.3),
+    zoom=st.floats(0, 0.2),
 )
 def test_box_follows_its_image(seed: int, **moves: Any) -> None:
     images, boxes = scene()
     augment = BatchAugment(flip_horizontal=0.5, flip_vertical=0.5, **moves)
-    moved, followed = augment(images, boxes, generator=seeded(seed))
+    moved, followed = augmented(augment, images, boxes, seed)
     for image, box in zip(moved[:, 0], followed[:, 0], strict=True):
         y, x = torch.where(image > 0.5)
         seen = torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1]).float()
@@ -51,13 +64,13 @@ def test_box_follows_its_image(seed: int, **moves: Any) -> None:
 def test_flips_are_exact() -> None:
     images = torch.rand(3, 1, HEIGHT, WIDTH)
     augment = BatchAugment(flip_horizontal=1.0, flip_vertical=1.0)
-    flipped, _ = augment(images, torch.zeros(3, 0, 4), generator=seeded(0))
+    flipped, _ = augmented(augment, images, torch.zeros(3, 0, 4), 0)
     torch.testing.assert_close(flipped, images.flip(2, 3), atol=1e-4, rtol=0)
 
 
 def test_nothing_asked_for_changes_nothing() -> None:
     images, boxes = scene()
-    same, same_boxes = BatchAugment()(images, boxes, generator=seeded(0))
+    same, same_boxes = augmented(BatchAugment(), images, boxes, 0)
     assert torch.equal(same, images)
     assert torch.equal(same_boxes[:, 0], boxes[:, 0])
 
@@ -65,7 +78,7 @@ def test_nothing_asked_for_changes_nothing() -> None:
 def test_same_seed_same_batch() -> None:
     images, boxes = torch.rand(4, 1, HEIGHT, WIDTH), scene()[1]
     augment = BatchAugment(flip_horizontal=0.5, rotation_deg=20, zoom=0.2, brightness=0.2, contrast=0.2)
-    first, second, other = (augment(images, boxes, generator=seeded(seed))[0] for seed in (7, 7, 8))
+    first, second, other = (augmented(augment, images, boxes, seed)[0] for seed in (7, 7, 8))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert first.min() >= 0
@@ -74,7 +87,7 @@ def test_same_seed_same_batch() -> None:
 
 def test_border_is_reflected_not_black() -> None:
     images = torch.full((8, 1, HEIGHT, WIDTH), 0.7)
-    turned, _ = BatchAugment(rotation_deg=40, zoom=0.5)(images, torch.zeros(8, 0, 4), generator=seeded(3))
+    turned, _ = augmented(BatchAugment(rotation_deg=40, zoom=0.5), images, torch.zeros(8, 0, 4), 3)
     torch.testing.assert_close(turned, images)
 
 
@@ -82,14 +95,14 @@ def test_box_pushed_out_of_the_image_is_gone() -> None:
     _, boxes = scene(1)
     boxes[:, 0] = torch.tensor([0.0, 0.0, 2.0, 2.0])
     augment = BatchAugment(zoom=0.9)
-    results = [augment(scene(1)[0], boxes, generator=seeded(seed))[1][0, 0] for seed in range(20)]
+    results = [augmented(augment, scene(1)[0], boxes, seed)[1][0, 0] for seed in range(20)]
     assert any(box.isnan().all() for box in results)
     assert any(not box.isnan().any() for box in results)
 
 
 def test_brightness_scales_each_image_within_its_bound() -> None:
     images = torch.full((64, 1, 8, 8), 0.5)
-    changed, _ = BatchAugment(brightness=0.2)(images, torch.zeros(64, 0, 4), generator=seeded(0))
+    changed, _ = augmented(BatchAugment(brightness=0.2), images, torch.zeros(64, 0, 4), 0)
     assert changed.min() >= 0.4 - 1e-6
     assert changed.max() <= 0.6 + 1e-6
     assert changed.amax(dim=(1, 2, 3)).unique().numel() == 64
@@ -133,7 +146,7 @@ def test_training_batches_alone_are_mixed(grey_store: Store) -> None:
     module = MammogramDataModule(
         store=grey_store,
         split=Split(train=ids[:6], val=ids[6:], test=[]),
-        task="pathology",
+        task=Task.shipped("pathology"),
         batch_size=4,
         loader_workers=0,
         balance="none",

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mammo.data.catalog import IMAGE_COLUMNS
 from mammo.data.images.breast import BOX_COLUMNS
 from mammo.data.loading.augment import BatchAugment
 from mammo.data.loading.datamodule import MammogramDataModule
@@ -15,6 +16,7 @@ from mammo.data.loading.samplers import EpochSampler
 from mammo.data.splits import Split
 from mammo.data.store.store import Store
 from mammo.data.store.store_building import allocate
+from mammo.data.tasks import Task
 
 Make = Callable[..., MammogramDataModule]
 
@@ -26,7 +28,7 @@ def make(grey_store: Store) -> Make:
         arguments = {
             "store": grey_store,
             "split": Split(train=ids[:7], val=ids[7:9], test=ids[9:]),
-            "task": "pathology",
+            "task": Task.shipped("pathology"),
             "batch_size": 3,
             "loader_workers": 0,
             "balance": "none",
@@ -40,14 +42,14 @@ def make(grey_store: Store) -> Make:
 
 def test_batches_hold_the_split_with_its_labels(make: Make) -> None:
     batches = list(make().train_dataloader())
-    rows = torch.cat([batch["row"] for batch in batches]).tolist()
+    rows = torch.cat([batch["row"] for batch in batches]).flatten().tolist()
     assert len(set(rows)) == len(rows) == 6  # the seventh image would be a batch of one
     for batch in batches:
         assert batch["image"].dtype == torch.uint16
-        assert batch["image"].shape[1:] == (1, 40, 32)
+        assert batch["image"].shape[1:] == (1, 1, 40, 32)
         # grey value and label both identify the image
-        assert (batch["image"][:, 0, 20, 16].int() == 1000 * (batch["row"] + 1)).all()
-        assert batch["label"].tolist() == [int(row < 4) for row in batch["row"]]
+        assert (batch["image"][:, :, 0, 20, 16].int() == 1000 * (batch["row"] + 1)).all()
+        assert batch["label"].tolist() == [int(row < 4) for row in batch["row"].flatten()]
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
@@ -90,7 +92,7 @@ def test_scaled_to_one_and_augmented_in_training_only(make: Make) -> None:
     loop = SimpleNamespace(total_batch_idx=0, batch_idx=-1)
     module.trainer = SimpleNamespace(training=False, global_rank=0, fit_loop=loop)  # type: ignore[assignment]
     plain = module.on_after_batch_transfer(batch, 0)["image"]
-    torch.testing.assert_close(plain[:, 0, 20, 16], 1000 * (batch["row"] + 1) / 65535)
+    torch.testing.assert_close(plain[:, :, 0, 20, 16], 1000 * (batch["row"] + 1) / 65535)
     module.trainer.training = True  # type: ignore[union-attr, misc]
     first, again = (module.on_after_batch_transfer(batch, 0)["image"] for _ in range(2))
     loop.total_batch_idx = 1
@@ -104,7 +106,7 @@ def test_boxes_stand_with_their_images(make: Make) -> None:
     boxes = {
         int(row): box
         for batch in make().train_dataloader()
-        for row, box in zip(batch["row"], batch["boxes"], strict=True)
+        for row, box in zip(batch["row"].flatten(), batch["boxes"].flatten(0, 1), strict=True)
     }
     assert boxes[0].tolist() == [[4, 8, 12, 20]]
     assert all(box.isnan().all() for row, box in boxes.items() if row != 0)
@@ -141,8 +143,9 @@ from pathlib import Path
 from mammo.data.loading.samplers import EpochSampler, PartSampler
 from mammo.data.loading.loader import StoreDataset, StoreLoader
 from mammo.data.store.store import Store
+from mammo.data.tasks import Task
 store = Store(Path(sys.argv[1]))
-dataset = StoreDataset(store=store, table=store.table, task="pathology")
+dataset = StoreDataset(store=store, table=store.table, task=Task.shipped("pathology"))
 order = EpochSampler(labels=dataset.labels, seed=0, balanced=False)
 parts = PartSampler(order, size=16, least=2, rank=0, processes=1)
 loader = StoreLoader(dataset=dataset, batch_sampler=parts, threads=2)
@@ -152,7 +155,7 @@ for batch in loader:
     images += len(batch["label"])
     if images >= 3000:
         break
-assert batch["image"].shape == (16, 1, 1152, 896)
+assert batch["image"].shape == (16, 1, 1, 1152, 896)
 print(len(loader), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
@@ -164,6 +167,7 @@ def test_a_hundred_thousand_images_need_the_memory_of_a_few_batches(tmp_path: Pa
     ids = pd.Series([f"i{i}" for i in range(MANY)], dtype="string")
     pathology = pd.Series(["BENIGN", "MALIGNANT"] * (MANY // 2), dtype="string")
     table = pd.DataFrame({"image_id": ids, "patient_id": ids, "pathology": pathology, "row": range(MANY)})
+    table = table.assign(**dict.fromkeys(set(IMAGE_COLUMNS) - set(table), pd.NA))
     table.to_parquet(tmp_path / "images.parquet")
     lesions = pd.DataFrame(
         {"image_id": ids[:0], **{side: pd.Series(dtype="Float64") for side in BOX_COLUMNS}}

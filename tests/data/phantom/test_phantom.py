@@ -301,6 +301,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         ({"width": 400}, "data.width"),
         ({"difficulty": 1.5}, "data.difficulty=1.5"),
         ({"difficulty": float("nan")}, "data.difficulty=nan"),
+        ({"obscured": 1.5}, "data.obscured=1.5"),
+        ({"obscured": float("nan")}, "data.obscured=nan"),
         ({"seed": -1}, "data.seed=-1"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from mammo.data.catalog import Catalog
 from mammo.data.sources import cbis_layouts as layouts
 from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
-from mammo.data.sources.cbis_layouts import index_files
+from mammo.data.sources.cbis_layouts import index_files, is_secondary
 
 
 @pytest.fixture(autouse=True)
@@ -260,3 +261,30 @@ def test_the_official_test_set_is_found(tmp_path: Path, cbis_ddsm_files: Path) -
     assert (len(found), found["path"].nunique()) == (641, 641)
     assert set(found["official_split"]) == {"test"}
     assert catalog.lesions["mask_paths"].nunique() == 704
+
+
+@pytest.mark.parametrize(
+    ("file", "patient", "series", "secondary"),
+    [
+        ("Calc-Test_P_00038_LEFT_CC_1/1.2/1.3/1-1.dcm", "", "", True),
+        ("Calc-Test_P_00038_LEFT_CC/1.2/1.3/1-1.dcm", "", "full mammogram images", False),
+        ("a.dcm", "Mass-Training_P_01265_RIGHT_MLO_2", "", True),
+        ("a.dcm", "Mass-Training_P_01265_RIGHT_MLO_2.dcm", "", True),
+        ("a.dcm", "Mass-Training_P_01265_RIGHT_MLO", "", False),
+        ("a.dcm", "P1", "ROI mask images", True),
+        ("a.dcm", "P1", "cropped images", True),
+        ("Calc-Test_P_00038_LEFT_CC_1.png", "", "", False),
+        ("a.dcm", "", "", False),
+    ],
+)  # fmt: skip
+def test_crops_and_masks_are_known_by_folder_patient_and_series(
+    file: str, patient: str, series: str, secondary: bool
+) -> None:
+    assert is_secondary(Path(file), patient=patient, series=series) is secondary
+
+
+@pytest.mark.parametrize("layout", [as_named, descriptive, older])
+def test_the_folders_of_a_release_tell_crops_and_masks(layout: Callable[[File], str]) -> None:
+    for file in files(LESIONS):
+        secondary = file.description != "full mammogram images"
+        assert is_secondary(Path(layout(file)), patient="", series="") is secondary

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mammo.data.catalog import Catalog
-from mammo.data.sources.csv_dataset import read_table
+from mammo.data.sources.csv_dataset import read_csv
 from mammo.data.sources.csv_table import CsvTable
 from mammo.errors import DataError
 
@@ -25,7 +25,7 @@ def _read(root: Path, text: str, lesions: str | None = None) -> Catalog:
     (root.parent / "table.csv").write_text(text)
     if lesions is not None:
         (root.parent / "lesions.csv").write_text(lesions)
-    return read_table(
+    return read_csv(
         table=root.parent / "table.csv", root=root, lesions=root.parent / "lesions.csv" if lesions else None
     )
 
@@ -53,6 +53,28 @@ def test_words_in_any_manner(root: Path) -> None:
     assert images["path"].tolist() == [str(root / name) for name in ("a/1.png", "a/2.png", "b/1.png")]
 
 
+def test_columns_of_the_user_s_own_are_kept_as_text(root: Path) -> None:
+    text = (
+        SMALL.replace("pathology", "Tumour grade,,label")
+        .replace("benign", "1,x,0")
+        .replace("MALIGNANT", ",,1")
+    )
+    images = _read(root, text).images
+    assert images["tumour_grade"].fillna("none").tolist() == ["1", "none"]
+    assert images["pathology"].tolist() == ["BENIGN", "MALIGNANT"]
+    assert not {"", "image_path", "file"} & set(images.columns)
+    alone = _read(root, SMALL.replace("pathology", "outcome")).images
+    assert alone["outcome"].tolist() == ["benign", "MALIGNANT"]
+    assert alone["pathology"].isna().all()
+
+
+def test_other_views_and_study_dates_are_kept(root: Path) -> None:
+    text = "image_path,patient_id,label,view,Study date\na/1.png,p1,0,xccl, 2020-01-31 \na/2.png,p1,1,AT,\n"
+    images = _read(root, text).images
+    assert images["view"].tolist() == ["XCCL", "AT"]
+    assert images["study_date"].fillna("none").tolist() == ["2020-01-31", "none"]
+
+
 def test_label_instead_of_pathology(root: Path) -> None:
     images = _read(root, "image_path,patient_id,label\na/1.png,p1,0\na/2.png,p1,1.0\n").images
     assert list(images["pathology"]) == ["BENIGN", "MALIGNANT"]
@@ -75,7 +97,6 @@ def test_a_missing_file_is_kept_without_path(root: Path) -> None:
             SMALL.replace("patient_id", "patientid"),
             r"no column 'patient_id'.*rename 'patientid' to 'patient_id'",
         ),
-        (SMALL.replace("pathology", "outcome"), r"no column 'pathology' among image_path.*add a column"),
         (SMALL.replace("pathology", "image path"), r"column 'image_path' occurs twice"),
         (
             SMALL.replace("MALIGNANT", "cancer"),
@@ -87,6 +108,14 @@ def test_a_missing_file_is_kept_without_path(root: Path) -> None:
         (
             SMALL + "\na/1.png,p1,benign\n",
             r"row 5: image_path 'a/1.png' is already in row 2; keep one row",
+        ),
+        (
+            SMALL + "a/1.png,p2,benign\n",
+            r"row 4: image_path 'a/1.png' is already in row 2, of patient 'p1' there and of 'p2' here; keep",
+        ),
+        (
+            SMALL + "a/1.dcm,p2,benign\n",
+            r"row 4: image_id 'a/1' is already in row 2, of patient 'p1' there and of 'p2' here; add",
         ),
         (SMALL + "a/./1.png,p1,benign\n", r"row 4: image_path 'a/./1.png' is already in row 2"),
         (
@@ -101,8 +130,8 @@ def test_a_missing_file_is_kept_without_path(root: Path) -> None:
         ("", r"table.csv: is empty"),
         (SMALL + "b/1.png,p1,benign,3\n", r"row 4: 4 cells but 3 column names"),
         (
-            SMALL.replace(",patient_id", ",view,patient_id").replace(",p1", ",ML,p1"),
-            r"row 2: view 'ML' is not one of",
+            SMALL.replace(",patient_id", ",view,patient_id").replace(",p1", ",AP,p1"),
+            r"row 2: view 'AP' is not one of CC, MLO, ML",
         ),
     ],
 )
@@ -113,12 +142,12 @@ def test_a_mistake_is_told_with_its_row(root: Path, text: str, message: str) -> 
 
 def test_missing_files_are_told(root: Path) -> None:
     with pytest.raises(DataError, match=r"nothing.csv: no such file"):
-        read_table(table=root / "nothing.csv", root=root)
+        read_csv(table=root / "nothing.csv", root=root)
     with pytest.raises(DataError, match=r"data\.root=.*nowhere: no such folder"):
-        read_table(table=root / "nothing.csv", root=root / "nowhere")
+        read_csv(table=root / "nothing.csv", root=root / "nowhere")
     (root / "latin.csv").write_bytes("image_path,patient_id,label\na/1.png,Müller,0\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"latin.csv: is not CSV text .* in UTF-8"):
-        read_table(table=root / "latin.csv", root=root)
+        read_csv(table=root / "latin.csv", root=root)
 
 
 BOXES = "image_path,x_min,y_min,x_max,y_max,pathology\na/1.png,1,2,3.5,4,\na/2.png,0,0,9,9,malignant\n"
@@ -163,7 +192,7 @@ def test_mass800(cbis_ddsm_files: Path) -> None:
     folder = cbis_ddsm_files / "mass800"
     if not folder.is_dir():
         pytest.skip(f"no mass800 in {cbis_ddsm_files}")
-    catalog = read_table(table=folder / "images.csv", root=folder, lesions=folder / "lesions.csv")
+    catalog = read_csv(table=folder / "images.csv", root=folder, lesions=folder / "lesions.csv")
     images, lesions = catalog.images, catalog.lesions
     assert (len(images), (images["pathology"] == "MALIGNANT").sum()) == (1231, 602)
     assert images["patient_id"].nunique() == 691

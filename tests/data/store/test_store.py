@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mammo.data.catalog import IMAGE_COLUMNS, LESION_COLUMNS, Catalog
 from mammo.data.store import store_building as preparing
@@ -130,6 +132,31 @@ def test_a_finished_store_is_used_again(
     monkeypatch.setattr(preparing, "prepare_image", lambda *_: pytest.fail("prepared again"))
     again = prepare(catalog, store=finished.directory.parent, workers=0, **SIZE)
     assert again.directory == finished.directory
+
+
+@given(data=st.data())
+def test_windows_are_those_of_the_images(finished: Store, data: st.DataObject) -> None:
+    count, height, width = finished.images.shape
+    size = (data.draw(st.integers(1, height)), data.draw(st.integers(1, width)))
+    window = st.tuples(
+        st.integers(0, count - 1), st.integers(0, width - size[1]), st.integers(0, height - size[0])
+    )
+    held = data.draw(st.lists(window, max_size=5))
+    rows, x, y = np.array(held, np.int64).reshape(-1, 3).T
+    found = finished.read_windows(rows, x, y, size=size)
+    assert found.dtype == finished.images.dtype
+    for one, (row, left, top) in zip(found, held, strict=True):
+        assert np.array_equal(one, finished.images[row, top : top + size[0], left : left + size[1]])
+    given_array = np.zeros((len(held), 1, *size), finished.images.dtype)  # B 1 h w, as in a batch
+    assert finished.read_windows(rows, x, y, size=size, out=given_array[:, 0]).base is not None
+    assert np.array_equal(given_array[:, 0], found)
+
+
+@pytest.mark.parametrize("place", [(0, -1, 0), (0, 1, 0), (0, 0, 81), (14, 0, 0), (-1, 0, 0)])
+def test_a_window_outside_of_its_image_is_refused(finished: Store, place: tuple[int, int, int]) -> None:
+    finished.read_windows([13], [0], [80], size=(16, 64))
+    with pytest.raises(ValueError, match="a window of 16 x 64 pixels is outside of its image"):
+        finished.read_windows(*([value] for value in place), size=(16, 64))
 
 
 def test_a_store_goes_to_other_processes_as_its_folder(finished: Store) -> None:

@@ -15,8 +15,9 @@ from mammo.data.images.breast import Transform, plan
 from mammo.errors import ConfigError
 from mammo.evaluation.explain import heatmaps as heatmaps_module
 from mammo.evaluation.explain.heatmaps import Heatmaps, Method, to_file_pixels
+from mammo.models.backbones import build_network
 from mammo.models.classifier import Classifier
-from mammo.models.pooling import make_pool
+from mammo.models.pooling import AVERAGE, make_pool
 from mammo.models.receptive_field import CellCentres, cell_centres
 
 CAMS: list[Method] = ["gradcam", "gradcam++", "layercam", "eigencam"]
@@ -28,7 +29,7 @@ class Tiny(nn.Module):
     def __init__(self, channels: int = 4) -> None:
         super().__init__()
         self.features = nn.Sequential(nn.Conv2d(1, channels, 3, stride=2, padding=1), nn.ReLU(inplace=True))
-        self.global_pool = make_pool("avg", channels=channels)
+        self.global_pool = make_pool(AVERAGE, channels=channels)
         self.fc = nn.Linear(channels, 2)
         self.unused = nn.Linear(1, 1)
 
@@ -204,6 +205,14 @@ def test_every_pool(pool: str) -> None:
     assert heatmaps.layer == "layer4"
 
 
+def test_a_pool_of_the_user() -> None:
+    pool = {"_target_": "torch.nn.AdaptiveAvgPool2d", "output_size": 1}
+    node = {"_target_": "mammo.models.backbones.timm_network", "name": "resnet18", "pool": pool}
+    heatmaps = Heatmaps(classifier(build_network(node, num_classes=2, image_size=(64, 48))))
+    assert heatmaps(torch.rand(1, 1, 64, 48), 1).shape == (1, 64, 48)
+    assert heatmaps.layer == "layer4"
+
+
 def looks_at_the_corner() -> Classifier:
     """The second class's logit is the mean grey of the last 8 x 8 pixels, whatever the other pixels are."""
 
@@ -212,7 +221,7 @@ def looks_at_the_corner() -> Classifier:
             super().__init__()
             self.features = nn.Conv2d(1, 1, 4, stride=4, bias=False)
             nn.init.constant_(self.features.weight, 1 / 16)
-            self.pool = make_pool("avg", channels=1)
+            self.pool = make_pool(AVERAGE, channels=1)
 
         def forward(self, images: Tensor) -> Tensor:
             features = self.features(images)
@@ -409,7 +418,7 @@ def test_an_early_layer_can_be_named_even_where_the_network_goes_on_in_place() -
         ),
         ({"layer": "fc"}, "heatmap_layer=fc: its output of shape 2 is not a feature map"),
         ({"layer": "unused"}, "heatmap_layer=unused: the network uses it 0 times"),
-        ({"method": "occlusion", "layer": "fc"}, "occlusion uses no layer"),
+        ({"method": "occlusion", "layer": "fc"}, "heatmap=occlusion uses no layer"),
         ({"method": "scorecam"}, "heatmap method scorecam: give one of gradcam"),
         (
             {"method": "occlusion", "patch": 8, "stride": 9},

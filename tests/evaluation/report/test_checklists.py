@@ -85,7 +85,7 @@ def test_data_decide_on_internal_and_external_evaluation() -> None:
 
 def test_author_completes_what_is_not_synthetic() -> None:
     assert [
-        item(replace(NOTHING, configs=[{"data": {"source": source}}]), "16").status
+        item(replace(NOTHING, configs=[{"data": {"_target_": f"mammo.x.read_{source}"}}]), "16").status
         for source in ("phantom", "cbis_ddsm", "csv")
     ] == ["answered", "for the author", "for the author"]
 

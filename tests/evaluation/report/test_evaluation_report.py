@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from helpers.cohorts import four_classes, predictions
+from helpers.cohorts import four_classes, predictions, several_views
 from helpers.pages import Browser, Outline
 
 from mammo.errors import DataError
@@ -32,7 +32,7 @@ CONFIG = {
     "run_dir": "/data/secret/runs/a",
     "seed": 3,
     "data": {
-        "source": "cbis_ddsm",
+        "_target_": "mammo.data.sources.cbis_ddsm.read_cbis_ddsm",
         "root": "/data/secret/CBIS-DDSM",
         "split": "clean",
         "seed": 0,
@@ -66,14 +66,17 @@ def full_size(task: str) -> Predictions:
     table = found.table.copy()
     table.loc[0, "patient_id"] = SCRIPT
     table.loc[1, "image_id"] = f"DOE_JANE/{UID}"
-    return Predictions(table, found.classes, found.source)
+    return Predictions(table, found.task, found.source)
 
 
 def bare_run(folder: Path, given: Predictions, *, split: str) -> tuple[RunFolder, Path]:
     """A run with `config.yaml`, `run.json` and the predictions of a split, and nothing else."""
     evaluation = folder / "evaluation" / split
     evaluation.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    data = CONFIG["data"] | {"sample_unit": given.unit, "views": None}
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump(CONFIG | {"task": {"name": given.task.name}, "data": data})
+    )
     (folder / "run.json").write_text(json.dumps(FACTS))
     given.table.to_csv(evaluation / "predictions.csv", index=False)
     return RunFolder(folder), evaluation
@@ -107,9 +110,10 @@ def whole_run(folder: Path, given: Predictions, *, split: str) -> tuple[RunFolde
         grey = cv2.GaussianBlur(np.random.default_rng(row).normal(120, 400, (700, 500)), (0, 0), 9)
         cv2.imwrite(str(evaluation / name), np.clip(grey, 0, 255).astype(np.uint8))
         image = given.table.iloc[row]
+        key = "image_id" if given.unit == "image" else "sample_id"  # as in older galleries
         entries.append(
             {
-                "image_id": image["image_id"],
+                key: image[key],
                 "picture": name,
                 "reason": "surest false positive" if row % 4 else "nearest to the threshold",
                 "label": image["label"],
@@ -131,6 +135,14 @@ def task(request: pytest.FixtureRequest) -> str:
 def whole(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of 645 test images with all its parts."""
     run, evaluation = whole_run(tmp_path_factory.mktemp("whole"), full_size(task), split="test")
+    return write_report([run], folder=evaluation)
+
+
+@pytest.fixture(scope="module", params=["breast", "exam"])
+def of_views(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the breasts or exams of 60 patients with all its parts."""
+    given = several_views(predictions(np.random.default_rng(4), patients=60), unit=request.param)
+    run, evaluation = whole_run(tmp_path_factory.mktemp(request.param), given, split="test")
     return write_report([run], folder=evaluation)
 
 
@@ -214,12 +226,75 @@ def test_every_figure_and_table_says_how_it_is_computed(whole: Path, bare: Path)
             assert "{" not in texts[0]
 
 
+def test_the_page_describes_the_data_of_the_training(whole: Path) -> None:
+    page = whole.read_text()
+    assert "CBIS-DDSM (Lee et al. 2017" in page
+    assert "Trained on scanned film" in page
+
+
 def test_the_page_says_what_a_lesion_is_and_which_images_are_left_out(whole: Path) -> None:
     page = html.unescape(re.sub(r"<[^>]+>", "", whole.read_text()))
     assert f"Lesion: {METHOD['lesion']}." in page
     assert f"Mark: {METHOD['mark']}." in page
     assert "37 images without a drawn lesion, or with one that is not drawn, are left out." in page
     assert "From the scores of malignant lesions, 45 images are left out" in page
+
+
+def test_a_report_of_breasts_or_exams_speaks_of_them(of_views: Path) -> None:
+    table = pd.read_csv(of_views.parent / "predictions.csv")
+    unit, page = table["unit"][0], of_views.read_text()
+    text = " ".join("".join(Outline(page).words).split())
+    number, malignant = len(table), int((table["label"] == "MALIGNANT").sum())
+    images, patients = table["image_id"].str.count(";").sum() + number, table["patient_id"].nunique()
+    assert f"{number} {unit}s ({images} images), {malignant} of them malignant, of {patients} pat" in text
+    assert f"malignant against benign, by {unit}, on the test split" in text
+    assert f"report of the test {unit}s" in text
+    assert f"Every {unit}" in text
+    assert f"of the {number} test {unit}s at every threshold" in text
+    assert f"means over those of the {images} test images that have a drawn lesion" in text
+    assert f"{number} {unit}s ({images} images) of {patients} patients were scored" in text
+    assert f"in {number} {unit}s" in (of_views.parent / "figures" / "flow.svg").read_text()
+    assert f'alt="Heatmap on the views of {unit} {table["sample_id"][0]}, ' in page
+    assert f"{unit}s shown`" in page
+    article = {"breast": "A breast", "exam": "An exam"}[unit]
+    assert f"{article} is classified as malignant at a score of" in text
+    units = {"breast": "breast and patient", "exam": "exam, breast and patient"}[unit]
+    assert f"By {units} Malignant" in text
+    seen = {"breast": "one breast (CC, MLO)", "exam": "both breasts (left CC, left MLO, right CC, right MLO)"}
+    assert f"The input is the existing views of {seen[unit]}, each of 1152 x 896 pixels." in text
+    for words in (
+        "by image",
+        "By image",
+        "An image is",
+        "Every image The",
+        "images at every",
+        "images shown",
+    ):
+        assert words not in text
+
+
+def test_the_table_of_a_report_has_the_scores_of_the_views(of_views: Path) -> None:
+    table = pd.read_csv(of_views.parent / "predictions.csv")
+    given = table["unit"][0] == "exam"
+    sides = ("LEFT", "RIGHT")
+    places = (
+        [*(f"{side}_{view}" for side in sides for view in ("CC", "MLO")), *sides] if given else ["CC", "MLO"]
+    )
+    page = re.search(r'<table id="predictions".*?</table>', of_views.read_text(), re.DOTALL)
+    assert page is not None
+    titles = re.findall(r'<button type="button">(.*?)</button>', page[0])
+    assert "View" not in titles
+    names = [place.replace("LEFT", "Left").replace("RIGHT", "Right").replace("_", " ") for place in places]
+    at = titles.index(names[0])
+    assert titles[at : at + len(names)] == names
+    for row, cells in zip(
+        table.itertuples(), re.findall(r"<tr id=.*?</tr>", page[0], re.DOTALL), strict=True
+    ):
+        values = re.findall(r"<td[^>]*>(.*?)</td>", cells)
+        assert int(values[titles.index("Images")]) == row.image_id.count(";") + 1
+        for name, place in zip(names, places, strict=True):
+            score = getattr(row, f"score_MALIGNANT_{place}")
+            assert values[titles.index(name)] == ("–" if np.isnan(score) else f"{score:.3f}")
 
 
 def test_without_the_optional_parts_they_are_left_out(bare: Path) -> None:

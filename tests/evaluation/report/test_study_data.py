@@ -14,9 +14,10 @@ import yaml
 from helpers.commands import command
 from helpers.pages import Outline
 
-from mammo.data.sources.csv_dataset import read_table
+from mammo.data.sources.csv_dataset import read_csv
 from mammo.data.splits import left_out, make_split
 from mammo.data.store.store import Store, prepare
+from mammo.data.tasks import Task
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.report.evaluation_report import write_report
 from mammo.evaluation.report.study_data import DataFlow, characteristics, data_flow, read_study_data
@@ -58,7 +59,7 @@ def write_images(folder: Path) -> pd.DataFrame:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("images")
     write_images(folder)
-    catalog = read_table(table=folder / "images.csv", root=folder)
+    catalog = read_csv(table=folder / "images.csv", root=folder)
     return prepare(catalog, store=folder / "store", height=24, width=20, crop="none", workers=0)
 
 
@@ -66,8 +67,9 @@ def scores_of(images: pd.DataFrame, *, fold: Any = pd.NA) -> Predictions:
     """Scores that are not of a network."""
     score = np.linspace(0.1, 0.9, len(images))
     table = images.drop(columns=["pathology"]).reset_index(drop=True)
+    table = table.assign(sample_id=table["image_id"], unit="image")
     table = table.assign(label=images["pathology"].to_numpy(), score_BENIGN=1 - score, score_MALIGNANT=score)
-    return Predictions(table.assign(fold=fold), ("BENIGN", "MALIGNANT"), "made")
+    return Predictions(table.assign(fold=fold), Task.shipped("pathology"), "made")
 
 
 def made_run(
@@ -138,7 +140,7 @@ def test_what_is_not_recorded_is_said(store: Store, tmp_path: Path) -> None:
     flow = data_flow(read_study_data([run], scored, store=None, own=True))
     assert (flow.source.images, flow.rejected, flow.prepared.images, flow.left_out) == (None,) * 4
     assert [part.patients for part in flow.sides] == [None] * 3
-    assert flow.scored.images == len(scored.images)
+    assert flow.scored.images == len(scored.samples)
     page = write_report_of(run, scored)
     assert page.count(">not recorded</text>") == 4
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.calibration import _sigmoid_calibration
 
+from mammo.data.tasks import Task
 from mammo.errors import DataError
 from mammo.evaluation.predictions import Predictions, by_unit
 from mammo.evaluation.statistics.calibration import (
@@ -75,7 +76,7 @@ def test_calibration_survives_json_and_keeps_the_order(make) -> None:
     calibration = fit_calibration(made)
     assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
     applied = calibration.apply(made)
-    assert applied.scores.sum(axis=1) == pytest.approx(np.ones(len(made.images)))
+    assert applied.scores.sum(axis=1) == pytest.approx(np.ones(len(made.samples)))
     if len(made.classes) == 2:
         assert np.array_equal(np.argsort(applied.scores[:, 1]), np.argsort(made.scores[:, 1]))
     else:
@@ -146,7 +147,7 @@ def test_each_unit_has_its_threshold() -> None:
     }
     assert calibration.threshold("image", "max") == calibration.thresholds["image"]
     assert calibration.threshold("breast", "max") == calibration.thresholds["breast_max"]
-    blind = type(made)(made.table.assign(laterality=None), made.classes, made.source)
+    blind = type(made)(made.table.assign(laterality=None), made.task, made.source)
     assert math.isnan(fit_calibration(blind).threshold("breast", "mean"))
 
 
@@ -174,14 +175,15 @@ def two_images_of_each_breast(rng: np.random.Generator) -> Predictions:
     made = predictions(rng, patients=2).table
     columns = {name: [pd.NA] * count for name in made}
     columns |= {
-        "image_id": np.arange(count).astype(str),
+        "sample_id": np.arange(count).astype(str),
+        "unit": "image",
         "patient_id": (np.arange(count) // 4).astype(str),
         "laterality": np.where(np.arange(count) // 2 % 2, "LEFT", "RIGHT"),
         "label": np.where(rng.random(count) < score, "MALIGNANT", "BENIGN"),
         "score_BENIGN": 1 - score,
         "score_MALIGNANT": score,
     }
-    return Predictions(pd.DataFrame(columns), ("BENIGN", "MALIGNANT"), "simulated")
+    return Predictions(pd.DataFrame(columns), Task.shipped("pathology"), "simulated")
 
 
 def error_of(probability: np.ndarray, labels: np.ndarray) -> float:
@@ -195,7 +197,7 @@ def error_of(probability: np.ndarray, labels: np.ndarray) -> float:
 
 def test_unit_that_the_validation_images_lack_is_not_calibrated() -> None:
     made = predictions(np.random.default_rng(5))
-    blind = type(made)(made.table.assign(laterality=None), made.classes, made.source)
+    blind = type(made)(made.table.assign(laterality=None), made.task, made.source)
     calibration = fit_calibration(blind)
     assert calibration.probabilities(made, "breast", "mean") is None
     assert calibration.probabilities(made, "patient", "mean") is not None

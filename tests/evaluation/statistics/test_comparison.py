@@ -1,10 +1,12 @@
 import json
+import re
 import warnings
 
 import numpy as np
+import pandas as pd
 import pauc
 import pytest
-from helpers.cohorts import four_classes, predictions, simulate, table
+from helpers.cohorts import four_classes, predictions, several_views, simulate, table
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,11 +76,13 @@ def test_models_are_compared() -> None:
             assert pair["difference"]["value"] == pytest.approx(value[pair["a"]] - value[pair["b"]])
             assert pair["p"] <= pair["p_holm"] < 0.05
         assert comparison_table(found).count("\n") == 8
+        images = "" if unit == "patient" else rf"\d+ {unit}s of "
+        assert re.fullmatch(rf"AUC by {unit}: {images}\d+ patients", comparison_table(found).splitlines()[0])
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
     made = predictions(np.random.default_rng(3))
-    turned = made.take(np.arange(len(made.images))[::-1])
+    turned = made.take(np.arange(len(made.samples))[::-1])
     pair = compare({"A": made, "B": turned})["pairs"][0]
     assert pair["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert pair["p"] == 1
@@ -94,7 +98,56 @@ def test_models_of_different_tasks_are_compared() -> None:
 def test_different_images_are_refused() -> None:
     made = predictions(np.random.default_rng(5), source="A")
     with pytest.raises(DataError, match="A and A: 2 images are in one table only"):
-        compare({"A": made, "B": made.take(np.arange(2, len(made.images)))})
+        compare({"A": made, "B": made.take(np.arange(2, len(made.samples)))})
+
+
+@pytest.mark.parametrize("unit", ["breast", "patient"])
+def test_models_of_images_breasts_and_exams_are_compared(unit: str) -> None:
+    """A model of breasts or exams that averages the images ranks as the model of images does."""
+    images = predictions(np.random.default_rng(8))
+    breasts, exams = (several_views(images, unit=each) for each in ("breast", "exam"))
+    turned = breasts.take(np.arange(len(breasts.samples))[::-1])
+    found = compare({"images": images, "breasts": turned, "exams": exams}, unit=unit)
+    areas = [model["auc"]["value"] for model in found["models"]]
+    alone = compare({"A": images, "B": images}, unit=unit)
+    assert found["n"] == alone["n"]
+    assert areas[0] == alone["models"][0]["auc"]["value"]
+    if unit == "breast":
+        assert areas == pytest.approx([areas[0]] * 3)
+    else:  # the mean of breasts is not that of images
+        assert areas[2] == pytest.approx(areas[0])
+        assert areas[1] == pytest.approx(
+            compare({"A": breasts, "B": breasts}, unit=unit)["models"][0]["auc"]["value"]
+        )
+
+
+def test_exams_of_a_breast_are_one_breast() -> None:
+    images = predictions(np.random.default_rng(8))
+    breasts = several_views(images, unit="breast")
+    dated = [
+        breasts.table.assign(sample_id=breasts.table["sample_id"] + f"_{date}", image_id=f"{date}")
+        for date in ("2020", "2022")
+    ]
+    twice = Predictions(pd.concat(dated, ignore_index=True), breasts.task, "twice")
+    pair = compare({"images": images, "breasts": twice}, unit="breast")["pairs"][0]
+    assert pair["difference"]["value"] == pytest.approx(0)
+
+
+def test_models_of_images_and_of_breasts_that_do_not_fit_are_refused() -> None:
+    images = predictions(np.random.default_rng(8), source="A")
+    breasts = several_views(images, unit="breast", source="B")
+    with pytest.raises(DataError, match=r"A and B have images and breasts; compare them with unit=breast or"):
+        compare({"A": images, "B": breasts})
+    fewer = breasts.take(np.arange(1, len(breasts.samples)))
+    name = breasts.samples[0].replace("_LEFT", " LEFT").replace("_RIGHT", " RIGHT")
+    with pytest.raises(DataError, match=f"A and B: 1 breasts are in one table only, the first is '{name}'"):
+        compare({"A": images, "B": fewer}, unit="breast")
+    flipped = breasts.table.assign(label=np.where(breasts.malignant, "BENIGN", "MALIGNANT"))
+    other = Predictions(flipped, breasts.task, "B")
+    with pytest.raises(DataError, match=r"A and B: the label of (\d+) of \1 breasts differs, first for 'P_"):
+        compare({"A": images, "B": other}, unit="breast")
+    with pytest.raises(DataError, match="a row is one breast, so there are no results by image; choose from"):
+        compare({"B": breasts, "C": breasts})
 
 
 def test_one_class_leaves_the_difference_undefined() -> None:

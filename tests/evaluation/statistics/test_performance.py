@@ -30,7 +30,7 @@ def test_the_verdict_of_two_classes() -> None:
     found = measure_performance(TEST, calibration=CALIBRATION, resamples=200)
     assert plain(found) == found
     assert found == measure_performance(TEST, calibration=CALIBRATION, resamples=200)
-    assert found["n"]["images"] == len(TEST.images)
+    assert found["n"]["images"] == len(TEST.samples)
     assert found["n"]["patients"] == 60
     assert found["n"]["malignant_patients"] == len(np.unique(TEST.patients[TEST.malignant == 1]))
     assert found["image"]["auc"]["value"] == pytest.approx(auc(TEST.scores[:, 1], TEST.labels))
@@ -46,7 +46,7 @@ def test_the_verdict_of_two_classes() -> None:
         assert of_unit["sensitivity"]["value"] == pytest.approx(hit / (hit + missed))
         assert of_unit["specificity"]["value"] == pytest.approx(right_benign / (right_benign + wrong_benign))
     metrics = BinaryMetrics(TEST.malignancy, TEST.malignant, calibrated=TEST.malignancy)
-    assert set(metrics(np.ones((1, len(TEST.images))))) <= set(found["image"])
+    assert set(metrics(np.ones((1, len(TEST.samples))))) <= set(found["image"])
     assert found["multiclass"] is None
     assert found["notes"] == []
 
@@ -125,7 +125,7 @@ def test_the_verdict_of_four_classes() -> None:
     counts = Counter(zip(four.labels.tolist(), four.scores.argmax(axis=1).tolist(), strict=True))
     assert several["confusion"] == [[counts[row, column] for column in range(4)] for row in range(4)]
     right = sum(counts[i, i] for i in range(4))
-    assert several["accuracy"]["value"] == pytest.approx(right / len(four.images))
+    assert several["accuracy"]["value"] == pytest.approx(right / len(four.samples))
     assert several["auc_macro"]["low"] < several["auc_macro"]["value"]
     assert several["auc_micro"]["low"] < several["auc_micro"]["value"]
     assert several["auc_micro_chance"] == micro_chance(four.labels, 4)
@@ -138,7 +138,7 @@ def test_folds_are_summarised_by_the_mean_of_their_aucs() -> None:
     shift = 0.3 * fold.to_numpy()
     malignant = np.clip(0.4 * TEST.malignancy + shift, 0, 1)
     scored = TEST.with_scores(np.stack([1 - malignant, malignant], axis=1))
-    folds = Predictions(scored.table.assign(fold=fold.astype("Int64")), TEST.classes, "folds")
+    folds = Predictions(scored.table.assign(fold=fold.astype("Int64")), TEST.task, "folds")
     found = measure_performance(folds, calibration=None, resamples=100)
     for unit in ("image", "breast", "patient"):
         units = by_unit(folds, unit)
@@ -148,7 +148,7 @@ def test_folds_are_summarised_by_the_mean_of_their_aucs() -> None:
         assert found[unit]["auc_pooled"]["low"] < found[unit]["auc_pooled"]["value"]
         assert "auc_delong" not in found[unit]
     again = TEST.table.assign(fold=fold.astype("Int64"))
-    plain_scores = measure_performance(Predictions(again, TEST.classes, "f"), calibration=None, resamples=100)
+    plain_scores = measure_performance(Predictions(again, TEST.task, "f"), calibration=None, resamples=100)
     for name in ("auc", "auc_pooled", "average_precision"):  # the scale of a fold's network does not matter
         assert plain_scores["image"][name] == pytest.approx(found["image"][name])
     assert found["method"]["auc"].startswith("mean of the folds' AUCs")
@@ -210,7 +210,7 @@ def test_one_class_is_told() -> None:
     benign = TEST.take(TEST.malignant == 0)
     found = plain(measure_performance(benign, calibration=CALIBRATION, resamples=50))
     assert found["notes"] == [
-        f"all {len(benign.images)} images are benign: metrics that compare classes are undefined"
+        f"all {len(benign.samples)} images are benign: metrics that compare classes are undefined"
     ]
     assert found["image"]["auc"] == {"value": None, "low": None, "high": None}
     assert found["image"]["specificity"]["low"] is not None
@@ -220,7 +220,7 @@ def test_one_class_is_told() -> None:
 def test_a_missing_laterality_leaves_out_the_breast() -> None:
     table = TEST.table.assign(laterality=TEST.table["laterality"].mask(TEST.table.index == 3))
     found = plain(
-        measure_performance(Predictions(table, TEST.classes, "t"), calibration=CALIBRATION, resamples=50)
+        measure_performance(Predictions(table, TEST.task, "t"), calibration=CALIBRATION, resamples=50)
     )
     assert found["breast"] is None
     assert found["n"]["breasts"] is None

@@ -26,7 +26,7 @@ def measured(given: Predictions, **options: float) -> list[dict]:
 
 
 def changed(**columns: object) -> Predictions:
-    return Predictions(TEST.table.assign(**columns), TEST.classes, "changed")
+    return Predictions(TEST.table.assign(**columns), TEST.task, "changed")
 
 
 def test_a_group_has_the_metrics_of_its_images_alone() -> None:
@@ -102,14 +102,15 @@ def views(rng: np.random.Generator, *, women: int, loss: float = 0.0) -> Predict
     columns = predictions(rng, patients=2).table.columns
     table = pd.DataFrame({name: pd.array([pd.NA] * 2 * women, dtype="Int64") for name in columns})
     table = table.assign(
-        image_id=np.arange(2 * women).astype(str),
+        sample_id=np.arange(2 * women).astype(str),
+        unit="image",
         patient_id=np.tile(np.arange(women).astype(str), 2),
         view=pd.array(np.repeat(["CC", "MLO"], women), dtype="string"),
         label=np.tile(np.where(label, "MALIGNANT", "BENIGN"), 2),
         score_BENIGN=1 - malignant,
         score_MALIGNANT=malignant,
     )
-    return Predictions(table, TEST.classes, "views")
+    return Predictions(table, TEST.task, "views")
 
 
 def test_groups_of_the_same_women_are_compared_as_two_models_of_them() -> None:
@@ -152,7 +153,7 @@ def test_what_cannot_be_compared_has_no_p_value() -> None:
         next(t for t in one_view if t["column"] == "view")["note"] == "1 groups of sufficient size, 2 needed"
     )
     copied = pd.concat([TEST.table.assign(view=view) for view in ("CC", "MLO")], ignore_index=True)
-    same = compare_subgroups(Predictions(copied, TEST.classes, "copied"))
+    same = compare_subgroups(Predictions(copied, TEST.task, "copied"))
     assert next(t for t in same if t["column"] == "view")["p"] is None
 
 

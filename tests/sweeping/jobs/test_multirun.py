@@ -58,7 +58,7 @@ def folder(tmp_path: Path, shared_cache: Path) -> Path:
 @pytest.mark.slow
 def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tmp_path: Path) -> None:
     # new interpreters, which choose their number of threads
-    settings = ("optim.lr=1e-3,1e30,1e-4", "trainer.gradient_clip=null", "hydra.launcher.n=2")
+    settings = ("optim.lr=1e-3,1e30,1e-4", "trainer.gradient_clip_val=null", "hydra.launcher.n=2")
     ended = run(tmp_path, *settings, popen=subprocess.Popen)
     assert ended.returncode == 1
     assert "error: 1 of 3 jobs failed, see sweep/summary.csv" in ended.stderr
@@ -112,16 +112,23 @@ def test_a_killed_job_is_told_and_goes_on_when_the_command_is_given_again(folder
 @pytest.mark.slow
 def test_a_command_given_again_attaches_to_running_jobs(folder: Path) -> None:
     settings = ("seed=0,1", "trainer.max_epochs=30", "hydra.launcher.n=1")
-    first = subprocess.Popen(command(*settings), cwd=folder, stderr=subprocess.DEVNULL)
-    wait_for(folder / "sweep" / "0-phantom-custom_cnn" / "metrics.csv")
+    first = ForkedPython(command(*settings), cwd=folder, stderr=subprocess.DEVNULL)
+    running = folder / "sweep" / "0-phantom-custom_cnn"
+    wait_for(running / "metrics.csv")
+    [writer] = (running / ".writer").glob("[0-9]*")
+    process = json.loads(writer.read_text())["pid"]
+    os.kill(process, signal.SIGSTOP)  # so that it does not end before the next command
     first.kill()  # its job goes on
     first.wait()
-    again = subprocess.Popen(command(*settings), cwd=folder, stderr=subprocess.PIPE, text=True)
+    again = ForkedPython(command(*settings), cwd=folder, stderr=subprocess.PIPE, text=True)
+    assert again.stderr is not None
+    attached = again.stderr.readline()
+    os.kill(process, signal.SIGCONT)
     wait_for(folder / "sweep" / "jobs" / "1.log")
     third = run(folder, *settings)
     _, told = again.communicate(timeout=200)
     assert (again.returncode, third.returncode) == (0, 0), told + third.stderr
-    assert "1 of 2 jobs to run, 1 are running or queued, in sweep" in told
+    assert attached == "1 of 2 jobs to run, 1 are running or queued, in sweep\n", told
     assert "another command runs these jobs; this one shows their progress" in third.stderr
     assert "0 of 2 jobs to run, in sweep" in third.stderr
     for number in (0, 1):
@@ -147,12 +154,12 @@ def test_waiting_jobs_of_a_command_in_the_clone_run_the_code_of_their_submission
     before = folder_digest(clone / "mammo")
     (clone / "mammo" / "training" / "fit.py").write_text("raise RuntimeError('edited')\n")
     trainer = clone / "conf" / "trainer" / "auto.yaml"
-    trainer.write_text(trainer.read_text().replace("gradient_clip: 1.0", "gradient_clip: 9.0"))
+    trainer.write_text(trainer.read_text().replace("gradient_clip_val: 1.0", "gradient_clip_val: 9.0"))
     _, told = sweep.communicate(timeout=200)
     assert sweep.returncode == 0, told
     for number in (0, 1):
         job = clone / "sweep" / f"{number}-phantom-custom_cnn"
-        assert "gradient_clip: 1.0" in (job / "config.yaml").read_text()
+        assert "gradient_clip_val: 1.0" in (job / "config.yaml").read_text()
         [code] = facts(job)["code"]  # type: ignore[misc]
         assert code["sha256"] == before != folder_digest(clone / "mammo")
         assert facts(job)["config_sha256"] == file_digest(job / "config.yaml")
@@ -167,7 +174,7 @@ def test_waiting_jobs_of_a_command_in_the_clone_run_the_code_of_their_submission
         (["data.height=64,4"], "data.height=4: must be at least 16"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
         (["hydra/launcher=submitit_slurm"], "hydra/launcher=slurm: there is no sbatch on this machine"),
-        (["hydra/launcher=joblib"], "hydra/launcher=joblib: no such choice; choose from basic, local, slurm"),
+        (["hydra/launcher=joblib"], "hydra/launcher=joblib: give hydra/launcher=local"),
         (["hydra/launcher=slurm", "hydra.launcher.partion=gpu"], "hydra.launcher.partion=gpu: no such key"),
         (
             ["hydra.sweep.subdir=same", "seed=0,1"],
@@ -198,7 +205,7 @@ def test_choices_of_ones_own_are_frozen_too(folder: Path) -> None:
     own.write_text("# @package _global_\noptim:\n  lr: 0.0123\n")
     arguments = command("experiment=mine", "seed=0", "hydra/launcher=basic")
     arguments[3:3] = ["--config-dir", "own"]  # options come before overrides
-    sweep = subprocess.Popen(arguments, cwd=folder, stderr=subprocess.PIPE, text=True)
+    sweep = ForkedPython(arguments, cwd=folder, stderr=subprocess.PIPE, text=True)
     wait_for(folder / "sweep" / "jobs" / "0.log")
     own.unlink()
     _, told = sweep.communicate(timeout=200)

@@ -225,8 +225,8 @@ LR = {"optim.lr": {"log_uniform": [1e-5, 1e-2]}}
         ),
         (
             LR | {"data.batch_size": {"int": [3, 8]}},
-            ["trainer.accumulate=4"],
-            "sweep.space.data.batch_size: trainer.accumulate=4: does not divide data.batch_size=3",
+            ["data.micro_batches=4"],
+            "sweep.space.data.batch_size: data.micro_batches=4: does not divide data.batch_size=3",
         ),
         (
             {"trainer.max_epochs": {"choice": [1, "two"]}},
@@ -254,9 +254,9 @@ LR = {"optim.lr": {"log_uniform": [1e-5, 1e-2]}}
             "data.height=32: sweep.space.size varies it; leave one out",
         ),
         (
-            {"trainer.accumulate": {"choice": [1, 5]}, "data.batch_size": {"choice": [5, 7]}},
+            {"data.micro_batches": {"choice": [1, 5]}, "data.batch_size": {"choice": [5, 7]}},
             [],
-            "sweep.space.trainer.accumulate=5: does not divide data.batch_size=16",
+            "sweep.space.data.micro_batches=5: does not divide data.batch_size=16",
         ),
         (
             {

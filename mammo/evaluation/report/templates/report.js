@@ -19,7 +19,7 @@
       row.hidden = !fits;
       shown += fits;
     });
-    status.textContent = `${shown} of ${rows.length} images shown`;
+    status.textContent = `${shown} of ${rows.length} {{ samples }} shown`;
   };
 
   // missing values come last in both orders

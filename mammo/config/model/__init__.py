@@ -1,0 +1,1 @@
+"""The keys of the network, of its pooling and of its head."""

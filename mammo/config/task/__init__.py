@@ -1,0 +1,1 @@
+"""Checks of the node `task`, and of the samples that its classes are for."""

@@ -1,0 +1,1 @@
+"""Samples that a network gets wrong, found to train on them."""

@@ -1,0 +1,147 @@
+"""A head that scores every cell of the feature map with the network's own classifier."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mammo.errors import ConfigError
+from mammo.models.cross_view import last_features
+from mammo.models.example_input import dry_run
+from mammo.models.feature_maps import rows_of_tokens
+from mammo.models.heads.map_pools import lesion_weighted, log_mean_exp, noisy_or, top_k_mean
+from mammo.models.nested import NestedNetwork
+from mammo.models.output import Output
+
+MapPool = Literal["top_k", "lse", "noisy_or", "lesion_weighted"]
+
+
+class PatchMap(NestedNetwork):
+    """Scores of the cells of a network's feature map, pooled to scores of the image.
+
+    The layers of the network above its feature map are applied to each cell as if it were the whole map. So
+    there is no new layer, and the classifier of patches or of whole images becomes one of places. Cells
+    outside the breast are scored too.
+
+    - `top_k`: mean of the highest cells of each class.
+    - `lse`: see `log_mean_exp`.
+    - `noisy_or`: probability that at least one cell is positive.
+    - `lesion_weighted`: see `lesion_weighted`; the network has one class more, the background, as the first.
+
+    Args:
+        network: network with timm's methods `forward_features` and `forward_head`.
+        num_classes: number of classes C of the task.
+        image_size: H and W of the images.
+        positives: indices of the positive classes.
+        pool: pooling of the map, as above.
+        top_k: number of cells of `top_k`, or below 1 their share.
+        sharpness: r of `lse`.
+
+    Raises:
+        ConfigError: the network gives no map, or the pooling does not suit the task or the map.
+    """
+
+    image_networks = ("network",)
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        num_classes: int,
+        image_size: tuple[int, int],
+        positives: Sequence[int] = (),
+        pool: MapPool = "top_k",
+        top_k: float = 0.1,
+        sharpness: float = 5.0,
+    ) -> None:
+        super().__init__()
+        if top_k <= 0 or (top_k > 1 and top_k != int(top_k)):
+            raise ConfigError(
+                f"model.head.top_k={top_k}: give a share of the cells, or a whole number of them"
+            )
+        if sharpness <= 0:
+            raise ConfigError(f"model.head.sharpness={sharpness}: must be above 0; give 5 as in the paper")
+        if pool == "noisy_or" and (num_classes, len(positives)) != (2, 1):
+            raise ConfigError(
+                f"model.head.pool=noisy_or: needs two classes, one of them positive; the task has "
+                f"{num_classes} classes, {len(positives)} of them positive; give model.head.pool=top_k or "
+                "another task"
+            )
+        self.network = network
+        self.positives = tuple(positives)
+        self.pool = pool
+        self.top_k = top_k
+        self.sharpness = sharpness
+        self._check(num_classes, image_size)
+
+    def forward(self, images: Tensor) -> Output:
+        """B 1 H W to logits, B C, and maps, B C h w."""
+        maps = cell_scores(self.network, images)
+        if self.pool == "lesion_weighted":
+            logits, maps = lesion_weighted(maps)
+            return Output(logits, maps=maps)
+        if self.pool == "noisy_or":
+            return Output(noisy_or(maps, positive=self.positives[0]), maps=maps)
+        if self.pool == "lse":
+            return Output(log_mean_exp(maps, sharpness=self.sharpness), maps=maps)
+        return Output(top_k_mean(maps, top_k=self.top_k), maps=maps)
+
+    def _check(self, num_classes: int, image_size: tuple[int, int]) -> None:
+        """Refuse a network without a map, and more cells than the map has."""
+        name, (height, width) = type(self.network).__name__, image_size
+        if not all(hasattr(self.network, method) for method in ("forward_features", "forward_head")):
+            raise ConfigError(
+                f"model/head: {name} has no forward_features and forward_head, which a map needs; add these "
+                "methods of timm to it, or give model/head=global"
+            )
+        try:
+            maps = dry_run(self, torch.empty(1, 1, *image_size)).maps
+        except Exception as error:  # networks refuse the cells by errors of any type
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise ConfigError(
+                f"model/head: {name} gives no map of images of {height} x {width} whose cells can be scored "
+                f"({reason}); give model/head=global or another network"
+            ) from error
+        classes, rows, columns = maps.shape[1:]
+        if classes != num_classes:
+            raise ConfigError(
+                f"model/head: {name} gives {classes} scores of each cell for {num_classes} classes; "
+                "give model/head=global or another network"
+            )
+        if rows * columns == 1:
+            raise ConfigError(
+                f"model/head: the map of {name} has a single cell for images of {height} x {width}, which "
+                "shows no place; give a larger image, another network or model/head=global"
+            )
+        if self.top_k > rows * columns:
+            raise ConfigError(
+                f"model.head.top_k={self.top_k}: the map has {rows} x {columns} cells; give "
+                f"{rows * columns} or less, or a share below 1"
+            )
+
+
+def cell_scores(network: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits of each cell of a network's feature map, B C h w, float32.
+
+    Args:
+        network: network with timm's methods `forward_features` and `forward_head`.
+        images: B 1 H W.
+    """
+    features: Tensor = last_features(network, images)
+    if features.dim() == 3:
+        prefix = getattr(network, "num_prefix_tokens", 0)
+        tokens = features[:, prefix:]
+        rows = rows_of_tokens(tokens.shape[1], (images.shape[2], images.shape[3]))
+        columns = tokens.shape[1] // rows
+        # the token in the place of the class token too, so that any pool of tokens returns it
+        cells = tokens.reshape(-1, 1, tokens.shape[2]).expand(-1, 1 + prefix, -1)
+    elif getattr(network, "output_fmt", "NCHW") == "NHWC":
+        rows, columns = features.shape[1], features.shape[2]
+        cells = features.reshape(-1, 1, 1, features.shape[3])
+    else:
+        rows, columns = features.shape[2], features.shape[3]
+        cells = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1], 1, 1)
+    head: Any = network  # timm's interface, which nn.Module does not declare
+    scores: Tensor = head.forward_head(cells)
+    return scores.float().reshape(-1, rows, columns, scores.shape[1]).permute(0, 3, 1, 2)

@@ -1,0 +1,1 @@
+"""What a training shows: loggers from nodes, the numbers of each epoch, pictures, and the final score."""
