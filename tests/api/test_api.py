@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers.commands import command
+from helpers.commands import command, film_of
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
@@ -58,17 +58,12 @@ def run(folder: Path) -> Run:
     return open_run("runs/a")
 
 
-def film_at(path: str) -> Path:
-    """The film of a row of the store, which another file's tests may have made in their working folder."""
-    return Path("cache", path.partition("/cache/")[2])
-
-
 @pytest.fixture(scope="module")
 def films(run: Run) -> list[Path]:
     """Films of the validation images."""
     table = prepare(DATA).table.set_index("image_id")
     names = (run.path / "split" / "val.txt").read_text().split()
-    return [film_at(path) for path in table.loc[names, "path"]][:6]
+    return [film_of(path, Path()) for path in table.loc[names, "path"]][:6]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -240,7 +235,7 @@ def test_a_heatmap_is_that_of_the_evaluation(run: Run, films: list[Path], method
     image_id = opened.images["image_id"].iloc[0]
     scored = opened.scorer.with_heat(opened.dataset.batch([0])["image"], heatmaps, classes=classes)
     expected = to_file_pixels(scored.heat[0, 0], opened.store.transform(image_id))
-    film = film_at(opened.images["path"].iloc[0])
+    film = film_of(opened.images["path"].iloc[0], Path())
     assert expected.any()
     for image in (film, read_mammogram(film).pixels):
         heat = run.heatmap(image, method=method)
@@ -256,7 +251,7 @@ def test_the_network_takes_prepared_images(run: Run) -> None:
     with torch.inference_mode():
         probability = run.network(images).softmax(dim=1)
     torch.testing.assert_close(probability, opened.scorer(images).probability)
-    film = film_at(opened.images["path"].iloc[0])
+    film = film_of(opened.images["path"].iloc[0], Path())
     before = run.predict(film)["score_BENIGN"]
     with torch.no_grad():
         for parameter in run.network.parameters():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.commands import command
+from helpers.commands import command, film_of
 from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 
@@ -140,7 +140,7 @@ def test_prediction_has_no_calibration_rather_than_that_of_the_old_weights(
     shutil.copy(place / "runs" / "old" / "calibration.json", stale.path)
     shutil.rmtree(stale.evaluation / "val")
     assert facts(stale, open_classifier(stale))["calibration"] is None
-    path = place / Store.open(Path(stale.facts()["store"])).table["path"].iloc[0]
+    path = film_of(Store.open(Path(stale.facts()["store"])).table["path"].iloc[0], place)
     arguments = [f"run={stale.path}", f"input={path}", f"output={tmp_path}/s.csv", "workers=0"]
     result = command("predict", *arguments, folder=place)
     assert result.returncode == 0, result.stderr

@@ -35,7 +35,7 @@ def test_a_failing_picture_or_table_is_reported_once_and_changes_no_result(
     train(cfg, run_dir=tmp_path / "whole", overrides=[])
     assert "not written" not in capsys.readouterr().err
     monkeypatch.setattr(tensorboard_runs.SummaryWriter, "add_scalar", refuse)
-    monkeypatch.setattr(validation_pictures, "draw_overlay", refuse)
+    monkeypatch.setattr(validation_pictures, "draw_views", refuse)
     monkeypatch.setattr(logger_output, "write_hparams", refuse)
     monkeypatch.setattr(evaluation_report, "figures_of", refuse)
     run = train(cfg, run_dir=tmp_path / "failing", overrides=[])

@@ -34,6 +34,16 @@ def line(door: str, *arguments: str) -> list[str]:
     return [sys.executable, *program, *arguments]
 
 
+def film_of(path: str, place: Path) -> Path:
+    """The film of a row of a store in the shared cache.
+
+    Args:
+        path: `path` of the row, which leads through the working folder of the tests that made the store.
+        place: a working folder, whose `cache` is the shared one.
+    """
+    return place / "cache" / path.partition("/cache/")[2]
+
+
 def copy_of_the_clone(place: Path) -> Path:
     """A folder in `place` with the package, `conf` and `train.py`, which a test may edit."""
     clone = place / "clone"

@@ -17,7 +17,7 @@ import pydicom
 import pytest
 import torch
 import yaml
-from helpers.commands import command, start
+from helpers.commands import command, film_of, start
 
 from mammo import open_run
 from mammo.data.store.store import Store
@@ -76,7 +76,7 @@ def names(place: Path) -> dict[str, str]:
     found = {}
     for number, (image, path) in enumerate(zip(chosen["image_id"], chosen["path"], strict=True)):
         name = f"{'b/' if number % 2 else ''}{number}.dcm"
-        shutil.copy(place / path, place / "exams" / name)
+        shutil.copy(film_of(path, place), place / "exams" / name)
         found[name] = image
     return found
 
@@ -228,7 +228,7 @@ def test_crops_and_masks_are_scored_only_if_wanted(names: dict[str, str], place:
     """A folder as of CBIS-DDSM and files of other names, which have the patient ID of a lesion."""
     run = place / "runs" / "a"
     folder = Path(json.loads((run / "run.json").read_text())["store"])
-    first = place / Store.open(folder).table["path"].iloc[0]
+    first = film_of(Store.open(folder).table["path"].iloc[0], place)
     release = next(parent for parent in first.parents if parent.name == "CBIS-DDSM")
     crops = [file for file in release.rglob("*.dcm") if re.search(r"_\d$", file.parts[len(release.parts)])]
     tree = place / "tree"

@@ -15,7 +15,7 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
-from helpers.commands import command, start
+from helpers.commands import command, film_of, start
 
 from mammo import open_run
 from mammo.data.store.store import Store
@@ -64,7 +64,8 @@ def validation(place: Path, unit: str) -> tuple[pd.DataFrame, dict[str, Path]]:
     """Predictions of the validation samples, and the file of each of their images."""
     run = place / "runs" / unit
     images = Store.open(Path(json.loads((run / "run.json").read_text())["store"])).table
-    files = {image: place / path for image, path in zip(images["image_id"], images["path"], strict=True)}
+    films = (film_of(path, place) for path in images["path"])
+    files = dict(zip(images["image_id"], films, strict=True))
     return pd.read_csv(run / "evaluation" / "val" / "predictions.csv"), files
 
 
