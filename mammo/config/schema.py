@@ -241,7 +241,7 @@ class EvaluateConfig:
 class CompareConfig:
     runs: Any = MISSING  # a folder or a list of them
     split: EvaluatedSplit = MISSING
-    unit: Unit = MISSING
+    unit: Unit | None = MISSING
     reduce: Reduce = MISSING
     output: str = MISSING
 

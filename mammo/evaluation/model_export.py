@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mammo.atomic_files import draft_of
-from mammo.data.samples import place_names, sample_settings
+from mammo.data.samples import place_names, sample_settings, sample_size
 from mammo.data.tasks import Task
 from mammo.errors import ConfigError
 from mammo.evaluation.evaluation_files import calibration_of
@@ -41,11 +41,21 @@ _OTHER_SIZE = 32  # pixels added to the height and width for the comparison at a
 
 
 class _Probabilities(nn.Module):
-    def __init__(self, classifier: Classifier) -> None:
+    """Probabilities of a classifier.
+
+    Args:
+        classifier: the classifier.
+        size: H and W of the only images that are accepted, also in a traced module; None for any.
+    """
+
+    def __init__(self, classifier: Classifier, *, size: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.classifier = classifier
+        self.size = size
 
     def forward(self, images: Tensor, present: Tensor | None = None) -> Tensor:
+        if self.size is not None:
+            images = images.expand(*[-1] * (images.ndim - 2), *self.size)  # refuses another size
         probabilities: Tensor = self.classifier(images, present).softmax(dim=1)
         return probabilities
 
@@ -86,7 +96,8 @@ def export(run: RunFolder, *, format: Format, output: Path) -> str:
 def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:
     """Return the metadata needed to use the network: preprocessing, classes, threshold and calibration.
 
-    That of a network of several views has `unit`, what a sample is, and `places`, the views in their order.
+    That of a network of several views has `unit`, what a sample is, and `places`, the views in their order;
+    that of a network of patches has `patch`, their height and width in the prepared image.
     """
     config, calibration = run.config(), calibration_of(run, may_score=False)
     task, samples = Task.of(config["task"]), sample_settings(config["data"])
@@ -99,6 +110,7 @@ def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:
         "preparation": {key: config["data"][key] for key in ("height", "width", "crop", "aspect")},
         "scale": "pixel / 65535 for 16 bits, / 255 for 8 bits; 0 is black, 1 is white (dense tissue)",
         **(views if classifier.takes_views else {}),
+        **({"patch": list(sample_size(config["data"]))} if samples["unit"] == "patch" else {}),
         "mean": classifier.mean.item(),
         "std": classifier.std.item(),
         "threshold": None if calibration is None else calibration.threshold(),
@@ -117,16 +129,16 @@ def _write_safetensors(classifier: Classifier, known: dict[str, Any], draft: Pat
 
 
 def _write_torchscript(classifier: Classifier, known: dict[str, Any], draft: Path) -> str:
-    model = _Probabilities(classifier).eval()
     size = _size(known)
     trace: Any = torch.jit.trace  # it has no type annotations
-    with _quiet(), torch.no_grad():
-        traced = trace(model, example_input(classifier.network, size, batch=2), check_trace=False)
-
-    def answer(*inputs: Tensor) -> NDArray[np.float32]:
-        return np.asarray(traced(*inputs).numpy())
-
     for any_size in (True, False):
+        model = _Probabilities(classifier, size=None if any_size else size).eval()
+        with _quiet(), torch.no_grad():
+            traced = trace(model, example_input(classifier.network, size, batch=2), check_trace=False)
+
+        def answer(*inputs: Tensor, traced: Any = traced) -> NDArray[np.float32]:
+            return np.asarray(traced(*inputs).numpy())
+
         difference = _difference(model, answer, size, any_size=any_size)
         if difference is not None:
             buffer = io.BytesIO()
@@ -193,7 +205,9 @@ def _onnx_program(model: _Probabilities, size: tuple[int, int], *, any_size: boo
 
 
 def _size(known: dict[str, Any]) -> tuple[int, int]:
-    return known["preparation"]["height"], known["preparation"]["width"]
+    """Return H and W of the images that the network gets."""
+    height, width = known["patch"] if "patch" in known else map(known["preparation"].get, ("height", "width"))
+    return height, width
 
 
 def _ends(model: _Probabilities, size: tuple[int, int], any_size: bool) -> dict[str, Any]:
@@ -223,10 +237,10 @@ def _difference(
     *,
     any_size: bool,
 ) -> float | None:
-    """Return the largest difference from PyTorch; None if one of the two refuses images of a tested size.
+    """Return the largest difference from PyTorch; None if images of a second size are refused or differ.
 
     Raises:
-        ConfigError: the difference is too large.
+        ConfigError: the difference at the only size is too large.
     """
     worst = 0.0
     for each in (size, _other(size)) if any_size else (size,):
@@ -236,6 +250,8 @@ def _difference(
             return None
         worst = max(worst, float(np.abs(theirs - ours).max()))
     if worst > _TOLERANCE:
+        if any_size:  # a traced network may have the size of its example in it
+            return None
         raise ConfigError(f"the file's scores differ from PyTorch's by {worst:.1g}; give another format=...")
     return worst
 

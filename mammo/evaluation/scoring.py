@@ -190,6 +190,16 @@ class Scorer:
         heat = heatmaps.of_pass(images, forward, present=present)
         return ScoredBatch(found[0], heat, boxes[0] if boxes else None)
 
+    def maps(self, images: Tensor) -> Tensor | None:
+        """Return the network's own maps, B V C h w; None if it has none.
+
+        Args:
+            images: B V 1 H W in [0, 1], or B 1 H W for samples of one image.
+        """
+        with torch.inference_mode(), self._number_format():
+            found = self.classifier.output(images.to(self.device)).maps
+        return None if found is None else found.float().cpu()
+
     def _moved(self, images: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return images.to(self.device), None if present is None else present.to(self.device)
 

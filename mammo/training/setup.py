@@ -122,16 +122,17 @@ def set_up(cfg: DictConfig, *, run: RunFolder | None = None) -> Training:
             choice["among"] = set(images["image_id"][found >= 0])
     split = make_split(store.table, **choice)
     _refuse_empty(split, cfg.data.split)
-    size = sample_size(cfg.data)
-    if cfg.data.batch_size is None:
-        most = len(split.train)
-        cfg.data.batch_size = largest_batch(network, size=size, accelerator=accelerator, most=most)
-        say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits in memory")
     on_gpu = accelerator == "gpu"
     datamodule = _datamodule(
         cfg, task, augment, store=store, split=split, on_gpu=on_gpu, processes=processes.count
     )
     _refuse_absent(datamodule.train.labels, "in the training set", task)
+    size = sample_size(cfg.data)
+    if cfg.data.batch_size is None:
+        most = len(datamodule.train)
+        cfg.data.batch_size = largest_batch(network, size=size, accelerator=accelerator, most=most)
+        datamodule.batch_size = cfg.data.batch_size
+        say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits in memory")
     _refuse_few_samples(datamodule, cfg.data.split)
     _refuse_no_batch(cfg, datamodule)
     monitor = _monitor(datamodule)

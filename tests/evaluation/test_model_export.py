@@ -256,3 +256,61 @@ def test_a_file_of_several_views_takes_absent_ones(
             known = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
             assert known["input"].startswith("images, B 2 1 H W, float32")
         np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+def test_a_file_of_crops_answers_as_pytorch_and_refuses_sizes_at_which_it_would_not(
+    kind: str, tmp_path: Path
+) -> None:
+    """A traced network has the places of the crops of one size in it."""
+    network = build_model(
+        name="resnet18",
+        num_classes=2,
+        image_size=(128, 96),
+        head={"name": "mil", "crop": 64, "crops": 2},
+        positives=(1,),
+    )
+    classifier = Classifier(network=network, mean=0.3, std=0.2).eval()
+    file = tmp_path / "file"
+    line = model_export._WRITERS[kind](classifier, {"preparation": {"height": 128, "width": 96}}, file)
+
+    def answer(shown: torch.Tensor) -> np.ndarray:
+        if kind == "torchscript":
+            return torch.jit.load(file)(shown).detach().numpy()
+        session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+        return session.run(None, {"images": shown.numpy()})[0]
+
+    any_size = line.startswith("images of any height and width;")
+    assert any_size or line.startswith("images of 128 x 96 pixels only;")
+    for size in ((128, 96), (160, 128), (96, 128)):
+        shown = torch.rand(3, 1, *size)
+        if size == (128, 96) or any_size:
+            with torch.no_grad():
+                np.testing.assert_allclose(answer(shown), classifier(shown).softmax(dim=1), atol=1e-5)
+        else:
+            with pytest.raises(Exception, match=r"128|size|dimension"):
+                answer(shown)
+
+
+@pytest.mark.slow
+def test_the_file_of_patches_is_made_for_their_size(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["run_dir=runs/patch", "data.sample_unit=patch", "data.patch.size=32", "task=patch_pathology"]
+    result = command(
+        "train", *SMALL, *arguments, "model=custom_cnn", "trainer.fast_dev_run=true", folder=place
+    )
+    assert result.returncode == 0, result.stderr
+    seen = []
+    example = model_export.example_input
+    monkeypatch.setattr(
+        model_export,
+        "example_input",
+        lambda network, size, **given: (seen.append(size), example(network, size, **given))[1],
+    )
+    export(run(place, "patch"), format="onnx", output=tmp_path / "m")
+    session = onnxruntime.InferenceSession((tmp_path / "m").read_bytes(), providers=["CPUExecutionProvider"])
+    known = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
+    assert known["patch"] == [32, 32]
+    assert set(seen) == {(32, 32), (64, 64)}  # its size, and a second one for the comparison

@@ -62,6 +62,22 @@ def test_hard_negatives_of_a_run(run: Path) -> None:
 
 
 @pytest.mark.slow
+def test_hard_negatives_of_a_run_with_a_map(run: Path) -> None:
+    """The map of a run of whole images, which starts from the patches."""
+    images = [key for key in SMALL if "patch" not in key] + ["model=resnet18", "trainer.max_epochs=1"]
+    for head in ("global", "patch_map"):
+        given = [*images, f"model/head={head}", f"run_dir={head}"]
+        done = command("train", *given, folder=run.parent)
+        assert done.returncode == 0, done.stderr
+    more = [*SMALL, "task=patch_pathology", "trainer.max_epochs=1"]
+    refused = command("train", *more, "data.patch.hard_negatives=global", folder=run.parent)
+    assert refused.returncode == 1
+    assert "data.patch.hard_negatives=global: is neither a run of patches nor one of" in refused.stderr
+    done = command("train", *more, "data.patch.hard_negatives=patch_map", folder=run.parent)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_whole_images_are_refused(run: Path) -> None:
     done = command("predict", "run=run", "input=cache", "output=scores.csv", folder=run.parent)
     assert done.returncode == 1

@@ -24,7 +24,7 @@ from mammo.metrics import (
 
 
 def compare(
-    runs: Mapping[str, Predictions], *, unit: Unit = "image", reduce: Reduce = "mean"
+    runs: Mapping[str, Predictions], *, unit: Unit | None = None, reduce: Reduce = "mean"
 ) -> dict[str, Any]:
     """Return the paired differences in AUC of malignancy for all pairs of models, as plain values for JSON.
 
@@ -39,7 +39,7 @@ def compare(
     Args:
         runs: predictions of the same images, by name of the model; models of two and of four classes can be
             compared with each other, and by breast or patient also models of images, breasts and exams.
-        unit: unit that is ranked.
+        unit: unit that is ranked; None for the samples of the models, or for breasts if these differ.
         reduce: how the scores of a unit's images become one score.
 
     Returns:
@@ -52,6 +52,8 @@ def compare(
     """
     first = next(iter(runs.values()))
     task = first.task
+    if unit is None:
+        unit = first.unit if all(run.unit == first.unit for run in runs.values()) else "breast"
     if not task.positive:
         if unit != first.unit:
             raise ConfigError(

@@ -99,7 +99,7 @@ def too_few(units: Units) -> str | None:
         patients = len(np.unique(units.cluster[units.label == label]))
         if 0 < patients < FEW:
             return (
-                f"too few to say: {patients} patients with {name} images, {FEW} needed; the intervals of the "
+                f"too few to say: {patients} patients with {name} cases, {FEW} needed; the intervals of the "
                 "AUC and at the threshold are the widest of several methods and may be too narrow"
             )
     return None

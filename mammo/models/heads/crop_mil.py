@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mammo.errors import ConfigError
 from mammo.models.cross_view import last_features
 from mammo.models.example_input import dry_run
+from mammo.models.heads.map_pools import positive_evidence
 from mammo.models.heads.patch_map import PatchMap
 from mammo.models.nested import NestedNetwork
 from mammo.models.output import Output, as_output
@@ -118,8 +119,7 @@ class CropMil(NestedNetwork):
         maps = maps.detach()
         if not self.positives:
             return maps[torch.arange(maps.shape[0], device=maps.device), logits.argmax(dim=1)]
-        others = [index for index in range(maps.shape[1]) if index not in self.positives]
-        return maps[:, list(self.positives)].logsumexp(dim=1) - maps[:, others].logsumexp(dim=1)
+        return positive_evidence(maps, positives=self.positives)
 
 
 class CropEncoder(nn.Module):

@@ -1,10 +1,22 @@
 """Pooling of maps of evidence: from the scores of the cells of an image to those of the image."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def positive_evidence(maps: Tensor, *, positives: Sequence[int]) -> Tensor:
+    """Return the log odds of the positive classes in each cell, B h w.
+
+    Args:
+        maps: B C h w, scores of the classes in each cell.
+        positives: indices of the positive classes, at least one and not all.
+    """
+    others = [index for index in range(maps.shape[1]) if index not in positives]
+    return maps[:, list(positives)].logsumexp(dim=1) - maps[:, others].logsumexp(dim=1)
 
 
 def cell_count(top_k: float, cells: int) -> int:

@@ -13,7 +13,7 @@ from mammo.data.loading.patch_dataset import PatchDataset
 from mammo.data.patches import PatchSettings
 from mammo.data.store.store import Store
 from mammo.data.tasks import Task
-from mammo.evaluation.mining.hard_negatives import hard_negatives
+from mammo.evaluation.mining.hard_negatives import MapAlarms, PatchAlarms, hard_negatives
 
 TASK = Task.shipped("patch_pathology")
 SIDES = ["x_min", "y_min", "x_max", "y_max"]
@@ -23,6 +23,11 @@ class Bright:
     """Calls a patch a lesion by its brightness; this is a wrong rule, which the second image shows."""
 
     batch_size = 4
+
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
+        """Cells of 10 x 10 pixels."""
+        lesion = torch.nn.functional.avg_pool2d(images, 10)
+        return torch.cat([0.4 - lesion, lesion - 0.4], dim=1)[:, None]
 
     def __call__(self, images: torch.Tensor) -> Any:
         lesion = images.flatten(1).mean(1)
@@ -54,7 +59,8 @@ def dataset(folder: Path) -> PatchDataset:
 def test_false_alarms_enter_the_patches(tmp_path: Path) -> None:
     patches = dataset(tmp_path)
     before = len(patches)
-    found = hard_negatives(Bright(), patches, size=(20, 20), background=0)  # type: ignore[arg-type]
+    alarms = PatchAlarms(Bright(), size=(20, 20), background=0)  # type: ignore[arg-type]
+    found = hard_negatives(alarms, patches)
     assert found[0].tolist() == []
     # the patch of the run at 10, 50, and the patch of the dataset with the same centre
     assert found[1].tolist()[0] == [15, 55]
@@ -67,3 +73,11 @@ def test_false_alarms_enter_the_patches(tmp_path: Path) -> None:
     place = next(i for i, name in enumerate(names) if name.endswith("_x15_y55"))
     assert images["label"][place] == 0
     assert (images["image"][place] * 65535).round().unique().tolist() == [60000]
+
+
+def test_false_alarms_of_a_map_are_its_highest_cells_away_from_lesions(tmp_path: Path) -> None:
+    patches = dataset(tmp_path)
+    found = hard_negatives(MapAlarms(Bright(), positives=(1,)), patches)  # type: ignore[arg-type]
+    assert found[0].tolist() == []
+    # the four bright cells, at most half of `per_image`; cells and patches have the same size here
+    assert found[1].tolist() == [[10, 50], [20, 50], [10, 60]]

@@ -121,6 +121,14 @@ def test_models_of_images_breasts_and_exams_are_compared(unit: str) -> None:
         )
 
 
+def test_without_a_unit_samples_are_compared_or_breasts_if_these_differ() -> None:
+    images = predictions(np.random.default_rng(8))
+    breasts = several_views(images, unit="breast")
+    assert compare({"A": images, "B": images})["method"]["unit"] == "image"
+    assert compare({"A": breasts, "B": breasts}) == compare({"A": breasts, "B": breasts}, unit="breast")
+    assert compare({"A": images, "B": breasts}) == compare({"A": images, "B": breasts}, unit="breast")
+
+
 def test_exams_of_a_breast_are_one_breast() -> None:
     images = predictions(np.random.default_rng(8))
     breasts = several_views(images, unit="breast")

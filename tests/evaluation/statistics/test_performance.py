@@ -159,7 +159,7 @@ def test_few_malignant_women_are_said_with_their_number(women: int) -> None:
     malignant = np.unique(TEST.patients[TEST.malignant == 1])
     few = TEST.take(~np.isin(TEST.patients, malignant[women:]))
     found = measure_performance(few, calibration=CALIBRATION, resamples=200)
-    note = f"by image, breast, patient: too few to say: {women} patients with malignant images, 10 needed"
+    note = f"by image, breast, patient: too few to say: {women} patients with malignant cases, 10 needed"
     assert any(text.startswith(note) for text in found["notes"])
     image, units = found["image"], by_unit(few)
     alone = clustered_auc(units.score, units.label, units.cluster)
