@@ -28,6 +28,7 @@ from mammo.evaluation.explain.localisation import (
     heat_candidates,
 )
 from mammo.evaluation.explain.overlays import (
+    DrawnView,
     choose_class_gallery,
     choose_gallery,
     draw_views,
@@ -55,7 +56,6 @@ class HeatmapResults:
         rows: M, row of each of these images in the store.
         units: M, unit of each of these images.
         heatmaps: heatmaps that computed the heat.
-        regressed_boxes: N 4, boxes predicted by the box head for N images, in pixels; None without one.
     """
 
     scores: Scores
@@ -63,7 +63,6 @@ class HeatmapResults:
     rows: NDArray[np.int64]
     units: NDArray[np.int64]
     heatmaps: Heatmaps
-    regressed_boxes: NDArray[np.float32] | None
 
 
 def evaluate_heatmaps(
@@ -88,7 +87,7 @@ def evaluate_heatmaps(
         group: {name: [] for name in names} for group in GROUPS
     }
     unit_of: dict[int, int] = {}  # of the images so far, by row
-    scores, regressed, empty = [], [], True
+    scores, empty = [], True
     total = math.ceil(len(dataset) / scorer.batch_size)
     with ThreadPoolExecutor() as pool:
         for batch in tqdm(
@@ -122,8 +121,7 @@ def evaluate_heatmaps(
             for found, image, breast in zip(candidates, pixels, pool.map(breast_in, pixels), strict=True):
                 found |= baseline_candidates(image, rng=rng, breast=breast)
             if scored.boxes is not None:
-                regressed.append(scored.boxes.numpy())
-                for found, box, image in zip(candidates, regressed[-1], pixels, strict=True):
+                for found, box, image in zip(candidates, scored.boxes.numpy(), pixels, strict=True):
                     found["box_head"] = box_candidate(box, image.shape)
             masks = [None if store.masks is None else store.masks[row] for row in new]
             for compared in pool.map(_compared, candidates, [lesions[row] for row in new], masks):
@@ -141,7 +139,6 @@ def evaluate_heatmaps(
         np.array(list(unit_of), dtype=np.int64),
         np.array(list(unit_of.values()), dtype=np.int64),
         heatmaps,
-        np.concatenate(regressed) if regressed else None,
     )
 
 
@@ -187,17 +184,22 @@ def write_gallery(
         chosen = dict(choose_class_gallery(predictions.labels, predictions.scores, pictures))
     indices = opened.dataset.first_of_units[list(chosen)].tolist()
     size = opened.scorer.batch_size
-    heats = []
+    views = []
     for start in range(0, len(indices), size):
-        batch = opened.dataset.batch(indices[start : start + size])
+        part = slice(start, start + size)
+        batch = opened.dataset.batch(indices[part])
         scored = opened.scorer.with_heat(
             batch["image"], results.heatmaps, classes=opened.task.shown, present=batch["present"]
         )
-        heats += list(scored.heat)
+        heats = scored.heat
+        crops = [None] * len(heats) if scored.crops is None else zip(*scored.crops, strict=True)
+        boxes = [None] * len(heats) if scored.boxes is None else scored.boxes.numpy()
+        views += [
+            drawn_views(opened.dataset, sample, heat, box_head=box, crops=crop)
+            for sample, heat, box, crop in zip(indices[part], heats, boxes, crops, strict=True)
+        ]
     try:
-        _write_pictures(
-            opened, results, predictions, chosen=chosen, samples=indices, heats=heats, folder=folder
-        )
+        _write_pictures(predictions, chosen=chosen, views=views, folder=folder)
     except OSError as error:
         raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
 
@@ -213,30 +215,21 @@ def _score_shown(predictions: Predictions, index: int) -> tuple[float, str]:
 
 
 def _write_pictures(
-    opened: OpenedSplit,
-    results: HeatmapResults,
     predictions: Predictions,
     *,
     chosen: dict[int, str],
-    samples: list[int],
-    heats: list[NDArray[np.float32]],
+    views: list[list[DrawnView | None]],
     folder: Path,
 ) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     entries = []
-    each = zip(chosen.items(), samples, heats, strict=True)
-    for number, ((index, reason), sample, heat) in enumerate(each, start=1):
+    for number, ((index, reason), shown) in enumerate(zip(chosen.items(), views, strict=True), start=1):
         label = str(predictions.table["label"].iloc[index])
         sample_id, (score, said) = str(predictions.samples[index]), _score_shown(predictions, index)
         caption = f"{public(image_name(sample_id))}: {readable(label)}, {said} {score:.3f}"
-        picture = draw_views(
-            drawn_views(opened.dataset, sample, heat),
-            caption,
-            width=_PICTURE_WIDTH,
-            box_head=None if results.regressed_boxes is None else results.regressed_boxes[index],
-        )
+        picture = draw_views(shown, caption, width=_PICTURE_WIDTH)
         # a number, because an image id may contain characters that a file name may not
         name = f"{number:02}.jpg"
         save_picture(folder / name, picture)
@@ -248,6 +241,7 @@ def _write_pictures(
                 "label": label,
                 "score": score,
                 "said": said,
+                "crops": any(view is not None and view.crops is not None for view in shown),
             }
         )
     (folder / "gallery.json").write_text(json.dumps(entries, indent=2) + "\n")

@@ -70,11 +70,14 @@ class ScoredBatch:
         heat: B V H W, or B H W for images without the axis of the views, see `Heatmaps`.
         boxes: B 4, x_min, y_min, x_max, y_max in pixels, predicted by the box head for the images without
             flips; None without a box head.
+        crops: B V K 4 and B V K, crops and their attention of the images without flips, see `Output`; None
+            for a network without crops.
     """
 
     scores: Scores
     heat: NDArray[np.float32]
     boxes: Tensor | None
+    crops: tuple[NDArray[np.float32], NDArray[np.float32]] | None
 
 
 def open_classifier(run: RunFolder) -> Classifier:
@@ -175,6 +178,7 @@ class Scorer:
         flipped = self._flipped(images, present)
         found: list[Scores] = []
         boxes: list[Tensor] = []
+        crops: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
 
         def forward() -> tuple[Output, Tensor]:
             with self._number_format():
@@ -182,13 +186,16 @@ class Scorer:
             if output.boxes is not None:
                 size = (images.shape[-2], images.shape[-1])
                 boxes.append(pixel_boxes(output.boxes.detach(), size).cpu())
+            if output.crops is not None and output.crop_attention is not None:
+                seen, weights = (part.detach().float() for part in (output.crops, output.crop_attention))
+                crops.append((seen.cpu().numpy(), weights.cpu().numpy()))
             found.append(_mean([Scores.of(output), *flipped]))
             among = torch.tensor(classes)
             chosen = among[found[0].probability[:, among].argmax(dim=1)]
             return output, chosen.to(self.device)
 
         heat = heatmaps.of_pass(images, forward, present=present)
-        return ScoredBatch(found[0], heat, boxes[0] if boxes else None)
+        return ScoredBatch(found[0], heat, boxes[0] if boxes else None, crops[0] if crops else None)
 
     def maps(self, images: Tensor) -> Tensor | None:
         """Return the network's own maps, B V C h w; None if it has none.

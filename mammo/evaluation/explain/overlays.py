@@ -18,6 +18,7 @@ RGB = NDArray[np.uint8]  # H W 3
 TRUE_COLOUR = (255, 40, 40)
 PREDICTED_COLOUR = (90, 220, 255)
 BOX_HEAD_COLOUR = (255, 110, 255)
+CROP_COLOUR = (255, 165, 0)
 # Opacity of the hottest pixel; the image below stays visible.
 _OPACITY = 0.55
 _MISSING = 24  # grey of a missing view
@@ -27,12 +28,21 @@ _QUALITIES = (88, 80, 70, 60, 50)
 
 
 class DrawnView(NamedTuple):
-    """A view with what is drawn on it; the fields are arguments of `draw_overlay`."""
+    """A view with what is drawn on it, in pixels; the first four fields are arguments of `draw_overlay`.
+
+    Attributes:
+        box_head: box predicted by the network, 4; None if it has no box head.
+        crops: K 4, crops that the network has looked at again, NaN for none; None if it has no crops.
+        crop_attention: K, weights of the crops, written in their corners.
+    """
 
     image: Pixels
     heat: NDArray[np.float32]
     true_boxes: NDArray[np.floating[Any]]
     predicted_boxes: NDArray[np.floating[Any]]
+    box_head: NDArray[np.floating[Any]] | None = None
+    crops: NDArray[np.floating[Any]] | None = None
+    crop_attention: NDArray[np.floating[Any]] | None = None
 
 
 def draw_overlay(
@@ -63,51 +73,56 @@ def draw_overlay(
     Returns:
         The picture, `width` columns wide, with the rows of the caption below the image.
     """
-    drawn = DrawnView(image, heat, true_boxes, predicted_boxes)
-    return draw_views([drawn], caption, width=width or image.shape[1], box_head=box_head)
+    drawn = DrawnView(image, heat, true_boxes, predicted_boxes, box_head)
+    return draw_views([drawn], caption, width=width or image.shape[1])
 
 
-def drawn_views(dataset: StoreDataset, sample: int, heat: NDArray[np.float32]) -> list[DrawnView | None]:
+def drawn_views(
+    dataset: StoreDataset,
+    sample: int,
+    heat: NDArray[np.float32],
+    *,
+    box_head: NDArray[np.floating[Any]] | None = None,
+    crops: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+) -> list[DrawnView | None]:
     """Return the views of a sample with its true boxes and those of its heat; None for a missing view.
 
     Args:
         dataset: dataset of the sample.
         sample: index of the sample.
         heat: V H W, heat of its views.
+        box_head: box predicted by the network for a sample of one view, 4, in pixels; None without one.
+        crops: V K 4 and V K, see `DrawnView`; None without crops.
     """
     rows, boxes = dataset.rows[sample].tolist(), dataset.boxes([sample])[0]
     images = dataset.pixels(sample)
+    each = [(None, None)] * len(rows) if crops is None else zip(*crops, strict=True)
     return [
-        None if row < 0 else DrawnView(image, view, true_boxes, heat_candidates(view).boxes)
-        for row, image, view, true_boxes in zip(rows, images, heat, boxes, strict=True)
+        None
+        if row < 0
+        else DrawnView(image, view, true_boxes, heat_candidates(view).boxes, box_head, *of_view)
+        for row, image, view, true_boxes, of_view in zip(rows, images, heat, boxes, each, strict=True)
     ]
 
 
-def draw_views(
-    views: Sequence[DrawnView | None],
-    caption: str,
-    *,
-    width: int,
-    box_head: NDArray[np.floating[Any]] | None = None,
-) -> RGB:
+def draw_views(views: Sequence[DrawnView | None], caption: str, *, width: int) -> RGB:
     """Draw the views of a sample side by side, each as `draw_overlay` does, with one caption below.
 
     Args:
         views: V views; None for a missing one, which is a dark area. One is not None.
         caption: text, wrapped to the width of the picture.
         width: width of each view, pixels.
-        box_head: box predicted by the network for a sample of one view, 4, in pixels; None without one.
     """
-    drawn = [None if view is None else _draw_view(view, width=width, box_head=box_head) for view in views]
+    drawn = [None if view is None else _draw_view(view, width=width) for view in views]
     missing = np.full_like(next(picture for picture in drawn if picture is not None), _MISSING)
     picture = np.concatenate([missing if each is None else each for each in drawn], axis=1)
     return np.concatenate([picture, _caption(caption, picture.shape[1], font_width=width)])
 
 
-def _draw_view(view: DrawnView, *, width: int, box_head: NDArray[np.floating[Any]] | None) -> RGB:
+def _draw_view(view: DrawnView, *, width: int) -> RGB:
     import cv2
 
-    image, heat, true_boxes, predicted_boxes = view
+    image, heat = view.image, view.heat
     scale = width / image.shape[1]
     size = (width, max(1, round(image.shape[0] * scale)))
     grey = cv2.resize(_stretched(image), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
@@ -118,10 +133,16 @@ def _draw_view(view: DrawnView, *, width: int, box_head: NDArray[np.floating[Any
         np.rint((1 - opacity) * grey[..., None] + opacity * coloured).astype(np.uint8)
     )
     thickness = max(1, round(width / 200))
+    none = np.zeros((0, 4))
+    if view.crops is not None and view.crop_attention is not None:
+        for crop, weight in zip(view.crops * scale, view.crop_attention, strict=True):
+            if not np.isnan(crop).any():
+                _write_number(picture, float(weight), crop, CROP_COLOUR)
     for boxes, colour, dashed in (
-        (true_boxes, TRUE_COLOUR, False),
-        (predicted_boxes, PREDICTED_COLOUR, True),
-        (np.zeros((0, 4)) if box_head is None else box_head[None], BOX_HEAD_COLOUR, True),
+        (none if view.crops is None else view.crops, CROP_COLOUR, False),
+        (view.true_boxes, TRUE_COLOUR, False),
+        (view.predicted_boxes, PREDICTED_COLOUR, True),
+        (none if view.box_head is None else view.box_head[None], BOX_HEAD_COLOUR, True),
     ):
         for box in boxes[~np.isnan(boxes).any(axis=1)]:
             _draw_box(picture, np.asarray(box, np.float64) * scale, colour, thickness, dashed=dashed)
@@ -243,6 +264,19 @@ def _draw_box(
     for start, end in zip(corners, [*corners[1:], corners[0]], strict=True):
         for first, last in _dashes(start, end, 5 * thickness) if dashed else [(start, end)]:
             cv2.line(picture, first, last, colour, thickness)
+
+
+def _write_number(
+    picture: RGB, number: float, box: NDArray[np.floating[Any]], colour: tuple[int, int, int]
+) -> None:
+    """Write a number with two decimals into the upper left corner of a box (4, in pixels of the picture)."""
+    import cv2
+
+    font, margin = cv2.FONT_HERSHEY_SIMPLEX, max(2, picture.shape[1] // 100)
+    height = max(6, round(picture.shape[1] * _FONT_HEIGHT * 0.6))
+    place = (round(float(box[0])) + margin, round(float(box[1])) + margin + height)
+    scale = cv2.getFontScaleFromHeight(font, height)
+    cv2.putText(picture, f"{number:.2f}", place, font, scale, colour, 1, cv2.LINE_AA)
 
 
 def _dashes(

@@ -1,8 +1,9 @@
 """Hard negatives: patches without a lesion in which the network of a finished run sees one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -159,7 +160,7 @@ def hard_negatives(alarms_of: AlarmsOf, dataset: PatchDataset) -> Sequence[Windo
     return found
 
 
-def _has_map(scorer: Scorer, data: dict[str, object]) -> bool:
+def _has_map(scorer: Scorer, data: Mapping[str, Any]) -> bool:
     """Return whether the network gives a map of an image."""
     height, width = data["height"], data["width"]
     return scorer.maps(torch.zeros(1, 1, height, width)) is not None

@@ -192,6 +192,7 @@ def read_gallery(
             "label": entry.get("label"),
             "score": entry.get("score"),
             "said": entry.get("said") or "score",
+            "crops": bool(entry.get("crops")),
             "data": picture,
         }
         for number, (entry, picture) in enumerate(zip(shown, pictures, strict=True), start=1)

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from mammo.evaluation.explain.overlays import (
     BOX_HEAD_COLOUR,
+    CROP_COLOUR,
     PREDICTED_COLOUR,
     TRUE_COLOUR,
+    DrawnView,
     choose_gallery,
     draw_overlay,
+    draw_views,
     save_picture,
 )
 
@@ -151,3 +154,18 @@ def test_the_gallery_shows_no_image_twice(images: list[tuple[int, float]], count
         if "true" in reason or "false" in reason:
             assert ("true" in reason) == (labels[index] == (scores[index] >= 0.5))
             assert ("positive" in reason) == (scores[index] >= 0.5)
+
+
+def test_crops_have_their_box_and_their_weight_in_the_corner() -> None:
+    cold = np.zeros((96, 64), np.float32)
+    crops = np.array([[8, 16, 40, 48.0], [np.nan] * 4])
+    drawn = DrawnView(mammogram(), cold, NONE, NONE, crops=crops, crop_attention=np.array([0.75, 0]))
+    without = draw_views([drawn._replace(crops=None)], "", width=64)
+    picture = draw_views([drawn], "", width=64)
+    assert not places(without, CROP_COLOUR).size
+    orange = places(picture, CROP_COLOUR)
+    assert orange.min(axis=0).tolist() == [16, 8]
+    assert orange.max(axis=0).tolist() == [47, 39]
+    changed = np.argwhere((picture != without).any(axis=2))
+    inner = changed[(changed[:, 0] > 17) & (changed[:, 0] < 30) & (changed[:, 1] > 9) & (changed[:, 1] < 38)]
+    assert len(inner) > 10  # the number
