@@ -178,6 +178,11 @@ def _check_training(cfg: DictConfig) -> None:
         raise ConfigError(f"model.channels={channels}: must be 1 (grey) or 3 (the grey image three times)")
     _check_batch(cfg)
     check_trainer(cfg.trainer)
+    if cfg.trainer.sync_batchnorm and OmegaConf.select(cfg, "model.share_views") is False:
+        raise ConfigError(
+            "trainer.sync_batchnorm=true and model.share_views=false exclude each other: a process whose "
+            "batch lacks a view would let the others wait; give trainer.sync_batchnorm=false"
+        )
     for name, node in (cfg.get("logger") or {}).items():
         require_package(name, node)
     if cfg.optim.get("unfreeze_every") is not None and not cfg.optim.get("freeze_epochs"):

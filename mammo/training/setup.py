@@ -149,7 +149,7 @@ def set_up(cfg: DictConfig, *, run: RunFolder | None = None) -> Training:
         processes=processes,
         options=scoring_options(cfg, accelerator=accelerator, precision=precision),
         distributed=processes.options(
-            sync_batchnorm=on_gpu if cfg.trainer.sync_batchnorm is None else cfg.trainer.sync_batchnorm,
+            sync_batchnorm=_syncs_batchnorm(cfg, on_gpu=on_gpu),
             # the parameters of frozen layers get no gradient
             unused_parameters=bool(cfg.optim.get("freeze_epochs")) or cfg.trainer.strategy.endswith("_true"),
         ),
@@ -174,6 +174,14 @@ def _accelerator(wanted: str, devices: int) -> str:
             "use gpus_per_node, not gpus_per_task)"
         )
     return "gpu"
+
+
+def _syncs_batchnorm(cfg: DictConfig, *, on_gpu: bool) -> bool:
+    wanted: bool | None = cfg.trainer.sync_batchnorm
+    if wanted is not None:
+        return wanted
+    # each view's own network runs only in the processes whose batch has this view
+    return on_gpu and cfg.model.get("share_views") is not False
 
 
 def _device(processes: Processes, *, on_gpu: bool) -> str:

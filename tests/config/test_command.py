@@ -62,6 +62,7 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
         (["model=timm"], "model.name has no value: give model.name=..."),
         (["model.weights=w.pt"], "model.weights=w.pt: no such file, nor a run"),
         (["model.pretrained=true", "model.weights=w.pt"], "exclude each other"),
+        (["trainer.sync_batchnorm=true", "model.share_views=false"], "a process whose batch lacks a view"),
         (
             ["model.box_head=true", "trainer.compile=true"],
             "model.box_head=true and trainer.compile=true exclude",

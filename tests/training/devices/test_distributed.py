@@ -21,13 +21,14 @@ from helpers.fork_server import ForkedPython
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning_fabric.utilities.rank_zero import rank_zero_only
+from omegaconf import OmegaConf
 
 import mammo.config.composition  # noqa: F401, registers the schemas that CONF names
 from mammo.config.checks import CONF, check
 from mammo.data.loading.samplers import EpochSampler, PartSampler, share
 from mammo.errors import ConfigError, DataError
 from mammo.training.devices.distributed import find_processes
-from mammo.training.setup import _refuse_few_samples
+from mammo.training.setup import _refuse_few_samples, _syncs_batchnorm
 
 # 23 training images, 11 in the last optimiser step; no batch normalisation, which depends on the shares
 SMALL = [
@@ -141,15 +142,25 @@ def test_two_processes_train_as_one_does(alone: Path, two: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "choices", [["breast", "model.share_views=false"], ["exam", "model.fusion=attention"]]
+    "choices",
+    [
+        ["breast", "model.share_views=false", "data.batch_size=4"],
+        ["exam", "model.fusion=attention", "data.batch_size=4"],
+        ["image", "model/head=patch_map"],
+        ["image", "model/head=mil", "model.head.crop=32", "model.head.crops=2"],
+    ],
+    ids=" ".join,
 )
-def test_samples_of_several_views(choices: list[str], place: Path) -> None:
+def test_samples_of_every_unit_and_heads(choices: list[str], place: Path) -> None:
     """Some samples lack a view, and a process may get none of it."""
     unit, *more = choices
-    settings = [*SMALL, f"data.sample_unit={unit}", *more, "augment=strong", "data.batch_size=4"]
-    train(place, *settings, *ALONE, f"run_dir=runs/{unit}-alone")
-    train(place, *settings, *TWO, f"run_dir=runs/{unit}-two")
-    assert_alike(place / "runs" / f"{unit}-two", place / "runs" / f"{unit}-alone")
+    settings = [*SMALL, f"data.sample_unit={unit}", *more, "augment=strong"]
+    alone, two = (
+        f"runs/{''.join(filter(str.isalnum, ''.join(choices)))}-{name}" for name in ("alone", "two")
+    )
+    train(place, *settings, *ALONE, f"run_dir={alone}")
+    train(place, *settings, *TWO, f"run_dir={two}")
+    assert_alike(place / two, place / alone)
 
 
 @pytest.mark.slow
@@ -382,3 +393,14 @@ def test_every_validation_image_is_seen_once(images: int, each: int, processes: 
 def test_shares_are_those_of_numpy(count: int, processes: int) -> None:
     mine = [list(range(count))[share(count, rank=rank, processes=processes)] for rank in range(processes)]
     assert mine == [part.tolist() for part in np.array_split(np.arange(count), processes)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shared", "found"), [(None, True, True), (None, False, False), (False, True, False)]
+)
+def test_batch_normalisation_is_not_synchronised_where_a_process_may_lack_a_view(
+    wanted: bool | None, shared: bool, found: bool
+) -> None:
+    cfg = OmegaConf.create({"trainer": {"sync_batchnorm": wanted}, "model": {"share_views": shared}})
+    assert _syncs_batchnorm(cfg, on_gpu=True) is found
+    assert not _syncs_batchnorm(cfg, on_gpu=False)
