@@ -133,7 +133,7 @@ def assert_same_end(run: Path, reference: Path) -> None:
             *("data.patch.per_lesion=2", "data.patch.per_image=2", "data.loader_workers=1"),
         ],
         [
-            *("model=timm", "model.name=convnext_atto", "model.dropout=0.3", "data.batch_size=8"),
+            *("model=timm", "model.name=convnext_atto", "model.dropout=0.3"),
             *("model/head=mil", "model.head.crop=32", "model.head.crops=2"),
         ],
     ],
