@@ -81,6 +81,7 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
     "loss.label_smoothing": (0, 1),
     "loss.gamma": (0, None),
     "loss.box_weight": (0, None),
+    "loss.cell_weight": (0, None),
     "trainer.max_epochs": (1, None),
     "trainer.patience": (1, None),
     "trainer.devices": (1, None),

@@ -190,6 +190,7 @@ class LossConfig:
     _target_: str = MISSING
     label_smoothing: float = MISSING
     box_weight: float = MISSING
+    cell_weight: float = MISSING
 
 
 @dataclasses.dataclass

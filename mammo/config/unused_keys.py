@@ -25,7 +25,11 @@ def _is_one_run(cfg: DictConfig) -> bool:
 
 def _has_boxes(cfg: DictConfig) -> bool:
     """Whether the network returns boxes; one of the user's own may."""
-    return bool(cfg.model.get("box_head")) or not str(cfg.model.get("_target_")).startswith("mammo.")
+    return bool(cfg.model.get("box_head")) or not _is_ours(cfg)
+
+
+def _is_ours(cfg: DictConfig) -> bool:
+    return str(cfg.model.get("_target_")).startswith("mammo.")
 
 
 def _map_pool(cfg: DictConfig) -> str | None:
@@ -67,6 +71,12 @@ _TRAINING = (
         (),
         lambda cfg: _map_pool(cfg) in (None, "lse"),
         "is used with model.head.pool=lse only; give that too, or leave it out",
+    ),
+    _Rule(
+        ("loss.cell_weight",),
+        (0.0,),
+        lambda cfg: _map_pool(cfg) == "lesion_weighted" or not _is_ours(cfg),
+        "is used with model.head.pool=lesion_weighted only; give that too, or leave it out",
     ),
     _Rule(
         ("loss.box_weight",),

@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mammo.config.task.task_checks import patch_size
-from mammo.data.images.breast import BOX_COLUMNS, breast_mask
+from mammo.data.images.breast import breast_mask
+from mammo.data.lesion_table import LesionTable
 from mammo.data.store.store import Store
 from mammo.data.windows import (
     Size,
@@ -62,36 +63,6 @@ def breast_maps(store: Store, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     for place, row in enumerate(rows.tolist()):
         maps[place] = breast_mask(np.ascontiguousarray(cells[row]))
     return maps
-
-
-@dataclass(frozen=True)
-class LesionTable:
-    """The lesions of N images, at most K of one.
-
-    Attributes:
-        boxes: N K 4, pixels; NaN where there are fewer than K.
-        labels: N K, index of the class; -1 where there is none.
-    """
-
-    boxes: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, lesions: pd.DataFrame, labels: NDArray[np.int64], image_ids: Sequence[str]) -> Self:
-        """Arrange the lesions of images by image.
-
-        Args:
-            lesions: lesions of these images, with boxes in prepared pixels.
-            labels: index of the class of each lesion, see `mammo.data.tasks.patch_labels`.
-            image_ids: ids of the N images.
-        """
-        place = lesions.groupby("image_id").cumcount().to_numpy()
-        image = pd.Series(np.arange(len(image_ids)), index=list(image_ids))[lesions["image_id"]].to_numpy()
-        boxes = np.full((len(image_ids), 1 + max(place, default=0), 4), np.nan, np.float32)
-        boxes[image, place] = lesions[BOX_COLUMNS].to_numpy(dtype=np.float32)
-        classes = np.full(boxes.shape[:2], -1, np.int64)
-        classes[image, place] = labels
-        return cls(boxes, classes)
 
 
 @dataclass(frozen=True)

@@ -146,10 +146,27 @@ def labels(images: pd.DataFrame, lesions: pd.DataFrame, *, task: Task) -> NDArra
     return found
 
 
-def patch_labels(lesions: pd.DataFrame, *, task: Task) -> NDArray[np.int64]:
-    """Index into `task.classes` of the patches of each lesion; -1 for no class.
+def lesion_labels(lesions: pd.DataFrame, *, task: Task) -> NDArray[np.int64]:
+    """Index into `task.classes` of each lesion; -1 for no class, as for a task that is not of lesions.
 
     The class is that of the lesion itself, which may differ from that of its image.
+
+    Args:
+        lesions: the lesions table, N rows.
+        task: the task.
+    """
+    if task.column == "lesion_type_pathology":
+        column = lesions["pathology"] + "_" + lesions["abnormality_type"].str.upper()
+    elif task.column in lesions:
+        column = lesions[task.column].astype("string")
+    else:
+        return np.full(len(lesions), -1)
+    index = {value: i for i, values in enumerate(task.values.values()) for value in values}
+    return np.asarray(column.map(index).fillna(-1), dtype=np.int64)
+
+
+def patch_labels(lesions: pd.DataFrame, *, task: Task) -> NDArray[np.int64]:
+    """Index into `task.classes` of the patches of each lesion, see `lesion_labels`; -1 for no class.
 
     Args:
         lesions: the lesions table, N rows.
@@ -158,17 +175,12 @@ def patch_labels(lesions: pd.DataFrame, *, task: Task) -> NDArray[np.int64]:
     Raises:
         DataError: the table has no such column, or a lesion is in no class and `task.unlabelled` is `refuse`.
     """
-    if task.column == "lesion_type_pathology":
-        column = lesions["pathology"] + "_" + lesions["abnormality_type"].str.upper()
-    elif task.column in lesions:
-        column = lesions[task.column].astype("string")
-    else:
+    if task.column != "lesion_type_pathology" and task.column not in lesions:
         raise DataError(
             f"task.column={task.column}: the lesions have no such column; choose from "
             f"{', '.join(lesions.columns)}"
         )
-    index = {value: i for i, values in enumerate(task.values.values()) for value in values}
-    found: NDArray[np.int64] = np.asarray(column.map(index).fillna(-1), dtype=np.int64)
+    found = lesion_labels(lesions, task=task)
     if task.unlabelled == "refuse" and (found < 0).any():
         outside = found < 0
         raise DataError(

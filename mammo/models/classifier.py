@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mammo.models.box_head import box_head_of, forward_with_boxes
 from mammo.models.example_input import takes_views
-from mammo.models.output import Output, as_output
+from mammo.models.output import OF_VIEWS, Output, as_output
 
 
 class Classifier(nn.Module):
@@ -57,7 +57,7 @@ class Classifier(nn.Module):
             image = images[:, 0] if images.ndim == 5 else images
             normalised = (image - self.mean) / self.std
             output = as_output(self.network(normalised.contiguous(memory_format=torch.channels_last)))
-            for name in ("maps", "crops", "crop_attention"):
+            for name in OF_VIEWS:
                 if (value := getattr(output, name)) is not None:
                     setattr(output, name, value[:, None])
         output.logits = output.logits.float()

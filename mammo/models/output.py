@@ -7,12 +7,15 @@ from torch import Tensor
 
 from mammo.errors import ConfigError
 
+# what a network of single images returns of its image, besides logits
+OF_VIEWS = ("maps", "cells", "crops", "crop_attention")
+
 
 @dataclass
 class Output:
     """Output of a network for B samples of V views and of C classes.
 
-    A network of single images returns `maps`, `crops` and `crop_attention` without the axis of the views.
+    A network of single images returns what `OF_VIEWS` names without the axis of the views.
 
     Attributes:
         logits: B C.
@@ -20,6 +23,8 @@ class Output:
         view_logits: B V C, logits of each view by itself; NaN for absent views.
         side_logits: B 2 C, logits of each side of an exam; NaN for a side without a view.
         maps: B V C h w, evidence for each class in each place; NaN for absent views.
+        cells: B V C + 1 h w, logits of the background and of each class in each place, of a head that tells
+            lesions from the background; NaN for absent views.
         attention: B V, weights of the views, whose sum is 1; 0 for absent views.
         crops: B V K 4, x_min, y_min, x_max, y_max of the crops that the network looks at again, in pixels;
             NaN for absent views.
@@ -31,6 +36,7 @@ class Output:
     view_logits: Tensor | None = None
     side_logits: Tensor | None = None
     maps: Tensor | None = None
+    cells: Tensor | None = None
     attention: Tensor | None = None
     crops: Tensor | None = None
     crop_attention: Tensor | None = None

@@ -13,7 +13,7 @@ from mammo.models.cross_view import cross_view_attention, last_features
 from mammo.models.example_input import dry_run
 from mammo.models.layer_depth import layer_of_parameters, within
 from mammo.models.nested import NestedNetwork
-from mammo.models.output import Output, as_output
+from mammo.models.output import OF_VIEWS, Output, as_output
 from mammo.models.pooling import GatedAttention, attention_weights
 
 Fusion = Literal["mean", "max", "concat", "attention", "cross_view"]
@@ -288,7 +288,7 @@ def _classifier_of(
 
 def _results(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
     output = as_output(network(images.contiguous(memory_format=torch.channels_last)))
-    beside = {name: getattr(output, name) for name in ("maps", "crops", "crop_attention")}
+    beside = {name: getattr(output, name) for name in OF_VIEWS}
     return {"values": output.logits.flatten(1)} | {
         name: value for name, value in beside.items() if value is not None
     }

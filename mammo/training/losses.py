@@ -1,4 +1,4 @@
-"""Losses: cross-entropy, focal loss, and the squared error of a lesion's box."""
+"""Losses: cross-entropy, focal loss, the squared error of a lesion's box, and the classes of places."""
 
 import torch
 import torch.nn.functional as F
@@ -11,20 +11,22 @@ from mammo.models.output import Output
 LOSS = Role("loss", call=("output", "batch"))
 
 
-class _ClassesAndBox(nn.Module):
-    """A loss of the classes, of each side's classes for exams, and of the box for a network with a box head.
+class _ClassesAndBoxes(nn.Module):
+    """A loss of the classes, of each side's classes for exams, and of what the network says of boxes.
 
     Args:
         classes: loss of logits, B C, and labels, B.
-        box_weight: weight of the squared error of the box.
+        box_weight: weight of the squared error of the box, for a network with a box head.
+        cell_weight: weight of `cell_loss`, for a head that tells lesions from the background.
     """
 
     name: str  # of the term of the classes
 
-    def __init__(self, classes: nn.Module, *, box_weight: float) -> None:
+    def __init__(self, classes: nn.Module, *, box_weight: float, cell_weight: float) -> None:
         super().__init__()
         self.classes = classes
         self.box_weight = box_weight
+        self.cell_weight = cell_weight
 
     def forward(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of the loss, each a scalar; their sum is minimised."""
@@ -32,20 +34,24 @@ class _ClassesAndBox(nn.Module):
         if output.side_logits is not None:
             known = batch["side_label"] >= 0
             terms["sides"] = self.classes(output.side_logits[known], batch["side_label"][known])
+        size = (batch["image"].shape[-2], batch["image"].shape[-1])
+        if output.cells is not None and self.cell_weight:
+            found = cell_loss(output.cells, batch["boxes"], batch["box_label"], size=size)
+            terms["cells"] = self.cell_weight * found
         if output.boxes is not None:
             # with mixup, the target is the lesion of the image, not of its partner
-            size = (batch["image"].shape[-2], batch["image"].shape[-1])
             terms["box"] = self.box_weight * box_loss(output.boxes, batch["boxes"].squeeze(1), size=size)
         return terms
 
 
-class CrossEntropy(_ClassesAndBox):
-    """Cross-entropy of the classes and, for a network with a box head, the squared error of the box.
+class CrossEntropy(_ClassesAndBoxes):
+    """Cross-entropy of the classes, and the errors of a box head and of the places of lesions.
 
     Args:
         class_weights: C, weight of each class; None for equal weights.
         label_smoothing: share of each label that is spread evenly over all classes.
         box_weight: weight of the squared error of the box.
+        cell_weight: weight of `cell_loss`.
     """
 
     name = "cross_entropy"
@@ -56,19 +62,21 @@ class CrossEntropy(_ClassesAndBox):
         class_weights: Tensor | None = None,
         label_smoothing: float = 0.0,
         box_weight: float = 1.0,
+        cell_weight: float = 0.0,
     ) -> None:
         classes = nn.CrossEntropyLoss(weight=class_weights, label_smoothing=label_smoothing)
-        super().__init__(classes, box_weight=box_weight)
+        super().__init__(classes, box_weight=box_weight, cell_weight=cell_weight)
 
 
-class Focal(_ClassesAndBox):
-    """Focal loss of the classes, see `FocalLoss`, and the squared error of the box.
+class Focal(_ClassesAndBoxes):
+    """Focal loss of the classes, see `FocalLoss`, and the errors of a box head and of the places of lesions.
 
     Args:
         gamma: exponent, at least 0; a higher one reduces the weight of well-classified images.
         class_weights: C, weight of each class; None for equal weights.
         label_smoothing: share of each label that is spread evenly over all classes.
         box_weight: weight of the squared error of the box.
+        cell_weight: weight of `cell_loss`.
     """
 
     name = "focal"
@@ -80,9 +88,10 @@ class Focal(_ClassesAndBox):
         class_weights: Tensor | None = None,
         label_smoothing: float = 0.0,
         box_weight: float = 1.0,
+        cell_weight: float = 0.0,
     ) -> None:
         classes = FocalLoss(weight=class_weights, gamma=gamma, label_smoothing=label_smoothing)
-        super().__init__(classes, box_weight=box_weight)
+        super().__init__(classes, box_weight=box_weight, cell_weight=cell_weight)
 
 
 class FocalLoss(nn.Module):
@@ -116,6 +125,62 @@ class FocalLoss(nn.Module):
         of_label = terms.gather(1, labels[:, None]).squeeze(1)
         losses = (1 - self.label_smoothing) * of_label + self.label_smoothing * terms.mean(dim=1)
         return losses.mean() if self.weight is None else losses.sum() / self.weight[labels].sum()
+
+
+def cell_loss(scores: Tensor, boxes: Tensor, labels: Tensor, *, size: tuple[int, int]) -> Tensor:
+    """Return the cross-entropy of the cells of maps: the mean of that in lesions and that of the background.
+
+    A cell is in a lesion if its centre is in the lesion's box, or if it has the centre of the box. It belongs
+    to the background if it overlaps no box. All other cells, and those of lesions without a class, are left
+    out. Of two lesions in one cell, the one of the higher class counts.
+
+    Args:
+        scores: B V C + 1 h w, logits of the background and of C classes; NaN for absent views.
+        boxes: B V K 4, x_min, y_min, x_max, y_max in pixels, NaN for no lesion.
+        labels: B V K, index of the class of each lesion; -1 for no class.
+        size: H and W of the images.
+
+    Returns:
+        Scalar loss; a part without cells counts as 0.
+    """
+    target = cell_targets(boxes, labels, cells=(scores.shape[-2], scores.shape[-1]), size=size)
+    of_cells = scores.movedim(2, -1)  # B V h w C + 1
+    known = (target >= 0) & ~of_cells.isnan().any(dim=-1)
+    errors = F.cross_entropy(of_cells[known], target[known], reduction="none")
+    lesion = target[known] > 0
+    each = [errors[part].sum() / part.sum().clamp(min=1) for part in (lesion, ~lesion)]
+    return torch.stack(each).mean()
+
+
+def cell_targets(boxes: Tensor, labels: Tensor, *, cells: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Return the class of each cell, see `cell_loss`: 0 for the background, 1 + label for a lesion, or -1.
+
+    Args:
+        boxes: ... K 4, in pixels, NaN for no lesion.
+        labels: ... K, index of the class of each lesion; -1 for no class.
+        cells: h and w of the map.
+        size: H and W of the images.
+
+    Returns:
+        ... h w, int64.
+    """
+    x_min, y_min, x_max, y_max = boxes[..., None].unbind(-2)  # each ... K 1
+    overlapping, inside = [], []
+    for low, high, number, length in ((y_min, y_max, cells[0], size[0]), (x_min, x_max, cells[1], size[1])):
+        step = length / number
+        start = torch.arange(number, device=boxes.device) * step
+        centre, middle = start + step / 2, (low + high) / 2
+        overlapping.append((low < start + step) & (high > start))  # ... K cells; False for NaN
+        holds = (start <= middle) & (middle < start + step)
+        inside.append((((low <= centre) & (centre < high)), holds))
+    overlap = overlapping[0][..., :, None] & overlapping[1][..., None, :]  # ... K h w
+    within, holds = (
+        rows[..., :, None] & columns[..., None, :] for rows, columns in zip(*inside, strict=True)
+    )
+    # 1 + label of each lesion in its cells, -1 elsewhere; a lesion without a class has -1 in its cells too
+    of_lesion = torch.where(labels >= 0, labels + 1, -1)[..., None, None]
+    highest = torch.where(within | holds, of_lesion, -1).amax(dim=-3)
+    return torch.where(overlap.any(dim=-3), highest, 0)
 
 
 def box_loss(predicted: Tensor, boxes: Tensor, *, size: tuple[int, int]) -> Tensor:

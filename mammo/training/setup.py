@@ -196,6 +196,11 @@ def _device(processes: Processes, *, on_gpu: bool) -> str:
 
 def _refuse_mixup(cfg: DictConfig) -> None:
     unit, alpha = sample_settings(cfg.data)["unit"], cfg.augment.get("mixup")
+    if alpha and cfg.loss.get("cell_weight"):
+        raise ConfigError(
+            f"augment.mixup={alpha}: mixes the lesions of two images; give augment.mixup=0 with "
+            f"loss.cell_weight={cfg.loss.cell_weight}"
+        )
     if alpha and unit in ("breast", "exam"):
         raise ConfigError(
             f"augment.mixup={alpha}: mixes single images; give augment.mixup=0 with data.sample_unit={unit}"

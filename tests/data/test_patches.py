@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mammo.data.lesion_table import LesionTable
 from mammo.data.patches import (
     BACKGROUND,
     HARD_NEGATIVE,
     LESION,
-    LesionTable,
     PatchPlaces,
     PatchSettings,
     breast_maps,

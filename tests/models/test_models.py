@@ -226,7 +226,7 @@ FAMILIES = [
 def test_a_pretrained_network_starts_at_the_loss_of_equal_probabilities(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a network, the weights below the classifier are random, but for those of an installed package."""
+    """Without a network, the weights below the classifier are random, but those of installed packages."""
     create = timm.create_model
     monkeypatch.setattr(
         timm, "create_model", lambda *names, **given: create(*names, **given | {"pretrained": False})

@@ -50,7 +50,7 @@ CHOICES = [
     ],
     ["model/head=patch_map", "model.head.top_k=2", "data.micro_batches=2"],
     ["model/head=mil", "model.head.crop=32", "model.head.crops=2", "model.channels=3"],
-    ["model.channels=3", "schedule=constant", "data.normalisation=none"],
+    ["model=efficientnet_lite0", "model.channels=3", "schedule=constant", "data.normalisation=none"],
     ["task=patch_pathology", "data.sample_unit=patch", "data.patch.size=32", "model=custom_cnn"],
     ["task=patch_lesion_type_pathology", "data.sample_unit=patch", "data.patch.size=32", "model=custom_cnn"],
     ["data.sample_unit=breast", "model.fusion=cross_view", "model/head=global"],
@@ -81,5 +81,6 @@ def test_all_choices_are_among_them() -> None:
 DEFAULTS = {"task=pathology", "loss=cross_entropy", "optim=adamw", "schedule=cosine", "augment=flips"}
 DEFAULTS |= {"model=resnet18", "model/pool=avg", "model/head=global", "metrics=none", "trainer=auto"}
 DEFAULTS |= {"logger=tensorboard"}
-ELSEWHERE = {"model=inception_resnet_v2", "trainer=gpu", "trainer=ddp"}
+ELSEWHERE = {"model=efficientnet_lite1", "model=efficientnet_lite2"}  # test_models.py
+ELSEWHERE |= {"model=inception_resnet_v2", "trainer=gpu", "trainer=ddp"}
 ELSEWHERE |= {"logger=csv", "logger=wandb", "logger=mlflow"}

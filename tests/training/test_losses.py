@@ -1,3 +1,6 @@
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.ops import sigmoid_focal_loss
 
-from mammo.training.losses import CrossEntropy, Focal, FocalLoss
+from mammo.training.losses import CrossEntropy, Focal, FocalLoss, cell_loss, cell_targets
 
 
 @st.composite
@@ -78,3 +81,68 @@ def test_terms_of_the_losses() -> None:
     )
     # the checkpoints of both losses have the same keys
     assert list(plain.state_dict()) == list(focal.state_dict()) == ["classes.weight"]
+
+
+def test_cells_of_two_lesions_by_hand() -> None:
+    """Cells of 10 x 10 pixels; the second lesion is too small to have the centre of a cell in it."""
+    boxes = torch.tensor([[[8.0, 4, 26, 16], [31, 31, 34, 33], [math.nan] * 4]])
+    labels = torch.tensor([[1, 0, -1]])
+    target = cell_targets(boxes, labels, cells=(4, 4), size=(40, 40))
+    # the second row overlaps the first lesion at its centre too, the first column only at its edge
+    assert target.tolist() == [[[-1, 2, 2, 0], [-1, 2, 2, 0], [0, 0, 0, 0], [0, 0, 0, 1]]]
+    unknown = cell_targets(boxes, torch.tensor([[-1, 0, -1]]), cells=(4, 4), size=(40, 40))
+    assert unknown.tolist() == [[[-1, -1, -1, 0], [-1, -1, -1, 0], [0, 0, 0, 0], [0, 0, 0, 1]]]
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 39)] * 4, st.integers(-1, 2)), max_size=3),
+    st.sampled_from([(4, 4), (3, 5), (1, 2)]),
+)
+def test_cells_have_the_class_of_the_lesion_in_their_centre(
+    lesions: list[tuple[int, ...]], cells: tuple[int, int]
+) -> None:
+    boxes = torch.full((1, 3, 4), math.nan)
+    labels = torch.full((1, 3), -1)
+    for place, (x, y, dx, dy, label) in enumerate(lesions):
+        boxes[0, place] = torch.tensor([x, y, min(x + dx + 1, 40), min(y + dy + 1, 40)])
+        labels[0, place] = label
+    target = cell_targets(boxes, labels, cells=cells, size=(40, 40))[0]
+    for row, column in np.ndindex(cells):
+        top, left, step_y, step_x = row * 40 / cells[0], column * 40 / cells[1], 40 / cells[0], 40 / cells[1]
+        meets = [
+            (b, int(label))
+            for b, label in zip(boxes[0].tolist(), labels[0], strict=True)
+            if b[0] < left + step_x and b[2] > left and b[1] < top + step_y and b[3] > top
+        ]
+        inside = [
+            label
+            for b, label in meets
+            if b[0] <= left + step_x / 2 < b[2] and b[1] <= top + step_y / 2 < b[3]
+        ]
+        found = int(target[row, column])
+        assert (found == 0) == (not meets)
+        if inside and max(inside) >= 0:
+            assert found >= 1 + max(inside)  # or a lesion whose centre is in the cell
+    for box, label in zip(boxes[0], labels[0].tolist(), strict=True):
+        if label >= 0:  # each lesion has a cell
+            row = int((box[1] + box[3]) / 2 // (40 / cells[0]))
+            column = int((box[0] + box[2]) / 2 // (40 / cells[1]))
+            assert target[row, column] >= 1 + label
+
+
+def test_lesions_and_background_count_alike_in_the_loss_of_cells() -> None:
+    boxes, labels = torch.tensor([[[[0.0, 0, 10, 10]]], [[[math.nan] * 4]]]), torch.tensor([[[0]], [[-1]]])
+    scores = torch.randn(2, 1, 3, 2, 4, requires_grad=True)  # cells of 10 x 10
+    logs = -scores.log_softmax(dim=2)[:, 0]
+    lesion = logs[0, 1, 0, 0]
+    background = torch.cat([logs[0, 0].flatten()[1:], logs[1, 0].flatten()])
+    loss = cell_loss(scores, boxes, labels, size=(20, 40))
+    torch.testing.assert_close(loss, (lesion + background.mean()) / 2)
+    without = torch.full_like(scores, math.nan)  # an absent view
+    both = torch.cat([scores, without], dim=1)
+    twice = cell_loss(both, boxes.repeat(1, 2, 1, 1), labels.repeat(1, 2, 1), size=(20, 40))
+    torch.testing.assert_close(twice, loss)
+    nothing = cell_loss(scores, torch.full_like(boxes, math.nan), labels, size=(20, 40))
+    assert torch.isfinite(nothing)
+    loss.backward()
+    assert torch.isfinite(scores.grad).all()

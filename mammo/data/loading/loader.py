@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mammo.data.images.breast import BOX_COLUMNS
+from mammo.data.lesion_table import LesionTable
 from mammo.data.loading.samplers import PartSampler
 from mammo.data.samples import (
     Samples,
@@ -26,7 +26,7 @@ from mammo.data.samples import (
     side_labels,
 )
 from mammo.data.store.store import Store
-from mammo.data.tasks import Task, labels
+from mammo.data.tasks import Task, labels, lesion_labels
 
 _AHEAD = 2  # number of batches per thread that are read or being read
 
@@ -41,6 +41,7 @@ class Batch(TypedDict):
     present: Tensor  # B V, whether the sample has the image
     label: Tensor  # B, index of the class
     boxes: Tensor  # B V K 4, lesions in pixels, NaN where there are fewer than K
+    box_label: Tensor  # B V K, index of the class of each lesion, -1 for no class
     row: Tensor  # B V, row in the store, -1 for a missing image
     unit: Tensor  # B, index of the breast, or whatever a sample is, in the table of the dataset
     side_label: NotRequired[Tensor]  # B 2, index of the class of each side, -1 for a side without images
@@ -84,7 +85,8 @@ class StoreDataset:
         self.views = views
         self.seed = seed
         self._images = table.reset_index(drop=True)
-        self._boxes = lesion_boxes(store.lesions, table["image_id"])
+        found = lesion_labels(store.lesions, task=task)
+        self._lesions = LesionTable.of(store.lesions, found, table["image_id"].tolist())
         samples = self._draw(0)
         of_image = labels(table, store.lesions, task=task)
         self.unit = samples.table["group"].to_numpy(dtype=np.int64)
@@ -126,9 +128,14 @@ class StoreDataset:
     def boxes(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns the boxes of the lesions of samples, B V K 4."""
         places = self._places[indices]
-        boxes = self._boxes[places]
+        boxes = self._lesions.boxes[places]
         boxes[places < 0] = np.nan
         return boxes
+
+    def box_labels(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the classes of the lesions of samples, B V K; -1 for no class, or no lesion."""
+        places = self._places[indices]
+        return np.where(places[..., None] < 0, -1, self._lesions.labels[places])
 
     def read(self, indices: Sequence[int], image: Tensor) -> Batch:
         """Returns a batch of the samples at these indices, read into `image`, B V 1 H W, as stored."""
@@ -146,6 +153,7 @@ class StoreDataset:
             present=torch.from_numpy(present),
             label=torch.from_numpy(self.labels[indices]),
             boxes=torch.from_numpy(self.boxes(indices)),
+            box_label=torch.from_numpy(self.box_labels(indices)),
             row=torch.from_numpy(rows),
             unit=torch.from_numpy(self.unit[indices]),
         )
@@ -276,17 +284,3 @@ class _Memory:
         # a tensor or view of the array keeps a reference to the array
         weakref.finalize(array, self.free.append, memory).atexit = False
         return array
-
-
-def lesion_boxes(lesions: pd.DataFrame, image_ids: pd.Series) -> NDArray[np.float32]:
-    """Returns the boxes of the lesions of each image, N K 4.
-
-    K is the largest number of lesions with a box in one image; missing boxes are NaN.
-    """
-    known = lesions.dropna(subset=BOX_COLUMNS)
-    known = known[known["image_id"].isin(image_ids)]
-    place = known.groupby("image_id").cumcount().to_numpy()
-    boxes = np.full((len(image_ids), 1 + max(place, default=-1), 4), np.nan, dtype=np.float32)
-    position = pd.Series(np.arange(len(image_ids)), index=image_ids.to_numpy())
-    boxes[position[known["image_id"]].to_numpy(), place] = known[BOX_COLUMNS].to_numpy(dtype=np.float32)
-    return boxes

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mammo.data.images.breast import BOX_COLUMNS
+from mammo.data.lesion_table import LesionTable
 from mammo.data.loading.loader import Batch, StoreDataset
-from mammo.data.patches import LesionTable, PatchPlaces, PatchSettings, breast_maps, patch_table
+from mammo.data.patches import PatchPlaces, PatchSettings, breast_maps, patch_table
 from mammo.data.samples import Samples, SampleUnit, facts_of_groups
 from mammo.data.store.store import Store
 from mammo.data.tasks import Task, patch_labels
@@ -136,6 +137,10 @@ class PatchDataset(StoreDataset):
         boxes[outside.any(axis=2)] = np.nan
         return np.asarray(boxes[:, None], np.float32)
 
+    def box_labels(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the classes of the lesions of the images of patches, B 1 K; -1 for no class."""
+        return np.asarray(self._lesions.labels[self._position[indices]][:, None])
+
     def read(self, indices: Sequence[int], image: Tensor) -> Batch:
         """Returns a batch of the patches at these indices, read into `image`, B 1 1 h w, as stored."""
         rows = self.rows[indices]
@@ -151,6 +156,7 @@ class PatchDataset(StoreDataset):
             present=torch.ones(rows.shape, dtype=torch.bool),
             label=torch.from_numpy(self.labels[indices]),
             boxes=torch.from_numpy(self.boxes(indices)),
+            box_label=torch.from_numpy(self.box_labels(indices)),
             row=torch.from_numpy(rows),
             unit=torch.from_numpy(self.unit[indices]),
         )
@@ -163,7 +169,7 @@ def _lesions_of(store: Store, image_ids: "pd.Series[str]", task: Task) -> Lesion
             "data.sample_unit=patch: no lesion of the data has a box or a mask; give data with them (as by "
             "data.lesions=FILE of data=csv, or data.masks=true), or data.sample_unit=image"
         )
-    known = known[known["image_id"].isin(image_ids)]
+    known = known[known["image_id"].isin(image_ids)]  # the labels of others may be missing
     return LesionTable.of(known, patch_labels(known, task=task), image_ids.tolist())
 
 

@@ -28,6 +28,7 @@ class PatchMap(NestedNetwork):
     - `lse`: see `log_mean_exp`.
     - `noisy_or`: probability that at least one cell is positive.
     - `lesion_weighted`: see `lesion_weighted`; the network has one class more, the background, as the first.
+      The logits are multiplied by a learned scale, which begins at 1.
 
     Args:
         network: network with timm's methods `forward_features` and `forward_head`.
@@ -73,14 +74,16 @@ class PatchMap(NestedNetwork):
         self.pool = pool
         self.top_k = top_k
         self.sharpness = sharpness
+        if pool == "lesion_weighted":
+            self.scale = nn.Parameter(torch.ones(()))
         self._check(num_classes, image_size)
 
     def forward(self, images: Tensor) -> Output:
-        """B 1 H W to logits, B C, and maps, B C h w."""
+        """B 1 H W to logits, B C, maps, B C h w, and with `lesion_weighted` cells, B C + 1 h w."""
         maps = cell_scores(self.network, images)
         if self.pool == "lesion_weighted":
-            logits, maps = lesion_weighted(maps)
-            return Output(logits, maps=maps)
+            logits, evidence = lesion_weighted(maps)
+            return Output(self.scale * logits, maps=self.scale * evidence, cells=maps)
         if self.pool == "noisy_or":
             return Output(noisy_or(maps, positive=self.positives[0]), maps=maps)
         if self.pool == "lse":

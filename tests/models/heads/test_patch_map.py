@@ -118,7 +118,7 @@ def test_weights_of_timm_are_loaded_below_a_head(tmp_path: Path, capsys: pytest.
     torch.save(given.state_dict(), file)
     model = built("resnet18", head={"name": "patch_map", "pool": "lesion_weighted"}, weights=str(file))
     assert torch.equal(model.network.fc.weight, given.fc.weight)  # background and two classes
-    assert "122 of 122 tensors matched" in capsys.readouterr().err
+    assert "122 of 123 tensors matched" in capsys.readouterr().err
     assert load_weights(given, file).unused == []
 
 

@@ -1,0 +1,44 @@
+"""The boxes and classes of lesions, arranged by image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mammo.data.images.breast import BOX_COLUMNS
+
+
+@dataclass(frozen=True)
+class LesionTable:
+    """The lesions of N images, at most K of one, K at least 1.
+
+    Attributes:
+        boxes: N K 4, pixels; NaN where there are fewer than K.
+        labels: N K, index of the class; -1 where there is none.
+    """
+
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, lesions: pd.DataFrame, labels: NDArray[np.int64], image_ids: Sequence[str]) -> Self:
+        """Arrange the lesions of images by image.
+
+        Args:
+            lesions: lesions with boxes in prepared pixels; those of other images, or without a box, are
+                left out.
+            labels: index of the class of each lesion, see `mammo.data.tasks.lesion_labels`.
+            image_ids: ids of the N images.
+        """
+        known = (lesions[BOX_COLUMNS].notna().all(axis=1) & lesions["image_id"].isin(image_ids)).to_numpy()
+        lesions, labels = lesions[known], labels[known]
+        place = lesions.groupby("image_id").cumcount().to_numpy()
+        image = pd.Series(np.arange(len(image_ids)), index=list(image_ids))[lesions["image_id"]].to_numpy()
+        boxes = np.full((len(image_ids), 1 + max(place, default=0), 4), np.nan, np.float32)
+        boxes[image, place] = lesions[BOX_COLUMNS].to_numpy(dtype=np.float32)
+        classes = np.full(boxes.shape[:2], -1, np.int64)
+        classes[image, place] = labels
+        return cls(boxes, classes)
