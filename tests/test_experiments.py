@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from helpers.commands import REPOSITORY, command
 
@@ -23,17 +24,21 @@ STUDY = {
 }  # fmt: skip
 
 
+SMALL = [
+    "data=phantom", "data.patients=24", "data.film_scale=2", "data.height=80", "data.width=80",
+    "data.sample=[8,4,2]", "trainer.max_epochs=1", "report=false",
+]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def runs(place: Path) -> dict[str, Path]:
-    """Each experiment, trained to its end."""
-    small = ["data=phantom", "data.patients=24", "data.film_scale=2", "data.height=80", "data.width=80"]
-    small += ["data.sample=[8,4,2]", "trainer.max_epochs=1", "report=false"]
-    for name in EXPERIMENTS:
+    """Each experiment of the study, trained to its end."""
+    for name in sorted(STUDY):
         # there is no network to download weights from
         offline = [] if "custom" in name else ["model.pretrained=false"]
-        result = command("train", f"experiment={name}", *small, *offline, f"run_dir={name}", folder=place)
+        result = command("train", f"experiment={name}", *SMALL, *offline, f"run_dir={name}", folder=place)
         assert result.returncode == 0, result.stderr
-    return {name: place / name for name in EXPERIMENTS}
+    return {name: place / name for name in STUDY}
 
 
 def test_the_studys_experiments_are_all_there() -> None:
@@ -41,7 +46,7 @@ def test_the_studys_experiments_are_all_there() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", sorted(STUDY))
 def test_experiment_runs_to_its_end(name: str, runs: dict[str, Path]) -> None:
     facts = json.loads((runs[name] / "run.json").read_text())
     config = yaml.safe_load((runs[name] / "config.yaml").read_text())
@@ -55,6 +60,34 @@ def test_experiment_runs_to_its_end(name: str, runs: dict[str, Path]) -> None:
     assert scores.sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-5)
     curves = pd.read_csv(runs[name] / "metrics.csv")
     assert ("val/auc_micro" in curves) == (scores.shape[1] == 4)
+
+
+@pytest.mark.slow
+def test_whole_images_start_from_patches_and_learn_where_the_lesions_are(place: Path) -> None:
+    def train(name: str, *more: str) -> str:
+        result = command("train", f"experiment={name}", *SMALL, *more, f"run_dir={name}", folder=place)
+        assert result.returncode == 0, result.stderr
+        return result.stderr
+
+    missing = command("train", "experiment=whole_from_patches", *SMALL, folder=place)
+    assert missing.returncode == 1
+    assert missing.stderr.startswith("error: model.weights=runs/patches: no such file, nor a run")
+    assert len(missing.stderr.splitlines()) == 1
+    train("plain")
+    train("patches", "data.patch.size=48")
+    said = train("whole_from_patches", "model.weights=patches")
+    # all but the scale of the map, which the classifier of patches has not
+    assert "; not: scale (not in the file)" in said
+    curves = pd.read_csv(place / "whole_from_patches" / "metrics.csv")
+    terms = curves["train/loss_cross_entropy"] + curves["train/loss_cells"]
+    assert curves["train/loss"].to_numpy() == pytest.approx(terms.to_numpy(), abs=1e-5)
+    weights = [
+        torch.load(place / name / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+        for name in ("patches", "whole_from_patches")
+    ]
+    for name, tensor in weights[0].items():
+        if "running" in name:
+            assert torch.equal(tensor, weights[1][name.replace("network.", "network.network.", 1)])
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

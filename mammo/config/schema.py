@@ -142,6 +142,7 @@ class OptimConfig:
     layer_decay: float = MISSING
     weight_decay: float = MISSING
     freeze_epochs: int = MISSING
+    freeze_batch_norm: bool = MISSING
     unfreeze_every: int | None = MISSING
 
 

@@ -137,12 +137,25 @@ class SameStart(pl.Callback):
 class Unfreezing(pl.Callback):
     """Trains only the classifier at first, then also the layers below it; see `first_trained_layer`.
 
-    Batch normalisation in a frozen layer does not update its running statistics.
+    Batch normalisation in a frozen layer uses its running statistics and does not update them.
+
+    Args:
+        freeze_epochs: see `first_trained_layer`.
+        unfreeze_every: see `first_trained_layer`.
+        freeze_batch_norm: whether batch normalisation does so in all layers, in all epochs; its weights and
+            biases are trained.
     """
 
-    def __init__(self, *, freeze_epochs: int = 0, unfreeze_every: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        freeze_epochs: int = 0,
+        unfreeze_every: int | None = None,
+        freeze_batch_norm: bool = False,
+    ) -> None:
         self.freeze_epochs = freeze_epochs
         self.unfreeze_every = unfreeze_every
+        self.freeze_batch_norm = freeze_batch_norm
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._apply(trainer, pl_module)
@@ -165,4 +178,4 @@ class Unfreezing(pl.Callback):
             for name, parameter in zip(own, module.parameters(recurse=False), strict=True):
                 parameter.requires_grad = layers[name] >= first
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and own:
-                module.train(layers[own[0]] >= first)
+                module.train(layers[own[0]] >= first and not self.freeze_batch_norm)

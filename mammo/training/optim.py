@@ -14,7 +14,7 @@ from mammo.models.layer_depth import layer_of_parameters
 
 OPTIMIZER = Role("optimiser", base=(Optimizer,))
 # keys of `optim` that are for every optimiser, whatever its signature
-OF_EVERY_OPTIMIZER = ("head_lr", "layer_decay", "freeze_epochs", "unfreeze_every")
+OF_EVERY_OPTIMIZER = ("head_lr", "layer_decay", "freeze_epochs", "unfreeze_every", "freeze_batch_norm")
 
 
 def build_optimizer(network: nn.Module, *, node: Mapping[str, Any]) -> Optimizer:
@@ -24,8 +24,8 @@ def build_optimizer(network: nn.Module, *, node: Mapping[str, Any]) -> Optimizer
         network: network to train.
         node: `_target_`, its keyword arguments, and keys for every optimiser: `head_lr`, learning rate of the
             classifier, None for `lr`; `layer_decay`, ratio of a layer's learning rate to that of the next
-            (Clark et al. 2020, ELECTRA); `freeze_epochs` and `unfreeze_every`, see `Unfreezing`.
-            `weight_decay` is for convolutions and linear layers; that of norms and biases is 0.
+            (Clark et al. 2020, ELECTRA); `freeze_epochs`, `unfreeze_every` and `freeze_batch_norm`, see
+            `Unfreezing`. `weight_decay` is for convolutions and linear layers; that of norms and biases is 0.
 
     Raises:
         ConfigError: there is no such optimiser, or it refuses its arguments.

@@ -113,6 +113,7 @@ CHANGED: dict[str, str] = {
     "optim.layer_decay": "0.5",
     "optim.weight_decay": "0.5",
     "optim.freeze_epochs": "1",
+    "optim.freeze_batch_norm": "true",
     "optim.betas": "[0.5,0.9]",
     "schedule.warmup_epochs": "0.5",
     "schedule.final_lr_fraction": "0.9",

@@ -171,6 +171,18 @@ def test_layers_thaw_in_turn_with_the_statistics_of_their_norms(
     assert trained.epochs == [{head}, {head}, {head, head - 1}, {head, head - 1, head - 2}]
 
 
+def test_batch_normalisation_keeps_its_statistics_and_its_weights_learn(
+    datamodule: MammogramDataModule,
+) -> None:
+    model = module(datamodule)
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    train(model, datamodule, epochs=2, callbacks=(Unfreezing(freeze_batch_norm=True),))
+    after = model.network.state_dict()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed == {name for name, _ in model.network.named_parameters()}
+    assert any("running_mean" in name for name in before)
+
+
 def test_draws_of_a_batch_depend_on_seed_and_number_alone(
     datamodule: MammogramDataModule,
 ) -> None:
