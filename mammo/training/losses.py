@@ -131,8 +131,9 @@ def cell_loss(scores: Tensor, boxes: Tensor, labels: Tensor, *, size: tuple[int,
     """Return the cross-entropy of the cells of maps: the mean of that in lesions and that of the background.
 
     A cell is in a lesion if its centre is in the lesion's box, or if it has the centre of the box. It belongs
-    to the background if it overlaps no box. All other cells, and those of lesions without a class, are left
-    out. Of two lesions in one cell, the one of the higher class counts.
+    to the background if it overlaps no box. All other cells, those of lesions without a class, and those of
+    images without a box, whose lesions may not be drawn, are left out. Of two lesions in one cell, the one of
+    the higher class counts.
 
     Args:
         scores: B V C + 1 h w, logits of the background and of C classes; NaN for absent views.
@@ -145,7 +146,8 @@ def cell_loss(scores: Tensor, boxes: Tensor, labels: Tensor, *, size: tuple[int,
     """
     target = cell_targets(boxes, labels, cells=(scores.shape[-2], scores.shape[-1]), size=size)
     of_cells = scores.movedim(2, -1)  # B V h w C + 1
-    known = (target >= 0) & ~of_cells.isnan().any(dim=-1)
+    drawn = ~boxes.isnan().any(dim=-1).all(dim=-1)  # B V
+    known = (target >= 0) & drawn[..., None, None] & ~of_cells.isnan().any(dim=-1)
     errors = F.cross_entropy(of_cells[known], target[known], reduction="none")
     lesion = target[known] > 0
     each = [errors[part].sum() / part.sum().clamp(min=1) for part in (lesion, ~lesion)]

@@ -134,6 +134,7 @@ def set_up(cfg: DictConfig, *, run: RunFolder | None = None) -> Training:
         datamodule.batch_size = cfg.data.batch_size
         say(f"data.batch_size={cfg.data.batch_size}: the largest power of two that fits in memory")
     _refuse_few_samples(datamodule, cfg.data.split)
+    _refuse_no_boxes(cfg, datamodule)
     _refuse_no_batch(cfg, datamodule)
     monitor = _monitor(datamodule)
     precision = choose_precision(cfg.trainer.precision, accelerator=accelerator, network=network, size=size)
@@ -272,6 +273,15 @@ def _refuse_few_samples(datamodule: MammogramDataModule, name: str) -> None:
         raise DataError(
             f"data.split={name}: {train} training and {val} validation {PLURALS[unit]} are too few for "
             f"{count} processes; lower trainer.devices"
+        )
+
+
+def _refuse_no_boxes(cfg: DictConfig, datamodule: MammogramDataModule) -> None:
+    train = datamodule.train
+    if cfg.loss.get("cell_weight") and np.isnan(train.boxes(range(len(train)))).all():
+        raise DataError(
+            f"loss.cell_weight={cfg.loss.cell_weight}: no lesion of the training images has a box; give data "
+            "with them (as by data.lesions=FILE of data=csv), or loss.cell_weight=0"
         )
 
 

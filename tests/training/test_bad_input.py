@@ -5,14 +5,19 @@ import pickle
 import resource
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.commands import command, line
 from helpers.networks import build_model
+from omegaconf import OmegaConf
 
-from mammo.errors import ConfigError
+from mammo.errors import ConfigError, DataError
 from mammo.training.devices.batch_memory import is_out_of_memory, largest_batch
+from mammo.training.setup import _refuse_no_boxes
 
 
 def told(folder: Path, *arguments: str, **environment: str) -> str:
@@ -112,3 +117,17 @@ def test_largest_batch_is_a_power_of_two_within_memory_and_images(monkeypatch: p
     monkeypatch.setattr(memory, "_free_memory", lambda device: 500)
     with pytest.raises(ConfigError, match="not even one sample fits"):
         largest_batch(network, size=(64, 48), accelerator="cpu", most=10_000)
+
+
+def test_places_of_lesions_without_a_box_are_refused() -> None:
+    class Boxless(list[int]):
+        def boxes(self, indices: range) -> np.ndarray:
+            return np.full((len(indices), 1, 1, 4), np.nan)
+
+    data: Any = SimpleNamespace(train=Boxless([1, 2]))
+    with pytest.raises(
+        DataError, match=r"loss\.cell_weight=1\.0: no lesion of the training images has a box"
+    ):
+        _refuse_no_boxes(OmegaConf.create({"loss": {"cell_weight": 1.0}}), data)
+    _refuse_no_boxes(OmegaConf.create({"loss": {"cell_weight": 0.0}}), data)
+    _refuse_no_boxes(OmegaConf.create({"loss": {}}), data)
