@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -84,13 +84,33 @@ class FileIndex:
 def is_secondary(file: Path, *, patient: str, series: str) -> bool:
     """Return whether a file is a cropped image or a lesion mask of CBIS-DDSM, not a mammogram.
 
+    Pictures of Kaggle's copy have no header; its table of headers is read, `csv/dicom_info.csv` beside the
+    folder `jpeg`.
+
     Args:
         file: Path of the file.
         patient: Patient ID of its header; empty if there is none.
         series: Series description of its header; empty if there is none.
     """
     names = (patient, *file.absolute().parts[:-1])
-    return series.lower() in _SECONDARY_SERIES or any(_LESION.fullmatch(name) for name in names)
+    if series.lower() in _SECONDARY_SERIES or any(_LESION.fullmatch(name) for name in names):
+        return True
+    folder = file.absolute().parent
+    if file.suffix.lower() not in _PICTURES or _UID.search(folder.name) is None:
+        return False
+    return folder.name in _secondary_series(folder.parent.parent / "csv" / "dicom_info.csv")
+
+
+@lru_cache
+def _secondary_series(listing: Path) -> frozenset[str]:
+    """Return the UIDs of the cropped images and masks of Kaggle's `dicom_info.csv`; none if it is not there."""
+    try:
+        sheet = CsvTable.read(listing)
+    except DataError:
+        return frozenset()
+    secondary = sheet.text("seriesdescription").str.lower().isin(_SECONDARY_SERIES)
+    files = sheet.text("image_path")[secondary].dropna()
+    return frozenset(file.replace("\\", "/").split("/")[-2] for file in files if "/" in file)
 
 
 def index_files(root: Path) -> FileIndex:

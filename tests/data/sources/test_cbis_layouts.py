@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from pydicom.uid import ExplicitVRLittleEndian
 
 from mammo.data.catalog import Catalog
+from mammo.data.sources import cbis_layouts
 from mammo.data.sources import cbis_layouts as layouts
 from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
 from mammo.data.sources.cbis_layouts import index_files, is_secondary
@@ -288,3 +289,20 @@ def test_the_folders_of_a_release_tell_crops_and_masks(layout: Callable[[File], 
     for file in files(LESIONS):
         secondary = file.description != "full mammogram images"
         assert is_secondary(Path(layout(file)), patient="", series="") is secondary
+
+
+def test_the_table_of_kaggles_copy_tells_crops_and_masks(tmp_path: Path) -> None:
+    """Its pictures have no header, and their folders have the UID of the series only."""
+    rows = ["file_path,image_path,PatientID,SeriesDescription"]
+    wanted = {}
+    for number, kind in enumerate(["full mammogram images", "cropped images", "ROI mask images", ""]):
+        uid = f"1.3.6.1.4.1.9590.100.1.2.{number}"
+        rows.append(f"x.dcm,CBIS-DDSM/jpeg/{uid}/1-00{number}.jpg,P,{kind}")
+        wanted[tmp_path / "jpeg" / uid / f"1-00{number}.jpg"] = kind in ("cropped images", "ROI mask images")
+    assert not any(is_secondary(file, patient="", series="") for file in wanted)  # without the table
+    cbis_layouts._secondary_series.cache_clear()
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "dicom_info.csv").write_text("\n".join(rows))
+    for file, secondary in wanted.items():
+        assert is_secondary(file, patient="", series="") is secondary
+    assert not is_secondary(tmp_path / "jpeg" / "a" / "1.jpg", patient="", series="")
