@@ -103,7 +103,7 @@ def is_secondary(file: Path, *, patient: str, series: str) -> bool:
 
 @lru_cache
 def _secondary_series(listing: Path) -> frozenset[str]:
-    """Return the UIDs of the cropped images and masks of Kaggle's `dicom_info.csv`; none if it is not there."""
+    """Return the UIDs of the crops and masks in Kaggle's `dicom_info.csv`; none if it is not there."""
     try:
         sheet = CsvTable.read(listing)
     except DataError:
