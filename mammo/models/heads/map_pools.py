@@ -79,7 +79,8 @@ def lesion_weighted(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Return logits, B C, and maps, B C h w: the evidence of lesion classes where there is a lesion.
 
     The evidence of a class in a cell is its score minus the mean over the lesion classes. Its mean over the
-    cells is weighted by the probability of a lesion, that of all classes but the background.
+    cells is weighted by the odds of a lesion against the background: weighted by the probability, the many
+    cells of the background would outweigh the few of a lesion.
 
     Args:
         scores: B C + 1 h w, scores of the background and of C lesion classes in each cell.
@@ -90,7 +91,7 @@ def lesion_weighted(scores: Tensor) -> tuple[Tensor, Tensor]:
     """
     background, lesion = scores[:, 0], scores[:, 1:]
     evidence = lesion - lesion.mean(dim=1, keepdim=True)
-    log_weight = F.logsigmoid(lesion.logsumexp(dim=1) - background)  # B h w
+    log_weight = lesion.logsumexp(dim=1) - background  # B h w
     weights = log_weight.flatten(1).softmax(dim=1).view_as(log_weight)
     maps = weights[:, None] * evidence * log_weight[0].numel()
     return maps.mean(dim=(2, 3)), maps

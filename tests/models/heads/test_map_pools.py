@@ -38,7 +38,7 @@ def reference_lesion_weighted(scores: Array) -> Array:
     for image in scores:
         total, weight = np.zeros(len(image) - 2), 0.0
         for cell in image.reshape(len(image), -1).T:
-            lesion = 1 - np.exp(cell[0]) / np.exp(cell).sum()
+            lesion = np.exp(cell[1:]).sum() / np.exp(cell[0])
             total += lesion * (cell[2:] - cell[1])
             weight += lesion
         found.append(total / weight)
