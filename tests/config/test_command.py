@@ -18,7 +18,8 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
     [
         (
             ["model=resnet19"],
-            "model=resnet19: no such choice; choose from custom_cnn, inception_resnet_v2, resnet18",
+            "model=resnet19: no such choice; choose from custom_cnn, efficientnet_lite0, "
+            "efficientnet_lite1, efficientnet_lite2, inception_resnet_v2, resnet18",
         ),
         (["trainer.max_epochs=three"], "trainer.max_epochs=three: Value 'three' of type 'str'"),
         (["+trainer.max_epoch=3"], "+trainer.max_epoch: no such key; did you mean trainer.max_epochs?"),

@@ -145,7 +145,7 @@ def test_models_of_images_and_of_breasts_that_do_not_fit_are_refused() -> None:
     images = predictions(np.random.default_rng(8), source="A")
     breasts = several_views(images, unit="breast", source="B")
     with pytest.raises(DataError, match=r"A and B have images and breasts; compare them with unit=breast or"):
-        compare({"A": images, "B": breasts})
+        compare({"A": images, "B": breasts}, unit="image")
     fewer = breasts.take(np.arange(1, len(breasts.samples)))
     name = breasts.samples[0].replace("_LEFT", " LEFT").replace("_RIGHT", " RIGHT")
     with pytest.raises(DataError, match=f"A and B: 1 breasts are in one table only, the first is '{name}'"):
@@ -155,7 +155,7 @@ def test_models_of_images_and_of_breasts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match=r"A and B: the label of (\d+) of \1 breasts differs, first for 'P_"):
         compare({"A": images, "B": other}, unit="breast")
     with pytest.raises(DataError, match="a row is one breast, so there are no results by image; choose from"):
-        compare({"B": breasts, "C": breasts})
+        compare({"B": breasts, "C": breasts}, unit="image")
 
 
 def test_one_class_leaves_the_difference_undefined() -> None:
