@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 from mammo.data.images.breast import BOX_COLUMNS
 
 
+def with_boxes(lesions: pd.DataFrame, image_ids: Sequence[str]) -> pd.DataFrame:
+    """Return the lesions of some images that have a box."""
+    known = lesions.dropna(subset=BOX_COLUMNS)
+    return known[known["image_id"].isin(image_ids)]
+
+
 @dataclass(frozen=True)
 class LesionTable:
     """The lesions of N images, at most K of one, K at least 1.
@@ -28,13 +34,10 @@ class LesionTable:
         """Arrange the lesions of images by image.
 
         Args:
-            lesions: lesions with boxes in prepared pixels; those of other images, or without a box, are
-                left out.
+            lesions: lesions of these images, each with a box in prepared pixels, see `with_boxes`.
             labels: index of the class of each lesion, see `mammo.data.tasks.lesion_labels`.
             image_ids: ids of the N images.
         """
-        known = (lesions[BOX_COLUMNS].notna().all(axis=1) & lesions["image_id"].isin(image_ids)).to_numpy()
-        lesions, labels = lesions[known], labels[known]
         place = lesions.groupby("image_id").cumcount().to_numpy()
         image = pd.Series(np.arange(len(image_ids)), index=list(image_ids))[lesions["image_id"]].to_numpy()
         boxes = np.full((len(image_ids), 1 + max(place, default=0), 4), np.nan, np.float32)

@@ -120,11 +120,7 @@ def ensemble(runs: Sequence[Predictions]) -> Predictions:
         DataError: the runs have different tasks or samples.
     """
     first = runs[0]
-    for run in runs:
-        if run.classes != first.classes:
-            raise DataError(
-                f"{first.source} and {run.source} have different classes; combine runs of one task"
-            )
+    _require_one_task(runs, "runs")
     tables = aligned(runs)
     scores = np.mean([run.scores for run in tables], axis=0)
     combined = first.with_scores(scores, source=", ".join(run.source for run in runs))
@@ -141,11 +137,7 @@ def out_of_fold(folds: Sequence[Predictions]) -> Predictions:
         DataError: the folds have different tasks, or share a sample or a patient.
     """
     first = folds[0]
-    for fold in folds:
-        if fold.classes != first.classes:
-            raise DataError(
-                f"{first.source} and {fold.source} have different classes; combine folds of one task"
-            )
+    _require_one_task(folds, "folds")
     for what, remedy in (
         (first.unit, "name each fold once"),
         ("patient", "split by patient, or the scores are not out of fold"),
@@ -163,6 +155,15 @@ def out_of_fold(folds: Sequence[Predictions]) -> Predictions:
             )
     table = pd.concat([fold.table for fold in folds], ignore_index=True)
     return Predictions(table, first.task, ", ".join(fold.source for fold in folds), _records(folds))
+
+
+def _require_one_task(runs: Sequence[Predictions], called: str) -> None:
+    first = runs[0]
+    for run in runs:
+        if run.classes != first.classes:
+            raise DataError(
+                f"{first.source} and {run.source} have different classes; combine {called} of one task"
+            )
 
 
 def _records(runs: Sequence[Predictions]) -> tuple[Provenance, ...]:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mammo.data.lesion_table import LesionTable
+from mammo.data.lesion_table import LesionTable, with_boxes
 from mammo.data.loading.samplers import PartSampler
 from mammo.data.samples import (
     Samples,
@@ -85,8 +85,9 @@ class StoreDataset:
         self.views = views
         self.seed = seed
         self._images = table.reset_index(drop=True)
-        found = lesion_labels(store.lesions, task=task)
-        self._lesions = LesionTable.of(store.lesions, found, table["image_id"].tolist())
+        image_ids = table["image_id"].tolist()
+        lesions = with_boxes(store.lesions, image_ids)
+        self._lesions = LesionTable.of(lesions, lesion_labels(lesions, task=task), image_ids)
         samples = self._draw(0)
         of_image = labels(table, store.lesions, task=task)
         self.unit = samples.table["group"].to_numpy(dtype=np.int64)

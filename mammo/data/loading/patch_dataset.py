@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mammo.data.images.breast import BOX_COLUMNS
-from mammo.data.lesion_table import LesionTable
+from mammo.data.lesion_table import LesionTable, with_boxes
 from mammo.data.loading.loader import Batch, StoreDataset
 from mammo.data.patches import PatchPlaces, PatchSettings, breast_maps, patch_table
 from mammo.data.samples import Samples, SampleUnit, facts_of_groups
@@ -57,7 +57,7 @@ class PatchDataset(StoreDataset):
         self.settings = settings
         self._background = task.classes.index(task.background or "")
         self._images = table.reset_index(drop=True)
-        self._lesions = _lesions_of(store, self._images["image_id"], task)
+        self._lesions = _lesions_of(store, self._images["image_id"].tolist(), task)
         rows = self._images["row"].to_numpy(dtype=np.int64)
         self.image = (store.images.shape[1], store.images.shape[2])
         self._breasts = breast_maps(store, rows)
@@ -162,15 +162,14 @@ class PatchDataset(StoreDataset):
         )
 
 
-def _lesions_of(store: Store, image_ids: "pd.Series[str]", task: Task) -> LesionTable:
-    known = store.lesions.dropna(subset=BOX_COLUMNS)
-    if known.empty:
+def _lesions_of(store: Store, image_ids: Sequence[str], task: Task) -> LesionTable:
+    if store.lesions.dropna(subset=BOX_COLUMNS).empty:
         raise DataError(
             "data.sample_unit=patch: no lesion of the data has a box or a mask; give data with them (as by "
             "data.lesions=FILE of data=csv, or data.masks=true), or data.sample_unit=image"
         )
-    known = known[known["image_id"].isin(image_ids)]  # the labels of others may be missing
-    return LesionTable.of(known, patch_labels(known, task=task), image_ids.tolist())
+    known = with_boxes(store.lesions, image_ids)
+    return LesionTable.of(known, patch_labels(known, task=task), image_ids)
 
 
 def dataset_of(
