@@ -73,6 +73,12 @@ _TRAINING = (
         "is used with model.head.pool=lse only; give that too, or leave it out",
     ),
     _Rule(
+        ("model.head.odds_power",),
+        (1.0,),
+        lambda cfg: _map_pool(cfg) in (None, "lesion_weighted"),
+        "is used with model.head.pool=lesion_weighted only; give that too, or leave it out",
+    ),
+    _Rule(
         ("loss.cell_weight",),
         (0.0,),
         lambda cfg: _map_pool(cfg) == "lesion_weighted" or not _is_ours(cfg),

@@ -46,6 +46,8 @@ class PatchMapConfig(HeadConfig):
     pool: MapPool = MISSING
     top_k: float = MISSING
     sharpness: float = MISSING
+    window: int = MISSING
+    odds_power: float = MISSING
 
 
 @dataclasses.dataclass

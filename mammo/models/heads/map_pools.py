@@ -75,7 +75,17 @@ def noisy_or(maps: Tensor, *, positive: int) -> Tensor:
     return torch.stack([none, some] if positive == 1 else [some, none], dim=1)
 
 
-def lesion_weighted(scores: Tensor) -> tuple[Tensor, Tensor]:
+def window_mean(scores: Tensor, *, window: int) -> Tensor:
+    """Return the mean of each cell and its neighbours, B C h w; beyond the border there are none.
+
+    Args:
+        scores: B C h w.
+        window: side of the square of cells around each cell, odd.
+    """
+    return F.avg_pool2d(scores, window, stride=1, padding=window // 2, count_include_pad=False)
+
+
+def lesion_weighted(scores: Tensor, *, odds_power: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return logits, B C, and maps, B C h w: the evidence of lesion classes where there is a lesion.
 
     The evidence of a class in a cell is its score minus the mean over the lesion classes. Its mean over the
@@ -84,6 +94,7 @@ def lesion_weighted(scores: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         scores: B C + 1 h w, scores of the background and of C lesion classes in each cell.
+        odds_power: power of the odds; the higher, the more the cell with the highest odds decides.
 
     Returns:
         logits: B C.
@@ -91,7 +102,7 @@ def lesion_weighted(scores: Tensor) -> tuple[Tensor, Tensor]:
     """
     background, lesion = scores[:, 0], scores[:, 1:]
     evidence = lesion - lesion.mean(dim=1, keepdim=True)
-    log_weight = lesion.logsumexp(dim=1) - background  # B h w
+    log_weight = odds_power * (lesion.logsumexp(dim=1) - background)  # B h w
     weights = log_weight.flatten(1).softmax(dim=1).view_as(log_weight)
     maps = weights[:, None] * evidence * log_weight[0].numel()
     return maps.mean(dim=(2, 3)), maps

@@ -10,7 +10,7 @@ from mammo.errors import ConfigError
 from mammo.models.cross_view import last_features
 from mammo.models.example_input import dry_run
 from mammo.models.feature_maps import rows_of_tokens
-from mammo.models.heads.map_pools import lesion_weighted, log_mean_exp, noisy_or, top_k_mean
+from mammo.models.heads.map_pools import lesion_weighted, log_mean_exp, noisy_or, top_k_mean, window_mean
 from mammo.models.nested import NestedNetwork
 from mammo.models.output import Output
 
@@ -38,6 +38,8 @@ class PatchMap(NestedNetwork):
         pool: pooling of the map, as above.
         top_k: number of cells of `top_k`, or below 1 their share.
         sharpness: r of `lse`.
+        window: side of the square of cells, odd, over which the scores are averaged before they are pooled.
+        odds_power: see `lesion_weighted`.
 
     Raises:
         ConfigError: the network gives no map, or the pooling does not suit the task or the map.
@@ -55,6 +57,8 @@ class PatchMap(NestedNetwork):
         pool: MapPool = "top_k",
         top_k: float = 0.1,
         sharpness: float = 5.0,
+        window: int = 1,
+        odds_power: float = 1.0,
     ) -> None:
         super().__init__()
         if top_k <= 0 or (top_k > 1 and top_k != int(top_k)):
@@ -63,6 +67,10 @@ class PatchMap(NestedNetwork):
             )
         if sharpness <= 0:
             raise ConfigError(f"model.head.sharpness={sharpness}: must be above 0; give 5 as in the paper")
+        if window < 1 or window % 2 == 0:
+            raise ConfigError(f"model.head.window={window}: give an odd number of cells, such as 1 or 3")
+        if odds_power <= 0:
+            raise ConfigError(f"model.head.odds_power={odds_power}: must be above 0; give 1, or more")
         if pool == "noisy_or" and (num_classes, len(positives)) != (2, 1):
             raise ConfigError(
                 f"model.head.pool=noisy_or: needs two classes, one of them positive; the task has "
@@ -74,16 +82,19 @@ class PatchMap(NestedNetwork):
         self.pool = pool
         self.top_k = top_k
         self.sharpness = sharpness
+        self.window = window
+        self.odds_power = odds_power
         if pool == "lesion_weighted":
             self.scale = nn.Parameter(torch.ones(()))
         self._check(num_classes, image_size)
 
     def forward(self, images: Tensor) -> Output:
         """B 1 H W to logits, B C, maps, B C h w, and with `lesion_weighted` cells, B C + 1 h w."""
-        maps = cell_scores(self.network, images)
+        cells = cell_scores(self.network, images)
+        maps = cells if self.window == 1 else window_mean(cells, window=self.window)
         if self.pool == "lesion_weighted":
-            logits, evidence = lesion_weighted(maps)
-            return Output(self.scale * logits, maps=self.scale * evidence, cells=maps)
+            logits, evidence = lesion_weighted(maps, odds_power=self.odds_power)
+            return Output(self.scale * logits, maps=self.scale * evidence, cells=cells)
         if self.pool == "noisy_or":
             return Output(noisy_or(maps, positive=self.positives[0]), maps=maps)
         if self.pool == "lse":

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mammo.models.heads.map_pools import cell_count, lesion_weighted, log_mean_exp, noisy_or, top_k_mean
+from mammo.models.heads.map_pools import (
+    cell_count,
+    lesion_weighted,
+    log_mean_exp,
+    noisy_or,
+    top_k_mean,
+    window_mean,
+)
 
 Array = NDArray[np.float64]
 VALUES = st.floats(-8, 8, allow_subnormal=False)
@@ -32,13 +39,13 @@ def reference_noisy_or(maps: Array, positive: int) -> Array:
     return np.stack([none, 1 - none] if positive else [1 - none, none], axis=1)
 
 
-def reference_lesion_weighted(scores: Array) -> Array:
+def reference_lesion_weighted(scores: Array, power: float) -> Array:
     """The score of each lesion class minus that of the first, B C - 1, by loops over images and cells."""
     found = []
     for image in scores:
         total, weight = np.zeros(len(image) - 2), 0.0
         for cell in image.reshape(len(image), -1).T:
-            lesion = np.exp(cell[1:]).sum() / np.exp(cell[0])
+            lesion = (np.exp(cell[1:]).sum() / np.exp(cell[0])) ** power
             total += lesion * (cell[2:] - cell[1])
             weight += lesion
         found.append(total / weight)
@@ -100,12 +107,20 @@ def test_pools_against_numpy(maps: Tensor, top_k: int, sharpness: float) -> None
         assert np.allclose(found, reference_noisy_or(maps.numpy(), positive), atol=1e-12)
 
 
-@given(scores=maps_of(classes=4))
-def test_lesion_weighted_against_numpy(scores: Tensor) -> None:
-    logits, maps = lesion_weighted(scores)
+@given(scores=maps_of(classes=4), power=st.floats(0.1, 5))
+def test_lesion_weighted_against_numpy(scores: Tensor, power: float) -> None:
+    logits, maps = lesion_weighted(scores, odds_power=power)
     found = (logits[:, 1:] - logits[:, :1]).numpy()
-    assert np.allclose(found, reference_lesion_weighted(scores.numpy()), atol=1e-9)
+    assert np.allclose(found, reference_lesion_weighted(scores.numpy(), power), atol=1e-9)
     torch.testing.assert_close(maps.mean(dim=(2, 3)), logits)
+
+
+@given(maps=maps_of(), window=st.sampled_from([1, 3, 5]))
+def test_window_mean_against_numpy(maps: Tensor, window: int) -> None:
+    reach = window // 2
+    padded = np.pad(maps.numpy(), ((0, 0), (0, 0), (reach, reach), (reach, reach)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (window, window), axis=(2, 3))
+    assert np.allclose(window_mean(maps, window=window), np.nanmean(windows, axis=(4, 5)), atol=1e-9)
 
 
 @given(maps=maps_of())

@@ -68,7 +68,14 @@ def test_a_cell_is_what_the_head_makes_of_it_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", [{}, {"pool": "lse"}, {"pool": "noisy_or"}, {"pool": "lesion_weighted"}], ids=str
+    "head",
+    [
+        {},
+        {"pool": "lse", "window": 3},
+        {"pool": "noisy_or"},
+        {"pool": "lesion_weighted", "window": 3, "odds_power": 2.0},
+    ],
+    ids=str,
 )
 def test_every_pool_learns_and_is_of_the_task(head: dict[str, Any]) -> None:
     model = built("resnet18", head={"name": "patch_map"} | head).train()
@@ -80,6 +87,18 @@ def test_every_pool_learns_and_is_of_the_task(head: dict[str, Any]) -> None:
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert model.network.fc.weight.grad.any()
     assert len(model.network.fc.bias) == (3 if head.get("pool") == "lesion_weighted" else 2)
+
+
+def test_the_window_smooths_what_is_pooled_and_not_the_cells_that_boxes_supervise() -> None:
+    images = images_of("resnet18")
+    head = {"name": "patch_map", "pool": "lesion_weighted"}
+    narrow, wide = built("resnet18", head=head).eval(), built("resnet18", head=head | {"window": 5}).eval()
+    wide.load_state_dict(narrow.state_dict())
+    assert torch.equal(wide(images).cells, narrow(images).cells)
+    # the map of 3 x 2 cells lies within every window, so all cells have the same scores
+    expected = narrow(images).cells.mean(dim=(2, 3))[:, 1:]
+    found = wide(images).logits
+    torch.testing.assert_close(found[:, 1] - found[:, 0], expected[:, 1] - expected[:, 0])
 
 
 def test_a_classifier_scores_with_a_map() -> None:
@@ -212,6 +231,8 @@ def test_a_network_without_a_map_is_refused(
         ({"top_k": 2.5}, "model.head.top_k=2.5: give a share of the cells, or a whole number of them"),
         ({"top_k": 0}, "model.head.top_k=0: give a share of the cells"),
         ({"pool": "lse", "sharpness": 0.0}, "model.head.sharpness=0.0: must be above 0"),
+        ({"window": 2}, "model.head.window=2: give an odd number of cells, such as 1 or 3"),
+        ({"pool": "lesion_weighted", "odds_power": 0.0}, "model.head.odds_power=0.0: must be above 0"),
         (
             {"pool": "noisy_or"},
             "model.head.pool=noisy_or: needs two classes, one of them positive; the task has",
