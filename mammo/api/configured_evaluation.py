@@ -98,12 +98,12 @@ def _folder(cfg: DictConfig, runs: list[RunFolder], ensemble: Path | None) -> Pa
 
 
 def _name(cfg: DictConfig) -> str:
-    """Return the name of the evaluation: the split, with a suffix for other data and for flips."""
+    """Return the name of the evaluation: the split, with a suffix for other data and for augmentation."""
     from mammo.data.sources.reader import source_name
 
     other = "" if cfg.data is None else f"-{source_name(cfg.data)}"
-    flips = "" if cfg.tta == "none" else f"-{cfg.tta}"
-    return f"{cfg.split}{other}{flips}"
+    augmented = "" if cfg.tta == "none" else f"-{cfg.tta}"
+    return f"{cfg.split}{other}{augmented}"
 
 
 def threshold_rule(cfg: DictConfig) -> dict[str, Any]:

@@ -293,7 +293,7 @@ class Run:
 
         Args:
             split: `val`, `test`, `clean_test`, `train` or `all`; the test images are for the last choice.
-            tta: `flips` averages over the image and its flips.
+            tta: test-time augmentation, see `mammo.evaluation.scoring.Scorer`.
             resamples: number of resamples of the patients, for the intervals.
             seed: seed of the resamples.
 

@@ -182,6 +182,8 @@ class EvaluatedSplit(StrEnum):
 class Tta(StrEnum):
     none = "none"
     flips = "flips"
+    scales = "scales"
+    flips_scales = "flips_scales"
 
 
 # created by a call, because a name contains a plus sign

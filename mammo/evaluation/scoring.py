@@ -6,8 +6,9 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from mammo.config.instantiation import part_name
 from mammo.data.images.dicom import Pixels
@@ -20,17 +21,19 @@ from mammo.metrics.epoch_scores import average_units
 from mammo.models.backbones import build_network
 from mammo.models.box_head import pixel_boxes
 from mammo.models.classifier import Classifier
+from mammo.models.example_input import dry_run, example_input
 from mammo.models.output import Output
 from mammo.runs import RunFolder
 from mammo.training.checkpoints import is_whole
 from mammo.training.devices.precision import choose_precision
 
-Tta = Literal["none", "flips"]
+Tta = Literal["none", "flips", "scales", "flips_scales"]
 
 # first parts of the names of the checkpoint's tensors that a prediction needs
 _OWN = ("network", "mean", "std")
 _DTYPE = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-_FLIPS = ((-1,), (-2,), (-2, -1))
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))  # flipped axes; the first are the images
+_SCALES = (1.0, 0.9, 1.1)  # factors of height and width
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,9 @@ class ScoredBatch:
         scores: probabilities of the B samples.
         heat: B V H W, or B H W for images without the axis of the views, see `Heatmaps`.
         boxes: B 4, x_min, y_min, x_max, y_max in pixels, predicted by the box head for the images without
-            flips; None without a box head.
-        crops: B V K 4 and B V K, crops and their attention of the images without flips, see `Output`; None
-            for a network without crops.
+            augmentation; None without a box head.
+        crops: B V K 4 and B V K, crops and their attention of the images without augmentation, see `Output`;
+            None for a network without crops.
     """
 
     scores: Scores
@@ -121,7 +124,12 @@ class Scorer:
         size: H, W of the images.
         precision: see `trainer.precision`.
         batch_size: number of samples per forward pass.
-        tta: `flips` averages over the images and its flips along each axis and along both.
+        tta: `flips` averages over the image and its flips along each axis and along both; `scales` over the
+            image and the image resized to 0.9 and 1.1 times its size; `flips_scales` over all flips of all
+            three sizes.
+
+    Raises:
+        ConfigError: the network takes images of one size only, which scales need not have.
     """
 
     def __init__(
@@ -141,7 +149,14 @@ class Scorer:
         self.dtype = _DTYPE.get(kind)
         self.classifier = classifier.to(self.device)
         self.batch_size = batch_size
-        self.tta = tta
+        self.passes = [
+            (axes, scale)
+            for scale in (_SCALES if tta in ("scales", "flips_scales") else (1.0,))
+            for axes in (_FLIPS if tta in ("flips", "flips_scales") else ((),))
+        ]
+        for _, scale in self.passes:
+            if scale != 1:
+                _check_scale(classifier.network, size, scale, tta=tta)
 
     def __call__(self, images: Tensor, present: Tensor | None = None) -> Scores:
         """Return the probabilities of samples.
@@ -153,7 +168,7 @@ class Scorer:
         images, present = self._moved(images, present)
         with torch.inference_mode(), self._number_format():
             plain = Scores.of(self.classifier.output(images, present))
-        return _mean([plain, *self._flipped(images, present)])
+        return _mean([plain, *self._augmented(images, present)])
 
     def with_heat(
         self,
@@ -163,7 +178,7 @@ class Scorer:
         classes: Sequence[int],
         present: Tensor | None = None,
     ) -> ScoredBatch:
-        """Return the probabilities, as `__call__` does, and the heat of the images without flips.
+        """Return the probabilities, as `__call__` does, and the heat of the images without augmentation.
 
         One pass computes both. The heat is computed in the number format of the probabilities, but for
         occlusion in float32, because the changes of probability that occlusion measures are small.
@@ -175,7 +190,7 @@ class Scorer:
             present: B V, whether the sample has the image; None if it has all.
         """
         images, present = self._moved(images, present)
-        flipped = self._flipped(images, present)
+        augmented = self._augmented(images, present)
         found: list[Scores] = []
         boxes: list[Tensor] = []
         crops: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
@@ -189,7 +204,7 @@ class Scorer:
             if output.crops is not None and output.crop_attention is not None:
                 seen, weights = (part.detach().float() for part in (output.crops, output.crop_attention))
                 crops.append((seen.cpu().numpy(), weights.cpu().numpy()))
-            found.append(_mean([Scores.of(output), *flipped]))
+            found.append(_mean([Scores.of(output), *augmented]))
             among = torch.tensor(classes)
             chosen = among[found[0].probability[:, among].argmax(dim=1)]
             return output, chosen.to(self.device)
@@ -210,12 +225,12 @@ class Scorer:
     def _moved(self, images: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return images.to(self.device), None if present is None else present.to(self.device)
 
-    def _flipped(self, images: Tensor, present: Tensor | None) -> list[Scores]:
-        """Return the probabilities of each flip of the test-time augmentation."""
+    def _augmented(self, images: Tensor, present: Tensor | None) -> list[Scores]:
+        """Return the probabilities of each pass of the test-time augmentation but the first, the images."""
         with torch.inference_mode(), self._number_format():
             return [
-                Scores.of(self.classifier.output(images.flip(axes), present))
-                for axes in (_FLIPS if self.tta == "flips" else ())
+                Scores.of(self.classifier.output(_resized(images, scale).flip(axes), present))
+                for axes, scale in self.passes[1:]
             ]
 
     def _number_format(self) -> torch.autocast:
@@ -246,6 +261,31 @@ def of_units(unit: NDArray[np.int64], scores: Sequence[Scores]) -> Scores:
         return torch.from_numpy(flat).reshape(len(flat), *values.shape[1:])
 
     return Scores.joined(scores, averaged)
+
+
+def _scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return round(scale * size[0]), round(scale * size[1])
+
+
+def _resized(images: Tensor, scale: float) -> Tensor:
+    """Return images, ... H W, resized by a factor."""
+    if scale == 1:
+        return images
+    height, width = _scaled_size((images.shape[-2], images.shape[-1]), scale)
+    flat = images.flatten(0, -4)  # B 1 H W
+    found = F.interpolate(flat, size=(height, width), mode="bilinear", antialias=True)
+    return found.reshape(*images.shape[:-2], height, width)
+
+
+def _check_scale(network: nn.Module, size: tuple[int, int], scale: float, *, tta: Tta) -> None:
+    height, width = _scaled_size(size, scale)
+    try:
+        dry_run(network, *example_input(network, (height, width)))
+    except Exception as error:  # networks refuse sizes by errors of any type
+        raise ConfigError(
+            f"tta={tta}: the network takes no images of {height} x {width} beside {size[0]} x {size[1]}; "
+            "give tta=flips"
+        ) from error
 
 
 def _mean(parts: Sequence[Scores]) -> Scores:

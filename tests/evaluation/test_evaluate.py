@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers.commands import command
 from helpers.networks import build_model
 from helpers.pages import Outline
 from sklearn.metrics import roc_auc_score
 
+from mammo.errors import ConfigError
 from mammo.evaluation.scoring import Scorer
 from mammo.models.classifier import Classifier
 
@@ -136,6 +138,34 @@ def test_flipped_scores_are_the_mean_over_the_flips() -> None:
     torch.testing.assert_close(flipped(images).probability, mean)
     torch.testing.assert_close(flipped(images[:, None]).probability, mean)
     assert not torch.allclose(mean, plain(images).probability, atol=1e-7)
+
+
+def test_scores_of_scales_are_the_mean_over_resized_images() -> None:
+    torch.manual_seed(0)
+    network = build_model(name="custom_cnn", num_classes=2).eval()
+    classifier = Classifier(network=network, mean=0.2, std=0.3)
+    images = torch.rand(3, 1, 64, 48)
+    plain, scales, both = (
+        Scorer(classifier, size=(64, 48), precision="32-true", tta=tta)
+        for tta in ("none", "scales", "flips_scales")
+    )
+    sizes = [
+        F.interpolate(images, size=size, mode="bilinear", antialias=True) for size in ((58, 43), (70, 53))
+    ]
+    mean = torch.stack([plain(each).probability for each in (images, *sizes)]).mean(dim=0)
+    torch.testing.assert_close(scales(images).probability, mean)
+    torch.testing.assert_close(scales(images[:, None]).probability, mean)
+    flips = [each.flip(axes) for each in (images, *sizes) for axes in ([], [2], [3], [2, 3])]
+    mean = torch.stack([plain(each).probability for each in flips]).mean(dim=0)
+    torch.testing.assert_close(both(images).probability, mean)
+
+
+def test_scales_of_a_network_of_one_size_are_refused() -> None:
+    network = build_model(name="vit_tiny_patch16_224", num_classes=2, image_size=(64, 48)).eval()
+    with pytest.raises(
+        ConfigError, match=r"tta=scales: the network takes no images of 58 x 43 beside 64 x 48"
+    ):
+        Scorer(Classifier(network=network, mean=0.2, std=0.3), size=(64, 48), tta="scales")
 
 
 @pytest.mark.slow

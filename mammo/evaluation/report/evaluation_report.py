@@ -169,9 +169,11 @@ def shown_name(name: str) -> str:
     Example:
         >>> shown_name("val-flips")
         'validation (flips)'
+        >>> shown_name("test-flips_scales")
+        'test (flips and scales)'
     """
     key, _, variant = name.partition("-")
-    return " ".join(filter(None, [_SPLITS.get(key, key), variant and f"({variant})"]))
+    return " ".join(filter(None, [_SPLITS.get(key, key), variant and f"({variant.replace('_', ' and ')})"]))
 
 
 def _json(file: Path, kind: type[dict[Any, Any]] | type[list[Any]]) -> Any:
