@@ -1,6 +1,7 @@
 """Every experiment of `conf/experiment`, on small phantoms."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -78,6 +79,23 @@ def test_whole_images_start_from_patches_and_learn_where_the_lesions_are(place: 
     said = train("whole_from_patches", "model.weights=patches")
     # all but the scale of the map, which the classifier of patches has not
     assert "; not: scale (not in the file)" in said
+    # the patients of the patches are known, so that no run scores them as new
+    pretrained, trained = (
+        set((place / name / "split" / f"{side}.txt").read_text().split())
+        for name, side in (("whole_from_patches", "pretrained"), ("patches", "train"))
+    )
+    assert pretrained >= trained
+    others = ["data.split=kfold", "data.folds=2", "data.sample=null"]
+    weights = "model.weights=whole_from_patches"
+    leak = command("train", "experiment=two_views_from_whole", *SMALL, *others, weights, folder=place)
+    assert leak.returncode == 1
+    assert re.search(
+        r"^error: model\.weights=whole_from_patches: \d+ of the \d+ validation images are of \d+ patients "
+        r"that these weights were trained on; give the data\.split, .* of that run, or other weights$",
+        leak.stderr.splitlines()[-1],
+    )
+    train("two_views_from_whole", weights)
+    assert set((place / "two_views_from_whole/split/pretrained.txt").read_text().split()) == pretrained
     curves = pd.read_csv(place / "whole_from_patches" / "metrics.csv")
     terms = curves["train/loss_cross_entropy"] + curves["train/loss_cells"]
     assert curves["train/loss"].to_numpy() == pytest.approx(terms.to_numpy(), abs=1e-5)
@@ -88,6 +106,35 @@ def test_whole_images_start_from_patches_and_learn_where_the_lesions_are(place: 
     for name, tensor in weights[0].items():
         if "running" in name:
             assert torch.equal(tensor, weights[1][name.replace("network.", "network.network.", 1)])
+
+
+@pytest.mark.slow
+def test_whole_images_start_from_the_patches_of_shen(place: Path) -> None:
+    small = [*SMALL, "data.sample=null", "data.batch_size=8"]
+    patches = ["data.patch.size=48", "data.patch.per_lesion=1", "data.patch.per_image=1"]
+    for choices in (
+        ["experiment=shen2019_patches", *patches, "model.pretrained=false", "run_dir=first"],
+        ["experiment=shen2019", "model.weights=first"],
+    ):
+        then = command("train", *choices, *small, folder=place)
+        assert then.returncode == 0, then.stderr
+    # all of ResNet-50 but its classifier, which the blocks replace
+    assert "318 of 368 tensors matched; not: blocks.0." in then.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ["experiment=mil", "model.head.crop=32", "data.batch_size=4"],
+        ["experiment=petrini2025", "data.batch_size=4", "model.name=efficientnet_lite0"],
+        ["experiment=rsna2023", "model.name=convnext_atto"],
+    ],
+    ids=lambda choices: choices[0],
+)
+def test_published_recipe_runs_to_its_end(choices: list[str], place: Path) -> None:
+    result = command("train", *choices, *SMALL, "model.pretrained=false", folder=place)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -39,6 +39,7 @@ from mammo.config.model.model_schema import (
     HeadConfig,
     PatchMapConfig,
     PoolConfig,
+    ResidualBlocksConfig,
 )
 from mammo.config.sweep_schema import SearchConfig, StudyConfig, SweepConfig
 from mammo.config.trainer.trainer_schema import TrainerConfig
@@ -187,6 +188,13 @@ class PlateauConfig:
 
 
 @dataclasses.dataclass
+class MultiStepConfig:
+    _target_: str = MISSING
+    milestones: list[int] = MISSING
+    gamma: float = MISSING
+
+
+@dataclasses.dataclass
 class LossConfig:
     _target_: str = MISSING
     label_smoothing: float = MISSING
@@ -332,7 +340,12 @@ def register_schema() -> None:
         "data": {"phantom": PhantomConfig, "cbis_ddsm": CbisDdsmConfig, "csv": CsvConfig},
         "model": {"backbone": BackboneConfig, "custom_cnn": CustomCnnConfig},
         "pool": {"pool": PoolConfig, "gem": GemConfig, "attention": AttentionPoolConfig},
-        "head": {"global": HeadConfig, "patch_map": PatchMapConfig, "mil": CropMilConfig},
+        "head": {
+            "global": HeadConfig,
+            "patch_map": PatchMapConfig,
+            "mil": CropMilConfig,
+            "residual_blocks": ResidualBlocksConfig,
+        },
         "augment": {"batch_augment": AugmentConfig},
         "optim": {"adam": AdamConfig, "momentum": MomentumConfig},
         "schedule": {
@@ -341,6 +354,7 @@ def register_schema() -> None:
             "cosine": CosineConfig,
             "onecycle": OneCycleConfig,
             "plateau": PlateauConfig,
+            "multistep": MultiStepConfig,
         },
         "loss": {"cross_entropy": LossConfig, "focal": FocalConfig},
         "sweep": {"search": SearchConfig, "study": StudyConfig},

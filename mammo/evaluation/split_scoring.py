@@ -12,6 +12,7 @@ from mammo.config.checks import arguments_for, plain
 from mammo.data.loading.loader import StoreDataset
 from mammo.data.loading.patch_dataset import dataset_of
 from mammo.data.samples import in_views, other_views_sentence, sample_settings, views_of
+from mammo.data.seen_patients import count_seen, refuse_seen
 from mammo.data.sources.reader import read_catalog
 from mammo.data.splits import make_split
 from mammo.data.store.store import Store, prepare
@@ -19,7 +20,6 @@ from mammo.data.tasks import Task, labels, unlabelled_sentence
 from mammo.errors import ConfigError, DataError
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.scoring import Scorer, Scores, Tta, open_scorer
-from mammo.evaluation.seen_patients import count_seen, refuse_seen
 from mammo.runs import RunFolder
 from mammo.runs.provenance import Provenance, weights_digest
 from mammo.training.best_epoch import parts_columns, predictions_table

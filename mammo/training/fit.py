@@ -264,9 +264,13 @@ def _explain_nondeterminism() -> Iterator[None]:
 
 
 def _write_split(training: Training, folder: Path) -> None:
-    """Write the image ids of each set, and the images that are in none with the reason."""
+    """Write the image ids of each set, and the images that are in none with the reason.
+
+    Images of patients whom the initial weights were trained on are listed in `pretrained.txt`.
+    """
     folder.mkdir(exist_ok=True)
-    for side, image_ids in asdict(training.split).items():
+    lists = asdict(training.split) | ({"pretrained": training.pretrained} if training.pretrained else {})
+    for side, image_ids in lists.items():
         (folder / f"{side}.txt").write_text("".join(f"{image_id}\n" for image_id in image_ids))
     training.left_out.to_csv(folder / "left_out.csv", index=False)
 

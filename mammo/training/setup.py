@@ -4,8 +4,9 @@ import logging
 import secrets
 import sys
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ from mammo.data.samples import (
     sides_of,
     views_of,
 )
+from mammo.data.seen_patients import pretrained_images, refuse_pretrained
 from mammo.data.sources.reader import read_catalog
 from mammo.data.splits import Split, left_out, make_split
 from mammo.data.store.store import Store, prepare
@@ -60,6 +62,7 @@ class Training:
     store: Store
     split: Split
     left_out: pd.DataFrame  # images in none of the sets, see `left_out`
+    pretrained: list[str]  # images of patients that the initial weights were trained on
     datamodule: MammogramDataModule
     module: MammogramModule
     monitor: str  # the score by which the best epoch is chosen
@@ -122,6 +125,10 @@ def set_up(cfg: DictConfig, *, run: RunFolder | None = None) -> Training:
             choice["among"] = set(images["image_id"][found >= 0])
     split = make_split(store.table, **choice)
     _refuse_empty(split, cfg.data.split)
+    pretrained: list[str] = []
+    if (weights := cfg.model.get("weights")) is not None and not cfg.resume:
+        pretrained = pretrained_images(Path(weights), store.table)
+        refuse_pretrained(weights, pretrained, split=asdict(split), table=store.table)
     on_gpu = accelerator == "gpu"
     datamodule = _datamodule(
         cfg, task, augment, store=store, split=split, on_gpu=on_gpu, processes=processes.count
@@ -144,6 +151,7 @@ def set_up(cfg: DictConfig, *, run: RunFolder | None = None) -> Training:
         store=store,
         split=split,
         left_out=left_out(store.table, split, views=views_of(unit, views), **choice),
+        pretrained=pretrained,
         datamodule=datamodule,
         module=_module(cfg, network, datamodule, monitor, metrics),
         monitor=monitor,

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 
 from mammo.atomic_files import write_atomically
+from mammo.data.seen_patients import count_seen
 from mammo.data.store.store import Store
 from mammo.errors import DataError
 from mammo.evaluation.evaluation_files import (
@@ -28,7 +29,6 @@ from mammo.evaluation.evaluation_files import (
 from mammo.evaluation.model_export import facts
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.scoring import open_classifier
-from mammo.evaluation.seen_patients import count_seen
 from mammo.evaluation.split_scoring import score_split
 from mammo.evaluation.statistics.calibration import Calibration, fit_calibration, fit_platt
 from mammo.runs import RunFolder
@@ -206,6 +206,12 @@ def test_test_split_is_refused_if_the_run_has_seen_its_patients(
     train.write_text("".join(f"{name}\n" for name in [*listed, image]))
     with pytest.raises(DataError, match=r"split=test, \d+ are of 1 patients that the run was trained on"):
         score_split(stale, "test")
+    train.write_text("".join(f"{name}\n" for name in listed))
+    pretrained = train.with_name("pretrained.txt")  # of the run that gave the initial weights
+    pretrained.write_text(f"{image}\n")
+    with pytest.raises(DataError, match=r"split=test, \d+ are of 1 patients that the run was trained on"):
+        score_split(stale, "test")
+    pretrained.unlink()
     train.write_text("".join(f"{name}\n" for name in [*listed, "of another store"]))
     with pytest.raises(DataError, match="restore the run's data"):
         score_split(stale, "test")

@@ -60,6 +60,13 @@ class CropMilConfig(HeadConfig):
 
 
 @dataclasses.dataclass
+class ResidualBlocksConfig(HeadConfig):
+    blocks: int = MISSING
+    hidden: int = MISSING
+    out: int = MISSING
+
+
+@dataclasses.dataclass
 class BackboneConfig(ModelConfig):
     name: str = MISSING
     pretrained: bool = MISSING

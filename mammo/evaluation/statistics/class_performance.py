@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammo.data.samples import PLURALS
+from mammo.data.seen_patients import describe_seen
 from mammo.evaluation.number_format import aligned, as_json, number, number_and_interval
 from mammo.evaluation.predictions import Predictions, counted
-from mammo.evaluation.seen_patients import describe_seen
 from mammo.evaluation.statistics.headline_intervals import FEW
 from mammo.evaluation.statistics.jackknife import jackknife
 from mammo.evaluation.statistics.proportions import clustered_wilson

@@ -1,6 +1,6 @@
-"""Scored images of patients whom a run has seen: the check against a leak from training into a test."""
+"""Images of patients whom a run has seen: the checks against a leak from training into a test."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ import pandas as pd
 from mammo.data.store.store import Store
 from mammo.errors import DataError
 from mammo.runs import RunFolder
+
+_TRAINED = ("train", "pretrained")  # lists of a run, of images whose patients its weights were trained on
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,12 @@ class Seen:
 def count_seen(run: RunFolder, images: pd.DataFrame, *, table: pd.DataFrame, own: bool) -> Seen | None:
     """Count the scored images of patients in the run's lists `split/train.txt` and `split/val.txt`.
 
-    An image is of a seen patient if its id is in a list, or its patient has an image in the list. Patients
-    are compared by their ids. With other data, two different patients may have the same id, and one patient
-    two ids. The ids of two tables are taken as those of the same patients if the tables have an image id in
-    common, as the same release in another folder has. So the count is too high rather than too low where
-    both data sets number their images alike, such as two phantoms of different seeds.
+    The patients whom the run that gave the initial weights was trained on, `split/pretrained.txt`, count as
+    trained on. An image is of a seen patient if its id is in a list, or its patient has an image in the
+    list. Patients are compared by their ids. With other data, two different patients may have the same id,
+    and one patient two ids. The ids of two tables are taken as those of the same patients if the tables have
+    an image id in common, as the same release in another folder has. So the count is too high rather than too
+    low where both data sets number their images alike, such as two phantoms of different seeds.
 
     Args:
         run: run with lists of its split.
@@ -60,19 +63,70 @@ def count_seen(run: RunFolder, images: pd.DataFrame, *, table: pd.DataFrame, own
         return None
     patients = known.set_index("image_id")["patient_id"]
     counts: list[int] = []
-    for side in ("train", "val"):
-        file = run.path / "split" / f"{side}.txt"
-        listed = file.read_text().splitlines() if file.exists() else [""]
-        if not set(listed) <= set(patients.index):
+    for sides in (_TRAINED, ("val",)):
+        listed = _listed(run, sides)
+        if not listed or not set(listed) <= set(patients.index):
             return None
-        counts += _of_patients(images, listed, set(patients[listed]))
+        counts += _counts(_of_patients(images, listed, set(patients[listed])))
     return Seen(*counts)
 
 
-def _of_patients(images: pd.DataFrame, ids: Collection[str], patients: Collection[str]) -> tuple[int, int]:
-    """Return the numbers of images and patients among the scored images that are listed."""
-    found = images[images["image_id"].isin(ids) | images["patient_id"].isin(patients)]
-    return len(found), found["patient_id"].nunique()
+def pretrained_images(weights: Path, table: pd.DataFrame) -> list[str]:
+    """Return the ids of the images whose patients the weights of a run were trained on.
+
+    Those of the run's own initial weights are among them. Patients are compared as by `count_seen`.
+
+    Args:
+        weights: folder of a run, or a checkpoint in it. For any other file no image is known.
+        table: images table of all the data.
+    """
+    run = RunFolder(weights if weights.is_dir() else weights.absolute().parent.parent)
+    listed = _listed(run, _TRAINED)
+    known = _own_table(run) if listed else None
+    if known is None:  # the store is gone: its ids alone tell the patients
+        known = table
+    if not known["image_id"].isin(table["image_id"]).any():
+        return []
+    patients = known.loc[known["image_id"].isin(listed), "patient_id"]
+    found: list[str] = _of_patients(table, listed, set(patients))["image_id"].tolist()
+    return found
+
+
+def refuse_pretrained(
+    weights: str, pretrained: Collection[str], *, split: Mapping[str, Collection[str]], table: pd.DataFrame
+) -> None:
+    """Raise DataError if the initial weights were trained on patients of the validation or test set.
+
+    Args:
+        weights: the key `model.weights`.
+        pretrained: result of `pretrained_images`.
+        split: ids of the images of each set; of these, `val` and `test` are looked at.
+        table: images table of all the data.
+    """
+    for side, name in (("val", "validation"), ("test", "test")):
+        seen = table[table["image_id"].isin(split[side]) & table["image_id"].isin(pretrained)]
+        if len(seen):
+            raise DataError(
+                f"model.weights={weights}: {len(seen)} of the {len(split[side])} {name} images are of "
+                f"{seen['patient_id'].nunique()} patients that these weights were trained on; give the "
+                "data.split, data.fold and data.seed of that run, or other weights"
+            )
+
+
+def _listed(run: RunFolder, sides: Iterable[str]) -> list[str]:
+    """Return the ids of the images in the run's lists; a list that is not there is empty."""
+    files = (run.path / "split" / f"{side}.txt" for side in sides)
+    return [image_id for file in files if file.is_file() for image_id in file.read_text().splitlines()]
+
+
+def _of_patients(images: pd.DataFrame, ids: Collection[str], patients: Collection[str]) -> pd.DataFrame:
+    """Return the rows of images that are listed, or of listed patients."""
+    return images[images["image_id"].isin(ids) | images["patient_id"].isin(patients)]
+
+
+def _counts(images: pd.DataFrame) -> tuple[int, int]:
+    """Return the numbers of images and patients."""
+    return len(images), images["patient_id"].nunique()
 
 
 def _own_table(run: RunFolder) -> pd.DataFrame | None:
