@@ -176,7 +176,7 @@ def check_errors(found: dict[str, Any], run: RunFolder) -> None:
     assert all(score < metrics["threshold"] for score in misses)
     assert false_alarms == sorted(false_alarms, reverse=True)
     assert all(score >= metrics["threshold"] for score in false_alarms)
-    assert found["looked"] == ["occlusion", "brightest", "random"]
+    assert found["looked"] == ["occlusion", "brightest", "centre", "random"]
 
 
 @pytest.mark.slow

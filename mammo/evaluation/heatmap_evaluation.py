@@ -52,7 +52,7 @@ class HeatmapResults:
         scores: scores of the U units.
         marks: for each group of lesions, M marks for each method, one for each image that a sample has seen,
             None for an image that is left out; `box_head` is the box predicted by a two-headed network, if
-            the run has one, `brightest` and `random` are the baselines.
+            the run has one, `brightest`, `centre` and `random` are the baselines.
         rows: M, row of each of these images in the store.
         units: M, unit of each of these images.
         heatmaps: heatmaps that computed the heat.

@@ -192,7 +192,13 @@ def test_a_two_headed_run_is_trained_and_its_boxes_are_judged(tmp_path: Path) ->
     assert judged.returncode == 0, judged.stderr
     metrics = json.loads((tmp_path / "run" / "evaluation" / "val" / "metrics.json").read_text())
     for group in ("malignant", "all"):
-        assert list(metrics["localisation"][group]) == ["gradcam", "box_head", "brightest", "random"]
+        assert list(metrics["localisation"][group]) == [
+            "gradcam",
+            "box_head",
+            "brightest",
+            "centre",
+            "random",
+        ]
         found = metrics["localisation"][group]["box_head"]
         assert all(0 <= found[name]["value"] <= 1 for name in ("pointing", "iou", "heat_inside"))
         assert 0 <= found["froc"]["1"]["value"] <= 1

@@ -1,4 +1,4 @@
-"""Compare a heatmap with the lesions: marks, overlap and heat inside, and two baselines.
+"""Compare a heatmap with the lesions: marks, overlap and heat inside, and three baselines.
 
 Coordinates are in pixels of the prepared image. All measures use the same pixels of a lesion: those of its
 mask if it has one, else those of its box; see `mammo.evaluation.explain.drawn_lesions`. A mark finds a lesion
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 # Fraction of the map's maximum from which a pixel belongs to a candidate.
 SHARE = 0.5
-BASELINES = ("brightest", "random")
+BASELINES = ("brightest", "centre", "random")
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,12 @@ def box_candidate(box: NDArray[np.floating[Any]], shape: tuple[int, ...]) -> Can
 def baseline_candidates(
     pixels: Pixels, *, rng: np.random.Generator, breast: NDArray[np.bool_] | None = None
 ) -> dict[str, Candidates]:
-    """Return two baselines that do not search for lesions: the brightest point and a random point.
+    """Return baselines that do not search for lesions: the brightest point, the centre and a random point.
 
-    Both points are in the breast, and each is the only candidate of its image. The heat of `brightest` is the
-    grey values. The heat of `random` is constant in the breast, so its `heat_inside` is the share of the
-    breast that lesions cover.
+    All points are in the breast, and each is the only candidate of its image. `centre` is the point of the
+    breast that is nearest to the breast's centre of mass. The heat of `brightest` is the grey values. The
+    heat of `centre` and `random` is constant in the breast, so their `heat_inside` is the share of the breast
+    that lesions cover.
 
     Args:
         pixels: prepared image, H W.
@@ -161,7 +162,7 @@ def baseline_candidates(
         breast: mask of the breast, H W; None for `breast_in`.
 
     Returns:
-        Candidates of `brightest` and `random`.
+        Candidates of each of `BASELINES`.
     """
     inside = breast_in(pixels) if breast is None else breast
     if not inside.any():
@@ -169,8 +170,9 @@ def baseline_candidates(
     grey = pixels * inside
     random = _place(inside, int(rng.integers(np.count_nonzero(inside))))
     # if all values are 0, the brightest point is the first pixel of the breast
-    points = {"brightest": peak(grey) or _place(inside, 0), "random": random}
-    heats = {"brightest": grey, "random": inside}
+    brightest = peak(grey) or _place(inside, 0)
+    points = {"brightest": brightest, "centre": _centre(inside), "random": random}
+    heats = {"brightest": grey, "centre": inside, "random": inside}
     return {
         name: Candidates(heats[name], np.array([points[name]]), np.ones(1), np.zeros((0, 4)), None)
         for name in BASELINES
@@ -192,13 +194,7 @@ def peak(heat: NDArray[Any]) -> tuple[int, int] | None:
         Row and column; None if no value is above 0.
     """
     highest = heat.max()
-    if not highest > 0:
-        return None
-    # several times faster than np.argwhere if the maximum has few pixels
-    places = np.stack(np.divmod(np.flatnonzero(heat == highest), heat.shape[1]), axis=1)
-    distances = np.square(places - places.mean(axis=0)).sum(axis=1)
-    row, column = places[distances.argmin()]
-    return int(row), int(column)
+    return _centre(heat == highest) if highest > 0 else None
 
 
 def best_iou(region: NDArray[np.bool_], lesions: NDArray[np.bool_]) -> float:
@@ -228,6 +224,20 @@ def heat_inside(heat: NDArray[Any], regions: NDArray[np.bool_]) -> float:
     """
     total = heat.sum(dtype=np.float64)
     return float(heat[regions.any(axis=0)].sum(dtype=np.float64) / total) if total > 0 else 0.0
+
+
+def _centre(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return row and column of the pixel of a mask that is nearest to the mask's centre of mass.
+
+    Of equally near pixels, the first one row by row.
+    """
+    counts = np.count_nonzero(mask, axis=1), np.count_nonzero(mask, axis=0)
+    means = np.array([np.average(np.arange(len(count)), weights=count) for count in counts])
+    row, column = np.ceil(means - 0.5).astype(int).tolist()  # the nearest pixel, unless it is outside
+    if not mask[row, column]:
+        places = np.argwhere(mask)
+        row, column = places[np.square(places - means).sum(axis=1).argmin()].tolist()
+    return row, column
 
 
 def _place(inside: NDArray[np.bool_], number: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from scipy.special import logit
 from scipy.stats import binomtest
@@ -287,6 +288,16 @@ def test_the_brightest_point_is_sought_in_the_breast_alone() -> None:
     assert math.isnan(marks["brightest"].iou)
     without = baselines(pixels, boxes_of(), rng=rng)
     assert math.isnan(without["random"].hit)
+
+
+@given(mask=arrays(bool, (7, 9)).filter(np.any))
+def test_the_centre_is_the_pixel_nearest_to_the_centre_of_mass(mask: Any) -> None:
+    found = baseline_candidates(mask.astype(np.uint8), rng=np.random.default_rng(0), breast=mask)["centre"]
+    ((row, column),) = found.marks
+    assert mask[row, column]
+    distances = np.square(np.argwhere(mask) - ndimage.center_of_mass(mask)).sum(axis=1)
+    distance = np.square([row, column] - np.array(ndimage.center_of_mass(mask))).sum()
+    assert distance == pytest.approx(distances.min())
 
 
 def test_an_image_without_a_breast_has_baselines_all_the_same() -> None:
