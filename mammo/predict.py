@@ -63,7 +63,7 @@ def _score_images(cfg: DictConfig, run: RunFolder, files: "Files", heatmaps: Pat
             files,
             todo,
             log,
-            network=lambda: _network(run, heatmaps),
+            network=lambda: _network(run, heatmaps, hanging=cfg.hanging),
             settings=preparation_of(run),
             workers=cfg.workers,
             batch_size=cfg.batch_size,
@@ -106,7 +106,7 @@ def _score_samples(
     for rows in score_samples(
         found,
         todo,
-        network=lambda: _network(run, heatmaps),
+        network=lambda: _network(run, heatmaps, hanging=cfg.hanging),
         classes=classes,
         settings=preparation_of(run),
         workers=cfg.workers,
@@ -142,7 +142,7 @@ def _say_secondary(counts: "Counts") -> None:
         )
 
 
-def _network(run: RunFolder, heatmaps: Path | None) -> "tuple[Scorer, Pictures | None]":
+def _network(run: RunFolder, heatmaps: Path | None, *, hanging: bool) -> "tuple[Scorer, Pictures | None]":
     from mammo.data.tasks import Task
 
     with quick_imports():
@@ -154,7 +154,7 @@ def _network(run: RunFolder, heatmaps: Path | None) -> "tuple[Scorer, Pictures |
     if heatmaps is None:
         return scorer, None
     task = Task.of(run.config()["task"])
-    return scorer, Pictures(heatmaps, heatmaps=Heatmaps(scorer.classifier), task=task)
+    return scorer, Pictures(heatmaps, heatmaps=Heatmaps(scorer.classifier), task=task, hanging=hanging)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,13 @@ def _evaluate(
         return evaluate_runs(runs, settings)
     from mammo.evaluation.run_evaluation import evaluate_run
 
-    return evaluate_run(runs[0], settings, heatmap=cfg.heatmap.value, heatmap_layer=cfg.heatmap_layer)
+    return evaluate_run(
+        runs[0],
+        settings,
+        heatmap=cfg.heatmap.value,
+        heatmap_layer=cfg.heatmap_layer,
+        hanging=cfg.hanging,
+    )
 
 
 def _names(run: Any) -> list[str]:

@@ -238,6 +238,7 @@ class EvaluateConfig:
     tta: Tta = MISSING
     heatmap: Heatmap = MISSING
     heatmap_layer: str | None = MISSING
+    hanging: bool = MISSING
     reduce: Reduce = MISSING
     prevalence: float | None = MISSING
     target_sensitivity: float | None = MISSING
@@ -262,6 +263,7 @@ class PredictConfig:
     input: str = MISSING
     output: str = MISSING
     heatmaps: str | None = MISSING
+    hanging: bool = MISSING
     table: str | None = MISSING
     secondary: bool = MISSING
     workers: int = MISSING

@@ -102,8 +102,8 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
             "the images of predictions=FILE are in the file; leave it out",
         ),
         _Rule(
-            ("heatmap", "heatmap_layer"),
-            ("auto", "none", None),
+            ("heatmap", "heatmap_layer", "hanging"),
+            ("auto", "none", None, True),
             _is_one_run,
             "heatmaps are made for one run; leave it out",
         ),
@@ -112,6 +112,20 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
             (None,),
             lambda cfg: cfg.heatmap not in ("none", "occlusion", "map"),
             "the method of the heatmaps uses no layer; leave it out, or give another heatmap=",
+        ),
+        _Rule(
+            ("hanging",),
+            (True,),
+            lambda cfg: cfg.heatmap != "none",
+            "there are no pictures without heatmaps; leave it out, or give another heatmap=",
+        ),
+    ),
+    "predict": (
+        _Rule(
+            ("hanging",),
+            (True,),
+            lambda cfg: cfg.heatmaps is not None,
+            "is of the pictures; give heatmaps=DIR too, or leave it out",
         ),
     ),
     "compare": (

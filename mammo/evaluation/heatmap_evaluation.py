@@ -7,15 +7,19 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mammo.data.loading.loader import scaled
 from mammo.data.progress_bar import shows_bars
+from mammo.data.samples import SIDES
 from mammo.errors import ConfigError
 from mammo.evaluation.explain.drawn_lesions import GROUPS, DrawnLesions, drawn_lesions
+from mammo.evaluation.explain.gallery_choice import choose_class_gallery, choose_gallery
 from mammo.evaluation.explain.heatmaps import Heatmaps, Method
 from mammo.evaluation.explain.localisation import (
     BASELINES,
@@ -29,19 +33,17 @@ from mammo.evaluation.explain.localisation import (
 )
 from mammo.evaluation.explain.overlays import (
     DrawnView,
-    choose_class_gallery,
-    choose_gallery,
     draw_views,
     drawn_views,
     save_picture,
 )
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.report.figure_style import readable
-from mammo.evaluation.report.report_content import image_name, public
 from mammo.evaluation.scoring import Scores, of_units
 from mammo.evaluation.split_scoring import OpenedSplit
 
 _PICTURE_WIDTH = 480
+_VIEW_BYTES = 60_000
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,12 @@ def write_gallery(
     *,
     threshold: float | None,
     folder: Path,
-    pictures: int = 20,
+    hanging: bool = True,
 ) -> None:
-    """Write pictures of the most informative images with their heat, which is computed again for them.
+    """Write pictures of the most informative samples and of the worst errors with their heat.
+
+    The heat is computed again for them. The picture of an image also has the same view of the woman's other
+    breast, if it is in the split.
 
     Args:
         opened: the split.
@@ -172,36 +177,65 @@ def write_gallery(
         predictions: predictions of the images.
         threshold: score at or above which an image is called positive; None without a positive class.
         folder: folder for `gallery.json` and the pictures; an existing one is replaced.
-        pictures: maximum number of pictures.
+        hanging: see `drawn_views`.
 
     Raises:
         ConfigError: the folder cannot be written.
     """
     if predictions.task.positive:
-        threshold = math.nan if threshold is None else threshold
-        chosen = dict(choose_gallery(predictions.malignant, predictions.malignancy, threshold, pictures))
+        chosen = choose_gallery(predictions.malignant, predictions.malignancy, threshold)
     else:
-        chosen = dict(choose_class_gallery(predictions.labels, predictions.scores, pictures))
-    indices = opened.dataset.first_of_units[list(chosen)].tolist()
+        chosen = choose_class_gallery(predictions.labels, predictions.scores)
+    beside = other_breasts(opened.images) if opened.dataset.sample_unit == "image" else {}
+    units = list(dict.fromkeys(unit for index, _ in chosen for unit in (index, beside.get(index, index))))
+    samples = opened.dataset.first_of_units[units].tolist()
     size = opened.scorer.batch_size
-    views = []
-    for start in range(0, len(indices), size):
+    views: dict[int, list[DrawnView | None]] = {}
+    for start in range(0, len(units), size):
         part = slice(start, start + size)
-        batch = opened.dataset.batch(indices[part])
+        batch = opened.dataset.batch(samples[part])
         scored = opened.scorer.with_heat(
             batch["image"], results.heatmaps, classes=opened.task.shown, present=batch["present"]
         )
         heats = scored.heat
         crops = [None] * len(heats) if scored.crops is None else zip(*scored.crops, strict=True)
         boxes = [None] * len(heats) if scored.boxes is None else scored.boxes.numpy()
-        views += [
-            drawn_views(opened.dataset, sample, heat, box_head=box, crops=crop)
-            for sample, heat, box, crop in zip(indices[part], heats, boxes, crops, strict=True)
-        ]
+        views |= {
+            unit: drawn_views(opened.dataset, sample, heat, hanging=hanging, box_head=box, crops=crop)
+            for unit, sample, heat, box, crop in zip(
+                units[part], samples[part], heats, boxes, crops, strict=True
+            )
+        }
+    facts = {"hanging": hanging}
     try:
-        _write_pictures(predictions, chosen=chosen, views=views, folder=folder)
+        _write_pictures(predictions, chosen=chosen, beside=beside, views=views, facts=facts, folder=folder)
     except OSError as error:
         raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
+
+
+def other_breasts(images: pd.DataFrame) -> dict[int, int]:
+    """Return, for each image with one, the first image of the same view and study of the other breast.
+
+    Args:
+        images: M rows of the images table.
+
+    Returns:
+        Index of the other image by that of the image, from 0 to M - 1.
+    """
+    study = images["study_date"] if "study_date" in images else pd.Series(pd.NA, index=images.index)
+    keys = [
+        *zip(images["patient_id"], images["view"].fillna(""), study.astype("string").fillna(""), strict=True)
+    ]
+    sides = images["laterality"].fillna("").tolist()
+    first: dict[tuple[Any, str], int] = {}
+    for index, (key, side) in enumerate(zip(keys, sides, strict=True)):
+        first.setdefault((key, side), index)
+    other = dict(zip(SIDES, SIDES[::-1], strict=True))
+    found = {
+        index: first.get((key, other.get(side, "none"))) if key[1] else None
+        for index, (key, side) in enumerate(zip(keys, sides, strict=True))
+    }
+    return {index: place for index, place in found.items() if place is not None}
 
 
 def _score_shown(predictions: Predictions, index: int) -> tuple[float, str]:
@@ -217,31 +251,42 @@ def _score_shown(predictions: Predictions, index: int) -> tuple[float, str]:
 def _write_pictures(
     predictions: Predictions,
     *,
-    chosen: dict[int, str],
-    views: list[list[DrawnView | None]],
+    chosen: list[tuple[int, str]],
+    beside: dict[int, int],
+    views: dict[int, list[DrawnView | None]],
+    facts: dict[str, Any],
     folder: Path,
 ) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     entries = []
-    for number, ((index, reason), shown) in enumerate(zip(chosen.items(), views, strict=True), start=1):
-        label = str(predictions.table["label"].iloc[index])
-        sample_id, (score, said) = str(predictions.samples[index]), _score_shown(predictions, index)
-        caption = f"{public(image_name(sample_id))}: {readable(label)}, {said} {score:.3f}"
-        picture = draw_views(shown, caption, width=_PICTURE_WIDTH)
+    for number, (index, reason) in enumerate(chosen, start=1):
+        # the right breast is left of the left one, as mammograms hang
+        together = sorted(
+            {index, beside.get(index, index)},
+            key=lambda each: str(predictions.table["laterality"].iloc[each]) != "RIGHT",
+        )
+        shown = [view for each in together for view in views[each]]
+        picture = draw_views(shown, "", width=_PICTURE_WIDTH)
         # a number, because an image id may contain characters that a file name may not
         name = f"{number:02}.jpg"
-        save_picture(folder / name, picture)
+        save_picture(folder / name, picture, most_bytes=_VIEW_BYTES * len(shown))
         entries.append(
             {
-                "sample_id": sample_id,
+                **_caption(predictions, index),
+                **facts,
                 "picture": f"{folder.name}/{name}",
                 "reason": reason,
-                "label": label,
-                "score": score,
-                "said": said,
+                "views": len(shown),
                 "crops": any(view is not None and view.crops is not None for view in shown),
+                "beside": _caption(predictions, beside[index]) if index in beside else None,
             }
         )
     (folder / "gallery.json").write_text(json.dumps(entries, indent=2) + "\n")
+
+
+def _caption(predictions: Predictions, index: int) -> dict[str, Any]:
+    score, said = _score_shown(predictions, index)
+    label = str(predictions.table["label"].iloc[index])
+    return {"sample_id": str(predictions.samples[index]), "label": label, "score": score, "said": said}

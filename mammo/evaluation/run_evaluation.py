@@ -27,6 +27,7 @@ def evaluate_run(
     *,
     heatmap: Method | Literal["auto", "none"] = "auto",
     heatmap_layer: str | None = None,
+    hanging: bool = True,
 ) -> Evaluation:
     """Evaluate a split of a run and write all files of the evaluation.
 
@@ -36,6 +37,7 @@ def evaluate_run(
         heatmap: see `Heatmaps`; `auto` is `map` for a network that has one, else `gradcam`; `none` leaves out
             heatmaps and localisation, as does a run of patches.
         heatmap_layer: module whose feature maps are used, see `Heatmaps`.
+        hanging: whether pictures are drawn as mammograms hang, see `drawn_views`.
     """
     folder = settings.folder
     calibration = calibration_of(run, tta=settings.tta, rule=settings.rule, target=settings.target)
@@ -76,7 +78,8 @@ def evaluate_run(
         write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
     if results is not None:
         threshold = metrics[predictions.unit]["threshold"] if opened.task.positive else None
-        write_gallery(opened, results, predictions, threshold=threshold, folder=folder / "heatmaps")
+        pictures = folder / "heatmaps"
+        write_gallery(opened, results, predictions, threshold=threshold, folder=pictures, hanging=hanging)
     name = settings.name or settings.split
     if settings.report:
         page = write_report([run], folder=folder, split=name, store=opened.store.directory)

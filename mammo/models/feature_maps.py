@@ -71,16 +71,23 @@ def as_map(output: Tensor, network: nn.Module, *, layer: str, size: tuple[int, i
     )
 
 
-def last_map(classifier: Classifier, views: Tensor) -> str:
+def last_map(classifier: Classifier, views: Tensor, *, cells: int = 1) -> str:
     """Return the name of the module whose output is the pool's input, by a pass of a sample (1 V 1 H W).
 
     Without a pool that is a module, it is the last module whose output has several places.
+
+    Args:
+        classifier: classifier with the network.
+        views: a sample, 1 V 1 H W.
+        cells: rows and columns that the map should have: if it has fewer, the last module in the sequence of
+            the network's stages whose output has as many is returned, if there is one.
     """
     path = innermost_name(classifier.network)
     network = classifier.network.get_submodule(path)
+    nhwc = getattr(network, "output_fmt", "NCHW") == "NHWC"
     latest: dict[str, torch.Size] = {}
     found: list[str] = []
-    maps: list[str] = []
+    maps: dict[str, tuple[int, ...]] = {}  # rows and columns of the output, in the order of the calls
 
     def finished(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
@@ -88,7 +95,8 @@ def last_map(classifier: Classifier, views: Tensor) -> str:
             if isinstance(output, Tensor):
                 latest[name] = output.shape
                 if output.dim() == 4 and output.shape[2:].numel() > 1:
-                    maps.append(name)
+                    maps.pop(name, None)
+                    maps[name] = tuple(output.shape[1:3] if nhwc else output.shape[2:])
 
         return hook
 
@@ -109,13 +117,26 @@ def last_map(classifier: Classifier, views: Tensor) -> str:
         for handle in handles:
             handle.remove()
     prefix = f"{path}." if path else ""
-    if found:
-        return prefix + found[-1]
     names: list[str] = [name for name, _ in network.named_modules()]
     tokens = [name for name in names if re.fullmatch(r"blocks\.\d+\.norm1", name)]
-    if tokens or maps:
-        return prefix + [*maps, *tokens][-1]
-    raise ConfigError(
-        f"heatmap_layer: {type(network).__name__} has no feature map before its pool; "
-        "name a layer or choose the method occlusion"
+    last = [*found[-1:], *tokens[-1:], *list(maps)[-1:]]
+    if not last:
+        raise ConfigError(
+            f"heatmap_layer: {type(network).__name__} has no feature map before its pool; "
+            "name a layer or choose the method occlusion"
+        )
+    if last[0] not in tokens and min(maps.get(last[0], (1, 1))) < cells:
+        stages = [
+            name for name, size in maps.items() if min(size) >= cells and _is_stage(name, network=network)
+        ]
+        last = [*stages[-1:], *last]
+    return prefix + last[0]
+
+
+def _is_stage(name: str, *, network: nn.Module) -> bool:
+    """Return whether a module is not a part of a block: all modules around it are sequences."""
+    around = name.split(".")[:-1]
+    return all(
+        isinstance(network.get_submodule(".".join(around[:depth])), nn.Sequential)
+        for depth in range(1, len(around) + 1)
     )

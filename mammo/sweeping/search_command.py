@@ -61,6 +61,7 @@ def run_search(
     if cfg.stop or cfg.status:
         searches = begun_searches(folder)
         if cfg.stop:
+            workers.mark_stopped()
             print(f"stop signal sent to {workers.stop()} workers")
         if cfg.status:
             print(status_text(searches, workers, launcher=starter))
@@ -76,6 +77,7 @@ def run_search(
         print(change, file=sys.stderr)
     starter.record()
     search_settings.record()
+    workers.mark_stopped(False)
     missing = 0 if plan.is_over() else max(0, sweep["workers"] - workers.count())
     started: list[str] = []  # on this machine
     try:
@@ -88,7 +90,11 @@ def run_search(
                 "the search continues in the background; status=true shows its state, and stop=true stops it"
             )
             return
-        follow(plan, workers)
+        if not follow(plan, workers):
+            print(
+                f"{progress_text(plan, workers)}\nstopped with stop=true; the same command resumes the search"
+            )
+            return
     except KeyboardInterrupt:
         stopped = workers.stop(started) if started else 0
         raise MammoError(interruption_text(stopped, left=workers.count())) from None
@@ -212,12 +218,15 @@ def start_workers(
         started.append(workers.add_started(process.pid, slot=number))
 
 
-def follow(plan: Search | Study, workers: Workers) -> None:
-    """Print the progress until the search is over.
+def follow(plan: Search | Study, workers: Workers) -> bool:
+    """Print the progress until the search is over, or until its workers were stopped with `stop=true`.
 
     Args:
         plan: search or study.
         workers: registry of its workers.
+
+    Returns:
+        Whether the search is over.
 
     Raises:
         MammoError: no worker is left although the search is not over.
@@ -228,6 +237,8 @@ def follow(plan: Search | Study, workers: Workers) -> None:
         if text != printed:
             print(text, file=sys.stderr, flush=True)
             printed = text
+        if workers.are_stopped() and not workers.count():
+            return False
         no_worker_since = None if workers.count() else no_worker_since or time.monotonic()
         if no_worker_since and time.monotonic() - no_worker_since > workers.stale_seconds:
             raise MammoError(
@@ -235,6 +246,7 @@ def follow(plan: Search | Study, workers: Workers) -> None:
                 "again to start new workers"
             )
         time.sleep(1)
+    return True
 
 
 def interruption_text(stopped: int, *, left: int) -> str:
@@ -290,7 +302,8 @@ def _search_progress(search: Search, workers: Workers) -> str:
     trials = search.read_trials()
     count = Counter(trial.state for trial in trials)
     running = search.running(workers)
-    parts = [f"{search.settings['name']}: {count['finished']} trials finished, {running} running"]
+    of = "" if search.max_trials is None else f"of {search.max_trials} "
+    parts = [f"{search.settings['name']}: {count['finished']} {of}trials finished, {running} running"]
     if waiting := count["running"] - running:
         parts.append(f"{waiting} waiting for a worker")
     parts += [f"{count['pruned']} pruned", failures_text(trials)]

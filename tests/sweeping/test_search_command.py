@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pandas as pd
 import pytest
@@ -22,9 +23,11 @@ from helpers import search_load
 from helpers.commands import command, line, start
 
 from mammo.config.composition import compose_search
+from mammo.errors import MammoError
 from mammo.sweeping.search.search import Search
 from mammo.sweeping.search.trials import Trial
 from mammo.sweeping.search.worker_registry import Workers
+from mammo.sweeping.search_command import follow
 from mammo.sweeping.search_worker import run_trial
 
 SMALL = ("model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48")
@@ -204,7 +207,7 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
     pids = worker_pids(folder)
     assert len(pids) == 2
     wait_for(lambda: len([trial for trial in trials_in(folder) if trial.curve]) == 2)
-    assert "lr: 0 trials finished, 2 running" in give("detach=true").stdout
+    assert "lr: 0 of 3 trials finished, 2 running" in give("detach=true").stdout
 
     for sign in (signal.SIGINT, signal.SIGHUP):
         with start(*search(*settings, epochs=400), folder=folder, start_new_session=True) as attached:
@@ -225,7 +228,13 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
     assert "stop signal sent to 2 workers" in stopped.stdout
     assert not worker_pids(folder)
     assert "2 workers started" in give("detach=true").stderr
-    assert "stop signal sent to 2 workers" in give("stop=true").stdout
+    with start(*search(*settings, epochs=400), folder=folder, stdout=subprocess.PIPE) as attached:
+        assert attached.stderr
+        assert any("running" in line for line in attached.stderr)
+        assert "stop signal sent to 2 workers" in give("stop=true").stdout
+        printed, _ = attached.communicate(timeout=30)
+    assert attached.returncode == 0
+    assert "stopped with stop=true; the same command resumes the search" in printed
 
 
 @pytest.mark.slow
@@ -297,7 +306,7 @@ def test_a_search_reopened_without_a_launcher_uses_its_own(tmp_path: Path) -> No
         [*sweep, "status=true"], cwd=tmp_path, capture_output=True, text=True, timeout=60, env=no_slurm
     )
     assert shown.returncode == 0, shown.stderr
-    assert "lr: 0 trials finished, 0 running" in shown.stdout
+    assert "lr: 0 of 16 trials finished, 0 running" in shown.stdout
     assert "launcher hydra/launcher=slurm\n" in shown.stdout
 
 
@@ -628,3 +637,13 @@ class TestWorkers:
             assert workers.claim_waiting("b")
         with workers.heartbeat("c", slot=0):
             assert workers.claim_waiting("c")  # b has ended
+
+
+def test_following_a_search_ends_when_its_workers_were_stopped(tmp_path: Path) -> None:
+    plan = cast(Search, SimpleNamespace(is_over=lambda: False, searches=list))
+    workers = Workers(tmp_path / "workers", stale_seconds=0.5)
+    workers.mark_stopped()
+    assert not follow(plan, workers)
+    workers.mark_stopped(False)
+    with pytest.raises(MammoError, match="no worker is left"):
+        follow(plan, workers)

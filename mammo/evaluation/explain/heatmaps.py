@@ -38,6 +38,7 @@ Method = Literal["gradcam", "gradcam++", "layercam", "eigencam", "occlusion", "m
 # A map is constant if its spread is at most this fraction of its maximum; float32 rounds to 6e-8.
 _FLAT = 1e-5
 _GRADIENT_SCALE = 1024.0
+_FEWEST_CELLS = 4  # rows and columns of a map whose heat shows a place
 # By network, layer and size of the images; measuring takes seconds.
 _CENTRES: WeakKeyDictionary[nn.Module, dict[tuple[str, tuple[int, int]], CellCentres]] = WeakKeyDictionary()
 
@@ -60,7 +61,8 @@ class Heatmaps:
     The cells of a feature map are drawn at the centres of their receptive fields, see `cell_centres`.
 
     The default layer is the module that outputs the last feature map before the pool: `layer4` of a ResNet,
-    `features` of the custom CNN, `norm` of a Swin. In a ViT it is the first normalisation of the last block,
+    `features` of the custom CNN, `norm` of a Swin; if this map has less than 4 x 4 cells, the deepest stage
+    with at least as many, and a message names it. In a ViT it is the first normalisation of the last block,
     because only the class token is used after it.
 
     Args:
@@ -94,6 +96,7 @@ class Heatmaps:
         self.layer = layer
         self.patch = patch
         self.stride = stride
+        self.choice = ""  # why the layer is not the last one
         if layer is not None:
             self._check_name(layer)
 
@@ -227,8 +230,20 @@ class Heatmaps:
         )
         return (
             "Each cell of the feature map is drawn at the centre of its receptive field, measured with noise "
-            f"images: row k at pixel {down}, column k at pixel {across}, k from 0."
-        )
+            f"images: row k at pixel {down}, column k at pixel {across}, k from 0. {self.choice}"
+        ).rstrip()
+
+    def _default_layer(self, sample: Tensor) -> str:
+        """Return the default layer for images of this size, 1 V 1 H W."""
+        last = last_map(self.classifier, sample)
+        layer = last_map(self.classifier, sample, cells=_FEWEST_CELLS)
+        if layer != last:
+            self.choice = (
+                f"The heat is of the layer {layer}, the deepest with at least {_FEWEST_CELLS} x "
+                f"{_FEWEST_CELLS} cells in images of this size; the last one, {last}, has fewer."
+            )
+            print(f"heatmap={self.method}: {self.choice}", file=sys.stderr)
+        return layer
 
     def _check_name(self, layer: str) -> None:
         known = [name for name, _ in self.classifier.network.named_modules() if name]
@@ -250,7 +265,7 @@ class Heatmaps:
             place: n, index of the view in the B V views.
         """
         if self.layer is None:
-            self.layer = last_map(self.classifier, views[:1])
+            self.layer = self._default_layer(views[:1])
         network, seen = self.classifier.network, list[Tensor]()
         layers = copies_of(network, self.layer)
 

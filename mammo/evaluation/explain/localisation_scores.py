@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammo.evaluation.explain.drawn_lesions import GROUPS
-from mammo.evaluation.explain.localisation import Floats, Marks
-from mammo.evaluation.number_format import aligned, as_json, number_and_interval
+from mammo.evaluation.explain.localisation import BASELINES, Floats, Marks
+from mammo.evaluation.number_format import aligned, as_json, number_and_interval, parts
 from mammo.evaluation.statistics.intervals import bootstrap, draw_patients, widest
 from mammo.evaluation.statistics.jackknife import jackknife
 from mammo.evaluation.statistics.proportions import clustered_wilson
@@ -19,6 +19,8 @@ from mammo.metrics import Estimate
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0)
 
 
+_POINTS = {"brightest": "the brightest point of the breast", "random": "a random point of the breast"}
+
 # What the scores mean, for the reader of `metrics.json` and of the report.
 METHOD = {
     "lesion": "the pixels of the lesion's mask, or of its box if it has no mask; the same for all scores",
@@ -27,6 +29,8 @@ METHOD = {
     "centre",
     "pointing": "share of images whose first mark finds a lesion; 95 % Wilson interval with a design effect "
     "for the images of a patient",
+    "pointing_above": "pointing game of the heatmap minus that of each baseline on the same images; 95 % "
+    "interval by the jackknife of patients on Fisher's z scale",
     "iou": "pixels of the region with the highest heat, or of the predicted box, with those of the lesion "
     "that they overlap most; 95 % interval by the jackknife of patients on the logit scale",
     "heat_inside": "share of the heat on pixels of lesions; 95 % interval by the jackknife of patients on "
@@ -63,9 +67,10 @@ def localise(
         resamples: number of resamples of the patients.
 
     Returns:
-        For each group and method `pointing`, `iou`, `heat_inside` and `froc`. `froc` holds a score for each
-        number of false positives per image, as text. Each score has `value`, `low` and `high`, None where
-        undefined. `counts` holds for each group the number of `images`, of images `with_lesions`, of
+        For each group and method `pointing`, `iou`, `heat_inside` and `froc`, and for each method that is no
+        baseline `pointing_above`, its pointing game minus that of each baseline. `froc` holds a score for
+        each number of false positives per image, as text. Each score has `value`, `low` and `high`, None
+        where undefined. `counts` holds for each group the number of `images`, of images `with_lesions`, of
         `lesions` and of images `left_out`; `method` says what the scores mean.
     """
     result: dict[str, Any] = {group: {} for group in marks}
@@ -87,6 +92,15 @@ def localise(
                     f"{most:g}": as_json(widest(curve.share_found(most, owners), [resampled[f"{most:g}"]]))
                     for most in FALSE_POSITIVES
                 },
+            }
+        hits = {
+            name: np.array([mark.hit for mark in every if mark is not None])
+            for name, every in methods.items()
+        }
+        baselines = [name for name in BASELINES if name in hits]
+        for method in hits.keys() - set(BASELINES) if baselines else ():
+            result[group][method]["pointing_above"] = {
+                name: as_json(_mean_difference(hits[method], hits[name], owners)) for name in baselines
             }
         lesions = np.array([mark.lesions for mark in first if mark is not None], np.int64)
         result["counts"][group] = {
@@ -110,6 +124,46 @@ def pointing_game(marks: Sequence[Marks], patients: NDArray[np.str_]) -> Estimat
     return clustered_wilson(hits[there], patients[there])
 
 
+def heat_verdict(found: Mapping[str, Any]) -> str | None:
+    """Return sentences on how often the heat hits a lesion, and whether more often than the baselines.
+
+    They are about malignant lesions, or about all lesions if no malignant one is drawn.
+
+    Args:
+        found: result of `localise`.
+
+    Returns:
+        The sentences; None if no lesion is drawn, or if the result is of an older version.
+    """
+    group = next((name for name in GROUPS if found["counts"][name]["with_lesions"]), None)
+    scores = found[group] if group else {}
+    method = next((name for name in scores if "pointing_above" in scores[name]), None)
+    if method is None:
+        return None
+    share, low, high = parts(scores[method]["pointing"])
+    above = scores[method]["pointing_above"]
+    shares = {name: parts(scores[name]["pointing"])[0] or 0.0 for name in above}
+    best = max(shares, key=lambda name: shares[name])
+    points = " and ".join(f"{_POINTS[name]} in {_percent(shares[name])} %" for name in shares)
+    difference, least, most = parts(above[best])
+    if least is None or most is None:
+        verdict = f"the difference from {_POINTS[best]} has no interval, so that it shows nothing"
+    else:
+        known = {least > 0: "more often than", most < 0: "less often than"}.get(
+            True, "not shown to differ from"
+        )
+        verdict = (
+            f"this is {known} {_POINTS[best]}: difference {_percent(difference)} points, 95 % interval "
+            f"{_percent(least)} to {_percent(most)}"
+        )
+    limits = "" if low is None else f" (95 % interval {_percent(low)} to {_percent(high)})"
+    kind = "a malignant lesion" if group == "malignant" else "a lesion"
+    return (
+        f"The hottest point of {method} is on {kind} in {_percent(share)} %{limits} of the "
+        f"{found['counts'][group]['with_lesions']} images that have one, {points}; {verdict}."
+    )
+
+
 def localisation_table(found: Mapping[str, Any]) -> str:
     """Return the result of `localise` as a table to print, with `-` for undefined values."""
     rows = [["lesions", "method", "pointing game", "IoU", "heat inside", "found at 1 false mark"]]
@@ -123,7 +177,30 @@ def localisation_table(found: Mapping[str, Any]) -> str:
         if found["counts"][group]["left_out"]
     ]
     why = [f"left out: {METHOD['left_out']}"] if notes else []
-    return "\n".join([*aligned(rows), f"a lesion is {METHOD['lesion']}", *notes, *why])
+    verdict = [found_verdict] if (found_verdict := heat_verdict(found)) else []
+    return "\n".join([*aligned(rows), f"a lesion is {METHOD['lesion']}", *verdict, *notes, *why])
+
+
+def _mean_difference(first: Floats, second: Floats, patients: NDArray[np.str_]) -> Estimate:
+    """Return the mean of first minus second (N each, 0 or 1; NaN is left out) with its interval by patient.
+
+    The interval is that of `jackknife` for (1 + mean) / 2, whose logit is twice Fisher's z of the mean.
+    """
+    difference = first - second
+    there = ~np.isnan(difference)
+    if not there.any():
+        return Estimate(*[math.nan] * 4)
+
+    def halved(weights: Floats) -> dict[str, Floats]:
+        with np.errstate(invalid="ignore"):
+            return {"mean": (1 + weights @ difference[there] / weights.sum(axis=1)) / 2}
+
+    found = jackknife(halved, np.zeros(there.sum(), np.int64), patients[there])["mean"]
+    return Estimate(2 * found.value - 1, 2 * found.low - 1, 2 * found.high - 1, 2 * found.standard_error)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _overlap(marks: Sequence[Marks], patients: NDArray[np.str_]) -> dict[str, Estimate]:

@@ -1,10 +1,11 @@
-"""Draw a mammogram with its heatmap and boxes, and choose the images to show."""
+"""Draw a mammogram with its heatmap and boxes."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from mammo.atomic_files import write_atomically
@@ -34,6 +35,9 @@ class DrawnView(NamedTuple):
         box_head: box predicted by the network, 4; None if it has no box head.
         crops: K 4, crops that the network has looked at again, NaN for none; None if it has no crops.
         crop_attention: K, weights of the crops, written in their corners.
+        marker: side and view, such as `R CC`, written in the upper corner away from the chest wall; empty for
+            none.
+        mirror: whether the chest wall, at the left of a prepared image, is drawn at the right.
     """
 
     image: Pixels
@@ -43,6 +47,25 @@ class DrawnView(NamedTuple):
     box_head: NDArray[np.floating[Any]] | None = None
     crops: NDArray[np.floating[Any]] | None = None
     crop_attention: NDArray[np.floating[Any]] | None = None
+    marker: str = ""
+    mirror: bool = False
+
+    def mirrored(self) -> "DrawnView":
+        """Return the view with image, heat and all boxes mirrored left and right."""
+        width = self.image.shape[1]
+
+        def turned(boxes: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+            left, top, right, bottom = np.moveaxis(boxes, -1, 0)
+            return np.stack([width - right, top, width - left, bottom], axis=-1)
+
+        return self._replace(
+            image=self.image[:, ::-1],
+            heat=self.heat[:, ::-1],
+            true_boxes=turned(self.true_boxes),
+            predicted_boxes=turned(self.predicted_boxes),
+            box_head=None if self.box_head is None else turned(self.box_head),
+            crops=None if self.crops is None else turned(self.crops),
+        )
 
 
 def draw_overlay(
@@ -54,6 +77,7 @@ def draw_overlay(
     *,
     width: int | None = None,
     box_head: NDArray[np.floating[Any]] | None = None,
+    mirror: bool = False,
 ) -> RGB:
     """Draw a mammogram in grey with its heatmap on it, boxes and a caption below.
 
@@ -69,11 +93,12 @@ def draw_overlay(
         caption: text, wrapped to the width; characters that are not ASCII become question marks.
         width: width of the picture, pixels; None for W.
         box_head: box predicted by the network, 4, in pixels; None if it has no box head.
+        mirror: see `DrawnView`.
 
     Returns:
         The picture, `width` columns wide, with the rows of the caption below the image.
     """
-    drawn = DrawnView(image, heat, true_boxes, predicted_boxes, box_head)
+    drawn = DrawnView(image, heat, true_boxes, predicted_boxes, box_head, mirror=mirror)
     return draw_views([drawn], caption, width=width or image.shape[1])
 
 
@@ -82,27 +107,55 @@ def drawn_views(
     sample: int,
     heat: NDArray[np.float32],
     *,
+    hanging: bool = True,
     box_head: NDArray[np.floating[Any]] | None = None,
     crops: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> list[DrawnView | None]:
     """Return the views of a sample with its true boxes and those of its heat; None for a missing view.
 
+    The heat of whole images is drawn within the breast only; the boxes are those of the whole heat.
+
     Args:
         dataset: dataset of the sample.
         sample: index of the sample.
         heat: V H W, heat of its views.
+        hanging: whether the views are drawn as mammograms hang: of each view of an exam the right breast
+            before the left one, and right breasts with the chest wall at the right.
         box_head: box predicted by the network for a sample of one view, 4, in pixels; None without one.
         crops: V K 4 and V K, see `DrawnView`; None without crops.
     """
     rows, boxes = dataset.rows[sample].tolist(), dataset.boxes([sample])[0]
-    images = dataset.pixels(sample)
-    each = [(None, None)] * len(rows) if crops is None else zip(*crops, strict=True)
-    return [
-        None
-        if row < 0
-        else DrawnView(image, view, true_boxes, heat_candidates(view).boxes, box_head, *of_view)
-        for row, image, view, true_boxes, of_view in zip(rows, images, heat, boxes, each, strict=True)
-    ]
+    facts = dataset.store.table.set_index("row")
+    each = [(None, None)] * len(rows) if crops is None else list(zip(*crops, strict=True))
+    views: list[DrawnView | None] = []
+    for place, (row, image) in enumerate(zip(rows, dataset.pixels(sample), strict=True)):
+        if row < 0:
+            views.append(None)
+            continue
+        side, view = ("" if pd.isna(text) else str(text) for text in facts.loc[row, ["laterality", "view"]])
+        of_view, attention = each[place]
+        views.append(
+            DrawnView(
+                image,
+                heat[place] if dataset.sample_unit == "patch" else within_breast(heat[place], image),
+                boxes[place],
+                heat_candidates(heat[place]).boxes,
+                box_head,
+                of_view,
+                attention,
+                marker=" ".join(filter(None, [side[:1], view])),
+                mirror=hanging and side == "RIGHT",
+            )
+        )
+    if hanging and dataset.sample_unit == "exam":  # the places of the left breast come first
+        half = len(views) // 2
+        return [view for pair in zip(views[half:], views[:half], strict=True) for view in pair]
+    return views
+
+
+def within_breast(heat: NDArray[np.float32], image: Pixels) -> NDArray[np.float32]:
+    """Return the heat, H W, with 0 outside the breast in the image, H W."""
+    return np.where(breast_mask(image), heat, np.float32(0))
 
 
 def draw_views(views: Sequence[DrawnView | None], caption: str, *, width: int) -> RGB:
@@ -122,6 +175,7 @@ def draw_views(views: Sequence[DrawnView | None], caption: str, *, width: int) -
 def _draw_view(view: DrawnView, *, width: int) -> RGB:
     import cv2
 
+    view = view.mirrored() if view.mirror else view
     image, heat = view.image, view.heat
     scale = width / image.shape[1]
     size = (width, max(1, round(image.shape[0] * scale)))
@@ -146,6 +200,8 @@ def _draw_view(view: DrawnView, *, width: int) -> RGB:
     ):
         for box in boxes[~np.isnan(boxes).any(axis=1)]:
             _draw_box(picture, np.asarray(box, np.float64) * scale, colour, thickness, dashed=dashed)
+    if view.marker:
+        _write_marker(picture, view.marker, left=view.mirror)
     return picture
 
 
@@ -174,74 +230,6 @@ def save_picture(path: Path, rgb: RGB, width: int | None = None, *, most_bytes: 
                 write_atomically(path, encoded.tobytes())
                 return
         target = round(target * 0.85)
-
-
-def choose_gallery(
-    labels: NDArray[np.int64], scores: NDArray[np.float64], threshold: float, count: int
-) -> list[tuple[int, str]]:
-    """Choose the most informative images, in equal numbers for each reason if there are enough.
-
-    Args:
-        labels: N, 1 for malignant and 0 for benign.
-        scores: scores of malignancy, N.
-        threshold: lowest score that is classified as malignant.
-        count: maximum number of images.
-
-    Returns:
-        Index and reason of each image, sorted by reason: the surest true positives, true negatives, false
-        positives and false negatives, then the images nearest to the threshold. No image is chosen twice.
-    """
-    called = scores >= threshold
-    kinds = {
-        "surest true positive": (called & (labels == 1), -scores),
-        "surest true negative": (~called & (labels == 0), scores),
-        "surest false positive": (called & (labels == 0), -scores),
-        "surest false negative": (~called & (labels == 1), scores),
-        "nearest to the threshold": (np.ones(len(labels), bool), np.abs(scores - threshold)),
-    }
-    return _in_turn(kinds, count)
-
-
-def choose_class_gallery(
-    labels: NDArray[np.int64], scores: NDArray[np.float64], count: int
-) -> list[tuple[int, str]]:
-    """Choose the most informative images of a task without a positive class, see `choose_gallery`.
-
-    Args:
-        labels: N, index of the true class.
-        scores: N C.
-        count: maximum number of images.
-
-    Returns:
-        Index and reason of each image: the surest right and the surest wrong ones, then the least sure ones.
-    """
-    highest, right = scores.max(axis=1), scores.argmax(axis=1) == labels
-    kinds = {
-        "surest right class": (right, -highest),
-        "surest wrong class": (~right, -highest),
-        "least sure": (np.ones(len(labels), bool), highest),
-    }
-    return _in_turn(kinds, count)
-
-
-def _in_turn(
-    kinds: dict[str, tuple[NDArray[np.bool_], NDArray[np.float64]]], count: int
-) -> list[tuple[int, str]]:
-    """Choose one image for each reason in turn, in the order of its values, sorted by reason at the end."""
-    queues = {
-        reason: [index for index in np.argsort(order, kind="stable").tolist() if members[index]]
-        for reason, (members, order) in kinds.items()
-    }
-    chosen: dict[int, str] = {}
-    number = len(next(iter(kinds.values()))[0])
-    while len(chosen) < min(count, number):
-        for reason, queue in queues.items():
-            while queue and queue[0] in chosen:
-                queue.pop(0)
-            if queue and len(chosen) < count:
-                chosen[queue.pop(0)] = reason
-    order = list(kinds)
-    return sorted(chosen.items(), key=lambda item: order.index(item[1]))
 
 
 def _stretched(image: Pixels) -> NDArray[np.uint8]:
@@ -277,6 +265,18 @@ def _write_number(
     place = (round(float(box[0])) + margin, round(float(box[1])) + margin + height)
     scale = cv2.getFontScaleFromHeight(font, height)
     cv2.putText(picture, f"{number:.2f}", place, font, scale, colour, 1, cv2.LINE_AA)
+
+
+def _write_marker(picture: RGB, text: str, *, left: bool) -> None:
+    """Write side and view into the upper left or right corner, white with a dark outline."""
+    import cv2
+
+    font, margin = cv2.FONT_HERSHEY_SIMPLEX, max(3, picture.shape[1] // 40)
+    height = max(8, round(picture.shape[1] * _FONT_HEIGHT))
+    scale = cv2.getFontScaleFromHeight(font, height)
+    across = margin if left else picture.shape[1] - margin - cv2.getTextSize(text, font, scale, 1)[0][0]
+    for colour, thickness in ((0, 0, 0), 4), ((255, 255, 255), 1):
+        cv2.putText(picture, text, (across, margin + height), font, scale, colour, thickness, cv2.LINE_AA)
 
 
 def _dashes(

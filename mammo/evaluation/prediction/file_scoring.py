@@ -216,15 +216,17 @@ class Pictures:
         folder: folder of the pictures, created where it does not exist.
         heatmaps: heatmaps of the run's network.
         task: task of the run.
+        hanging: whether right breasts are drawn with the chest wall at the right, as mammograms hang.
 
     Raises:
         ConfigError: The folder cannot be created.
     """
 
-    def __init__(self, folder: Path, *, heatmaps: "Heatmaps", task: Task) -> None:
+    def __init__(self, folder: Path, *, heatmaps: "Heatmaps", task: Task, hanging: bool) -> None:
         self.folder = folder
         self.heatmaps = heatmaps
         self.task = task
+        self.hanging = hanging
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -241,14 +243,22 @@ class Pictures:
         Raises:
             ConfigError: A picture cannot be written.
         """
-        from mammo.evaluation.explain.overlays import draw_overlay, save_picture
+        from mammo.evaluation.explain.overlays import draw_overlay, save_picture, within_breast
 
         no_boxes = np.empty((0, 4))
         for row, image, heat in zip(rows, pixels, heats, strict=True):
             # without the path, because folders may be named after patients
             caption = " ".join(filter(None, [row["laterality"], row["view"], self._said(row["scores"])]))
             width = max(_MIN_PICTURE_WIDTH, image.shape[1])
-            picture = draw_overlay(image, heat, no_boxes, no_boxes, caption, width=width)
+            picture = draw_overlay(
+                image,
+                within_breast(heat, image),
+                no_boxes,
+                no_boxes,
+                caption,
+                width=width,
+                mirror=self.hanging and row["laterality"] == "RIGHT",
+            )
             file = picture_of(self.folder, row["path"])
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)

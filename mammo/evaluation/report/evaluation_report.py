@@ -17,6 +17,7 @@ from mammo.config.instantiation import part_name
 from mammo.data.samples import PLURALS
 from mammo.data.tasks import Task
 from mammo.errors import DataError
+from mammo.evaluation.explain.localisation_scores import heat_verdict
 from mammo.evaluation.number_format import count, number, parts
 from mammo.evaluation.predictions import Predictions, by_unit, read_predictions
 from mammo.evaluation.report.checklists import CHECKLISTS, filled
@@ -42,6 +43,7 @@ from mammo.evaluation.report.report_content import (
     read_gallery,
     render,
     settings,
+    shown_in,
 )
 from mammo.evaluation.report.report_texts import SCORES, TEXTS, hows
 from mammo.evaluation.report.study_data import (
@@ -152,7 +154,10 @@ def write_report(
                 threshold=threshold is not None,
                 words=words,
             ),
-            "gallery": by_reason(gallery),
+            "gallery": by_reason(gallery, errors=False),
+            "errors": by_reason(gallery, errors=True),
+            "shown": shown_in(gallery),
+            "verdict": heat_verdict(metrics["localisation"]) if metrics.get("localisation") else None,
             "table": images,
             "checklists": [
                 (checklist, filled(checklist.items, facts)) for checklist in CHECKLISTS if task.positive

@@ -31,7 +31,7 @@ def render_page(
     Args:
         template: template that uses `style`, `script` and, in its content security policy, `script_hash`.
         context: other variables of the template.
-        script: script of the page, a template of plain words among the variables.
+        script: script of the page, a template of plain words among the variables, after the common one.
         style: additional stylesheet of the page, after the common one.
         finalize: `finalize` of the Jinja environment.
         filters: additional filters, besides `number`, `interval`, `count` and `duration`.
@@ -45,7 +45,10 @@ def render_page(
         finalize=finalize,
     )
     environment.filters.update(number=number, interval=interval, count=count, duration=duration, **filters)
-    code = jinja2.Template(script.read_text(), keep_trailing_newline=True).render(context)
+    scripts = (TEMPLATES / "scroll_hint.js", script)
+    code = "".join(
+        jinja2.Template(s.read_text(), keep_trailing_newline=True).render(context) for s in scripts
+    )
     styles = [file.read_text() for file in (TEMPLATES / "report.css", style) if file]
     return environment.get_template(template.name).render(
         **context,

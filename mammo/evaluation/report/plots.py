@@ -25,9 +25,10 @@ from mammo.evaluation.report.figure_style import (
 )
 from mammo.evaluation.statistics.intervals import draw_patients
 from mammo.evaluation.statistics.proportions import wilson_interval
-from mammo.evaluation.statistics.weighted_metrics import ECE_BINS, Floats, Ranking, auc, average_precision
+from mammo.evaluation.statistics.weighted_metrics import Floats, Ranking, auc, average_precision
 
 _GRID = np.linspace(0, 1, 201)
+_MOST_BINS, _BIN_UNITS = 10, 10  # of the reliability: bins, and units of a bin at least
 
 
 def roc_figure(
@@ -110,9 +111,10 @@ def precision_recall_figure(units: Units, *, title: str = "") -> Figure:
 def reliability_figure(
     units: Units, *, calibrated: NDArray[np.float64] | None = None, title: str = ""
 ) -> Figure:
-    """Draw the share of malignant units by score, in the bins of the calibration error, and the bins' counts.
+    """Draw the share of malignant units by score, in bins of equal numbers of units, and a histogram.
 
-    The bars are Wilson intervals whose sample size is the number of patients in a bin, not of images.
+    There are at most 10 bins, of at least 10 units if there are 20; units of equal scores are in one bin. The
+    bars are Wilson intervals whose sample size is the number of patients in a bin, not of images.
 
     Args:
         units: images, breasts or patients.
@@ -125,9 +127,9 @@ def reliability_figure(
     sides = {"score" if calibrated is None else "uncalibrated score": units.score}
     if calibrated is not None:
         sides["after calibration"] = calibrated
-    edges = np.linspace(0, 1, ECE_BINS + 1)
+    edges = np.linspace(0, 1, 21)
     for (name, scores), (colour, line, marker) in zip(sides.items(), SERIES, strict=False):
-        mean, share, low, high = _bins(scores, units, edges)
+        mean, share, low, high = _bins(scores, units)
         error = np.clip([share - low, high - share], 0, None)
         axes.errorbar(
             mean, share, yerr=error, color=colour, linestyle=line, marker=marker, markersize=4, label=name,
@@ -304,9 +306,11 @@ def _points(units: Units) -> tuple[Floats, Floats]:
     return true[0], false[0]
 
 
-def _bins(scores: Floats, units: Units, edges: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return mean score, share of malignant units and its interval of each bin that is not empty."""
-    index = np.minimum(np.searchsorted(edges, scores, "right"), len(edges) - 1) - 1
+def _bins(scores: Floats, units: Units) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return mean score, share of malignant units and its interval of each bin of equal numbers of units."""
+    bins = max(min(2, len(scores)), min(_MOST_BINS, len(scores) // _BIN_UNITS))
+    highest = np.sort(scores)[np.arange(1, bins) * len(scores) // bins - 1]  # of each bin but the last
+    index = np.searchsorted(highest, scores)
     rows = []
     for number in np.unique(index):
         inside = index == number

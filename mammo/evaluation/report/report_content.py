@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mammo.config.flattening import flatten
 from mammo.data.samples import SIDES
+from mammo.evaluation.explain.gallery_choice import WORST
 from mammo.evaluation.predictions import PLACES, Predictions
 from mammo.evaluation.report.figure_style import readable
 from mammo.evaluation.report.html_page import TEMPLATES, render_page
@@ -193,10 +194,24 @@ def read_gallery(
             "score": entry.get("score"),
             "said": entry.get("said") or "score",
             "crops": bool(entry.get("crops")),
+            "views": entry.get("views", 1),
+            "hanging": bool(entry.get("hanging")),
+            "beside": None if beside is None else beside | {"name": image_name(str(_sample_of(beside)))},
             "data": picture,
         }
         for number, (entry, picture) in enumerate(zip(shown, pictures, strict=True), start=1)
+        for beside in [entry.get("beside")]
     ]
+
+
+def shown_in(gallery: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
+    """Return what is in any of the pictures, for their legend."""
+    return {
+        "crops": any(entry["crops"] for entry in gallery),
+        "beside": any(entry["beside"] for entry in gallery),
+        "several": any(entry["views"] > 1 for entry in gallery),
+        "hanging": any(entry["hanging"] for entry in gallery),
+    }
 
 
 def _sample_of(entry: Mapping[str, Any]) -> Any:
@@ -204,11 +219,17 @@ def _sample_of(entry: Mapping[str, Any]) -> Any:
     return entry.get("sample_id", entry.get("image_id", ""))
 
 
-def by_reason(gallery: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Group the pictures by reason, in the order in which the reasons first occur."""
+def by_reason(gallery: list[dict[str, Any]], *, errors: bool) -> dict[str, list[dict[str, Any]]]:
+    """Group the pictures by reason, in the order in which the reasons first occur.
+
+    Args:
+        gallery: pictures, see `read_gallery`.
+        errors: whether to return the worst errors, or all other pictures.
+    """
     groups: dict[str, list[dict[str, Any]]] = {}
     for entry in gallery:
-        groups.setdefault(entry["reason"], []).append(entry)
+        if (entry["reason"] == WORST) == errors:
+            groups.setdefault(entry["reason"], []).append(entry)
     return groups
 
 

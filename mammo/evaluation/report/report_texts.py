@@ -111,11 +111,12 @@ _HOW = {
     "specificity and accuracy at the threshold: Wilson's interval with a design effect; average precision, "
     "partial AUC, PPV, NPV, balanced accuracy and F1: jackknife of the patients; sensitivity at a "
     "specificity and the reverse: union of Wilson's interval and percentiles of {resamples} resamples of the "
-    "patients; others: these percentiles. With fewer than 10 {positive} or {negative} patients the first "
-    "three are the widest of all methods",
+    "patients; others: these percentiles. With fewer than 10 {positive} or {negative} patients all but that "
+    "of the AUC are the widest of all methods",
     "multiclass": "computed from the scores of the classes of {these}. {multiclass}",
-    "reliability": "share of {positive} {samples} among {these} in 15 bins of the score. Bars: 95 % Wilson "
-    "intervals, with the number of patients in the bin as sample size. Below: number of {samples} by score",
+    "reliability": "share of {positive} {samples} among {these} in bins of equal numbers of {samples}, at "
+    "most 10 bins. Bars: 95 % Wilson intervals, with the number of patients in the bin as sample size. "
+    "Below: number of {samples} by score",
     "calibration_curve": "logistic regression of the truth of {these} on a restricted cubic spline of the "
     "log odds of the score. Band: 95 % of the curves of 500 resamples of the patients",
     "histogram": "number of {negative} and {positive} {samples} among {these} in 25 bins of the score; no "

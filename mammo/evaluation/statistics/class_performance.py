@@ -78,7 +78,9 @@ def measure_classes(predictions: Predictions) -> dict[str, Any]:
 def image_auc(predictions: Predictions) -> Estimate:
     """Return the AUC by sample with its interval: of positive samples, or the macro AUC of the classes."""
     if predictions.task.positive:
-        return clustered_auc(predictions.malignancy, predictions.malignant, predictions.patients)
+        scored = predictions.malignancy, predictions.malignant, predictions.patients
+        folds = predictions.folds
+        return clustered_auc(*scored) if folds is None else mean_fold_auc(*scored, folds)
     return clustered_multiclass_auc(
         predictions.scores, predictions.labels, predictions.patients, folds=predictions.folds
     )

@@ -28,9 +28,10 @@ def headline_intervals(
 
     The AUC has the interval of `clustered_auc`, of `mean_fold_auc` if the scores are of several folds; the
     proportions have that of `clustered_wilson`, other metrics that change smoothly that of `jackknife`, and
-    predictive values too unless they are 0 or 1. Below 10 malignant or benign patients no method keeps its
-    coverage, and the interval is the widest of all methods. Sensitivities at a specificity, and the reverse,
-    have the union of Wilson's interval at the observed threshold and of that of the bootstrap.
+    predictive values too unless they are 0 or 1. Below 10 malignant or benign patients the interval of all
+    but the AUC, whose interval keeps its coverage, is the widest of all methods. Sensitivities at a
+    specificity, and the reverse, have the union of Wilson's interval at the observed threshold and of that of
+    the bootstrap.
 
     Args:
         units: images, breasts or patients.
@@ -44,7 +45,6 @@ def headline_intervals(
         `balanced_accuracy` and `f1`; of several folds also `auc_pooled`, of the ranks within the folds.
     """
     score, label, patients = units.score, units.label, units.cluster
-    usual = delong_auc(score, label, patients)
     left_out = jackknife(metrics.discrimination, label, patients)
     found = {name: left_out[name] for name in ("average_precision", "partial_auc")}
     if called is not None:
@@ -63,12 +63,11 @@ def headline_intervals(
             found[name] = left_out[name] if inner else share
     for name, share in _shares_at_targets(units, metrics.ranked).items():
         found[name] = widest(share, [resampled[name]])  # Wilson's takes the threshold as fixed
-    few = bool(too_few(units))
-    if few:
+    if too_few(units):
         found = {name: widest(estimate, [resampled[name]]) for name, estimate in found.items()}
     if units.fold is None:
-        area = clustered_auc(score, label, patients)
-        found |= {"auc": widest(area, [usual, resampled["auc"]]) if few else area, "auc_delong": usual}
+        usual = delong_auc(score, label, patients)
+        found |= {"auc": clustered_auc(score, label, patients), "auc_delong": usual}
     else:
         found |= {"auc": mean_fold_auc(score, label, patients, units.fold), "auc_pooled": resampled["auc"]}
     return found
@@ -99,7 +98,7 @@ def too_few(units: Units) -> str | None:
         patients = len(np.unique(units.cluster[units.label == label]))
         if 0 < patients < FEW:
             return (
-                f"too few to say: {patients} patients with {name} cases, {FEW} needed; the intervals of the "
-                "AUC and at the threshold are the widest of several methods and may be too narrow"
+                f"too few to say: {patients} patients with {name} cases, {FEW} needed; the intervals at the "
+                "threshold are the widest of several methods, and all intervals may be too narrow"
             )
     return None

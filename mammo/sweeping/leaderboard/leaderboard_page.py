@@ -18,7 +18,8 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _TOP = 20  # trials in the table
 _FAILED = 100  # failed trials in their table
 _LABEL = 15  # characters of a label at an axis
-_AXIS_PIXELS = 112
+_AXIS_PIXELS, _PARALLEL_PIXELS = 112, 680  # least distance of two axes, and least width of all
+_LEAST_RANGE = 0.01  # of the scores at an axis; smaller differences say nothing, and their ticks look equal
 _CROWD = 200  # with more lines than this, the lines are fainter
 Point = tuple[float, float]
 
@@ -54,7 +55,7 @@ class Line:
 
 
 _PLOT = Frame(46, 468, 12, 262)  # of 480 x 300
-_FOREST = Frame(6, 154, 0, 20)  # of 160 x 20
+_FOREST = Frame(16, 144, 0, 20)  # of 160 x 20; the labels of the ticks reach over it
 
 
 def render_leaderboard(
@@ -69,7 +70,7 @@ def render_leaderboard(
 
     Args:
         folder: folder of the search.
-        ranked: trials of the search, the finished ones from the best to the worst.
+        ranked: trials of the search, see `rank_trials`.
         name: name of the search.
         objective: name of the value of a trial; higher is better.
         logarithmic: settings with a logarithmic axis; None to infer them from the values.
@@ -79,6 +80,7 @@ def render_leaderboard(
     if shares is not None:  # the most important settings first
         axes = {key: axes[key] for key in [*shares, *(key for key in axes if key not in shares)]}
     finished = [trial for trial in ranked if is_ranked(trial)]
+    pruned = [trial for trial in ranked if trial.state == "pruned"]
     failed = sorted((trial for trial in ranked if trial.state == "failed"), key=lambda trial: trial.number)
     now = datetime.datetime.now()
     context = {
@@ -95,6 +97,7 @@ def render_leaderboard(
         "axes": [axis for axis in axes.values() if axis.varies],
         "same": [axis for axis in axes.values() if not axis.varies],
         "top": finished[:_TOP],
+        "pruned": pruned[: max(0, _TOP - len(finished))],
         "forest": _forest(finished[:_TOP]),
         "parallel": _parallel(ranked, [axis for axis in axes.values() if axis.varies], objective),
         "importances": None if shares is None else [(axes[key], share) for key, share in shares.items()],
@@ -163,11 +166,12 @@ def _description(trial: Trial, rank: int | None) -> str:
 
 
 def _range(values: Iterable[float]) -> Scale | None:
-    """Return the range of the values plus a margin."""
+    """Return the range of scores plus a margin, which is at least `_LEAST_RANGE` wide."""
     found = sorted(values)
     if not found:
         return None
-    margin = 0.04 * (found[-1] - found[0])
+    span = found[-1] - found[0]
+    margin = max(0.04 * span, (_LEAST_RANGE - span) / 2)
     return Scale(found[0] - margin, found[-1] + margin)
 
 
@@ -198,7 +202,7 @@ def _parallel(ranked: Sequence[Trial], axes: Sequence[Axis], objective: str) -> 
     scale = _range(trial.value for trial in scored if trial.value is not None)
     if scale is None or not axes:
         return None
-    frame = Frame(16, 16 + _AXIS_PIXELS * len(axes), 34, 330)
+    frame = Frame(16, 16 + max(_AXIS_PIXELS * len(axes), _PARALLEL_PIXELS), 34, 330)
     columns = [
         (frame.x(index / len(axes)), axis.label, axis.key, axis.ticks()) for index, axis in enumerate(axes)
     ]

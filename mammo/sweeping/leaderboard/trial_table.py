@@ -14,12 +14,14 @@ _AFTER = ("error", "folder")
 
 
 def rank_trials(trials: Iterable[Trial]) -> list[Trial]:
-    """Return the finished trials from the best to the worst, then the others by number.
+    """Return the finished trials from the best to the worst, then the pruned ones, then the others by number.
+
+    Of two pruned trials the one with more epochs is first, then the one with the higher last score.
 
     A value that is not finite becomes None, and so does an interval without one of its limits.
     """
     cleaned = [_finite(trial) for trial in trials]
-    return sorted(cleaned, key=lambda trial: (not is_ranked(trial), _descending(trial), trial.number))
+    return sorted(cleaned, key=_order)
 
 
 def is_ranked(trial: Trial) -> bool:
@@ -59,8 +61,13 @@ def _trial_number(trial: Trial) -> int:
     return trial.number
 
 
-def _descending(trial: Trial) -> float:
-    return -trial.value if is_ranked(trial) and trial.value is not None else 0.0
+def _order(trial: Trial) -> tuple[int, int, float, int]:
+    value = -math.inf if trial.value is None else trial.value
+    if is_ranked(trial):
+        return 0, 0, -value, trial.number
+    if trial.state == "pruned":
+        return 1, -len(trial.curve), -value, trial.number
+    return 2, 0, 0.0, trial.number
 
 
 def _finite(trial: Trial) -> Trial:

@@ -54,7 +54,7 @@ class Search:
         self.varied = list(node or {})  # keys and groups that differ between the trials
         self.space = Space.from_config(node) if node else Space(domains={}, conditions={})
         self._fixed: Settings = facts["fixed"]
-        self._max_trials = self._trials_at_most()
+        self.max_trials = self._trials_at_most()
         self.trials = folder / "trials"
         storage = JournalStorage(JournalFile(folder / "journal.log"))
         self.study = optuna.create_study(
@@ -201,7 +201,7 @@ class Search:
         budget = json.loads(self._file.read_text())["settings"]["budget"]
         if budget != self.settings["budget"]:
             self.settings["budget"] = budget
-            self._max_trials = self._trials_at_most()
+            self.max_trials = self._trials_at_most()
 
     def _may_add_trial(self, count: int) -> bool:
         self._read_budget()
@@ -267,7 +267,7 @@ class Search:
 
     def _trials_left(self, count: int) -> float:
         """Return the rest of the budget in trials after `count` trials; infinite where it has none."""
-        return float("inf") if self._max_trials is None else self._max_trials - count
+        return float("inf") if self.max_trials is None else self.max_trials - count
 
     def searches(self) -> list["Search"]:
         """Return a list of this search alone, as `Study.searches` returns several."""

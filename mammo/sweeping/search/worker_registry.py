@@ -157,6 +157,19 @@ class Workers:
             time.sleep(0.1)
         return len(queued) + len(local)
 
+    def mark_stopped(self, stopped: bool = True) -> None:
+        """Record for the commands that follow the search whether the user has stopped its workers."""
+        mark = self.folder / "stopped"
+        if stopped:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        else:
+            mark.unlink(missing_ok=True)
+
+    def are_stopped(self) -> bool:
+        """Return whether the user has stopped the workers, and no command has resumed the search since."""
+        return (self.folder / "stopped").exists()
+
     def _clock_offset(self) -> float:
         """Return the offset of the disk's clock, measured only every few seconds."""
         measured, offset = self._clock

@@ -17,6 +17,7 @@ from mammo.evaluation.explain import heatmaps as heatmaps_module
 from mammo.evaluation.explain.heatmaps import Heatmaps, Method, to_file_pixels
 from mammo.models.backbones import build_network
 from mammo.models.classifier import Classifier
+from mammo.models.feature_maps import last_map
 from mammo.models.pooling import AVERAGE, make_pool
 from mammo.models.receptive_field import CellCentres, cell_centres
 
@@ -157,26 +158,35 @@ def test_agrees_with_the_package(method: Method, name: str, layer: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", CAMS)
 @pytest.mark.parametrize(
-    ("name", "size", "layer"),
+    ("name", "size", "last", "layer"),
     [
-        ("resnet18", (64, 48), "layer4"),
-        ("resnet34", (64, 48), "layer4"),
-        ("resnet50", (64, 48), "layer4"),
-        ("inception_resnet_v2", (96, 80), "conv2d_7b"),
-        ("custom_cnn", (96, 64), "features"),
-        ("efficientnet_b0", (64, 48), "bn2"),
-        ("convnext_atto", (64, 48), "norm_pre"),
-        ("densenet121", (64, 48), "features"),
-        ("swin_tiny_patch4_window7_224", (112, 56), "norm"),
-        ("vit_tiny_patch16_224", (64, 48), "blocks.11.norm1"),
+        ("resnet18", (64, 48), "layer4", "layer2"),
+        ("resnet34", (64, 48), "layer4", "layer2"),
+        ("resnet50", (64, 48), "layer4", "layer2"),
+        ("inception_resnet_v2", (128, 112), "conv2d_7b", "repeat_1"),
+        ("custom_cnn", (128, 96), "features", "features.11"),
+        ("efficientnet_b0", (64, 48), "bn2", "blocks.2"),
+        ("convnext_atto", (64, 48), "norm_pre", "stages.1"),
+        ("densenet121", (64, 48), "features", "features.transition2.conv"),
+        ("swin_tiny_patch4_window7_224", (112, 56), "norm", "layers.2"),
+        ("vit_tiny_patch16_224", (64, 48), "blocks.11.norm1", "blocks.11.norm1"),
     ],
 )
 def test_every_family_of_networks(
-    method: Method, name: str, size: tuple[int, int], layer: str, networks: Callable[..., Classifier]
+    method: Method,
+    name: str,
+    size: tuple[int, int],
+    last: str,
+    layer: str,
+    networks: Callable[..., Classifier],
 ) -> None:
-    heatmaps = Heatmaps(networks(name, size), method=method)
-    heat = heatmaps(torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1]))
-    assert heatmaps.layer == layer
+    model = networks(name, size)
+    heatmaps = Heatmaps(model, method=method)
+    images = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(1))
+    heat = heatmaps(images, torch.tensor([0, 1]))
+    assert last_map(model, images[:1, None]) == last
+    assert heatmaps.layer == layer  # the deepest stage of at least 4 x 4 cells
+    assert (layer in heatmaps.placement(size)) == (layer != last)
     assert heat.shape == (2, *size)
     assert np.isfinite(heat).all()
     for one in heat:
@@ -201,7 +211,7 @@ def networks() -> Callable[..., Classifier]:
 def test_every_pool(pool: str) -> None:
     torch.manual_seed(0)
     heatmaps = Heatmaps(classifier(build_model(name="resnet18", num_classes=2, pool=pool)))
-    assert heatmaps(torch.rand(1, 1, 64, 48), 1).shape == (1, 64, 48)
+    assert heatmaps(torch.rand(1, 1, 128, 128), 1).shape == (1, 128, 128)
     assert heatmaps.layer == "layer4"
 
 
@@ -209,7 +219,7 @@ def test_a_pool_of_the_user() -> None:
     pool = {"_target_": "torch.nn.AdaptiveAvgPool2d", "output_size": 1}
     node = {"_target_": "mammo.models.backbones.timm_network", "name": "resnet18", "pool": pool}
     heatmaps = Heatmaps(classifier(build_network(node, num_classes=2, image_size=(64, 48))))
-    assert heatmaps(torch.rand(1, 1, 64, 48), 1).shape == (1, 64, 48)
+    assert heatmaps(torch.rand(1, 1, 128, 128), 1).shape == (1, 128, 128)
     assert heatmaps.layer == "layer4"
 
 
@@ -354,7 +364,8 @@ def test_restores_after_a_failure(tiny: Classifier) -> None:
 @pytest.mark.parametrize("method", CAMS)
 def test_a_map_of_a_single_cell_shows_no_place(method: Method) -> None:
     torch.manual_seed(0)
-    heatmaps = Heatmaps(classifier(build_model(name="custom_cnn", num_classes=2)), method=method)
+    model = classifier(build_model(name="custom_cnn", num_classes=2))
+    heatmaps = Heatmaps(model, method=method, layer="features")
     np.testing.assert_array_equal(heatmaps(torch.rand(1, 1, 128, 96), 1), 0)
     assert heatmaps.placement((128, 96)) == "The feature map has a single cell, which shows no place."
 

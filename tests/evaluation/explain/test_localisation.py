@@ -26,7 +26,12 @@ from mammo.evaluation.explain.localisation import (
     heat_inside,
     peak,
 )
-from mammo.evaluation.explain.localisation_scores import FALSE_POSITIVES, localisation_table, localise
+from mammo.evaluation.explain.localisation_scores import (
+    FALSE_POSITIVES,
+    heat_verdict,
+    localisation_table,
+    localise,
+)
 
 
 def heat_of(*spots: tuple[int, int, int, int, float], size: tuple[int, int] = (20, 30)) -> Any:
@@ -477,3 +482,47 @@ def test_without_any_lesion_or_candidate_all_is_none() -> None:
 
 def test_heat_inside_of_no_heat_is_nought() -> None:
     assert heat_inside(heat_of(), np.ones((1, 20, 30), bool)) == 0
+
+
+@pytest.mark.parametrize(
+    ("heat", "brightest", "said"),
+    [
+        (30, 6, "is on a malignant lesion in 75 %"),
+        (30, 6, "; this is more often than the brightest point of the breast: difference 60 points"),
+        (6, 30, "; this is less often than the brightest point of the breast: difference \N{MINUS SIGN}60"),
+        (16, 14, "; this is not shown to differ from the brightest point of the breast: difference 5 points"),
+        (20, 2, "the brightest point of the breast in 5 % and a random point of the breast in 10 %"),
+    ],
+)
+def test_a_sentence_says_whether_the_heat_beats_the_baselines(heat: int, brightest: int, said: str) -> None:
+    """Of 40 images, the heatmap hits the first `heat` and the brightest point the last `brightest`."""
+
+    def hits(images: Any) -> list[Marks]:
+        return [marks_of([1.0], [[int(index in images)]], 1) for index in range(40)]
+
+    methods = {
+        "gradcam": hits(range(heat)),
+        "brightest": hits(range(40 - brightest, 40)),
+        "random": hits((1, 9, 20, 30)),
+    }
+    found = localise(
+        dict.fromkeys(GROUPS, methods),
+        malignant=np.ones(40, np.int64),
+        scores=np.linspace(0.1, 0.9, 40),
+        patients=np.array([f"p{index // 2}" for index in range(40)]),
+        rng=np.random.default_rng(0),
+        resamples=20,
+    )
+    difference = found["malignant"]["gradcam"]["pointing_above"]["brightest"]
+    assert difference["value"] == pytest.approx((heat - brightest) / 40)
+    assert difference["low"] < difference["value"] < difference["high"]
+    assert "pointing_above" not in found["malignant"]["random"]
+    assert said in (heat_verdict(found) or "")
+    assert said in localisation_table(found)
+
+
+def test_no_sentence_without_a_drawn_lesion_or_from_an_older_file() -> None:
+    found = result([marks_of([1.0], [[]], 0)] * 3, [1, 0, 1], [0.1, 0.2, 0.3])
+    assert heat_verdict(found) is None
+    older = result(four_images(), [1, 1, 0, 1], [0.8, 0.6, 0.3, 0.1])
+    assert heat_verdict(older) is None

@@ -1,12 +1,10 @@
-"""Overlays: boxes are in the right place, heat is visible, files are small; and the gallery."""
+"""Overlays: boxes are in the right place, heat is visible, files are small."""
 
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mammo.evaluation.explain.overlays import (
     BOX_HEAD_COLOUR,
@@ -14,10 +12,10 @@ from mammo.evaluation.explain.overlays import (
     PREDICTED_COLOUR,
     TRUE_COLOUR,
     DrawnView,
-    choose_gallery,
     draw_overlay,
     draw_views,
     save_picture,
+    within_breast,
 )
 
 NONE = np.full((1, 4), np.nan)
@@ -129,31 +127,32 @@ def test_a_picture_keeps_to_its_bytes(tmp_path: Path, suffix: str) -> None:
     assert cv2.imread(str(path)).shape == (600, 500, 3)
 
 
-def test_the_gallery_by_hand() -> None:
-    labels = np.array([1, 1, 1, 1, 0, 0, 0, 0])
-    scores = np.array([0.9, 0.8, 0.2, 0.45, 0.95, 0.55, 0.1, 0.3])
-    assert choose_gallery(labels, scores, 0.5, 5) == [
-        (0, "surest true positive"),
-        (6, "surest true negative"),
-        (4, "surest false positive"),
-        (2, "surest false negative"),
-        (3, "nearest to the threshold"),
-    ]
-    assert [index for index, _ in choose_gallery(labels, scores, 0.5, 2)] == [0, 6]
-    assert [index for index, _ in choose_gallery(labels, scores, 0.5, 7)] == [0, 1, 6, 7, 4, 2, 3]
+def test_a_right_breast_is_drawn_mirrored_with_its_boxes_and_its_marker() -> None:
+    heat = np.zeros((96, 64), np.float32)
+    heat[40:60, 10:30] = 1
+    box, hot = np.array([[10, 20, 30, 50.0]]), np.array([[4, 60, 24, 80.0]])
+    prepared = DrawnView(mammogram(), heat, box, hot)
+    hung = draw_views([prepared._replace(mirror=True)], "", width=64)
+    np.testing.assert_array_equal(
+        places(hung, TRUE_COLOUR)[:, 1].min(), 64 - 30
+    )  # the right edge of the box is the left one now
+    turned = draw_views([prepared._replace(true_boxes=NONE, predicted_boxes=NONE)], "", width=64)[:, ::-1]
+    plain = prepared._replace(mirror=True, true_boxes=NONE, predicted_boxes=NONE)
+    np.testing.assert_array_equal(draw_views([plain], "", width=64), turned)
+    marked = draw_views([plain._replace(marker="R CC")], "", width=64)
+    changed = np.argwhere((marked != turned).any(axis=2))
+    assert changed[:, 0].max() < 20
+    assert changed[:, 1].max() < 40  # away from the chest wall, which is at the right
+    other = draw_views([plain._replace(marker="L CC", mirror=False)], "", width=64)
+    assert np.argwhere((other != turned[:, ::-1]).any(axis=2))[:, 1].min() > 24
 
 
-@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), max_size=20), st.integers(0, 25))
-@settings(max_examples=60)
-def test_the_gallery_shows_no_image_twice(images: list[tuple[int, float]], count: int) -> None:
-    labels = np.array([label for label, _ in images], np.int64)
-    scores = np.array([score for _, score in images], np.float64)
-    chosen = choose_gallery(labels, scores, 0.5, count)
-    assert len({index for index, _ in chosen}) == len(chosen) == min(count, len(images))
-    for index, reason in chosen:
-        if "true" in reason or "false" in reason:
-            assert ("true" in reason) == (labels[index] == (scores[index] >= 0.5))
-            assert ("positive" in reason) == (scores[index] >= 0.5)
+def test_heat_outside_the_breast_is_not_drawn() -> None:
+    heat = np.ones((96, 64), np.float32)
+    kept = within_breast(heat, mammogram())
+    assert kept[48, 20] == 1
+    assert kept[2, 60] == 0
+    assert (heat == 1).all()
 
 
 def test_crops_have_their_box_and_their_weight_in_the_corner() -> None:

@@ -63,15 +63,31 @@ def test_there_is_no_band_where_a_class_stands_in_one_patient() -> None:
 
 
 def test_reliability_shows_each_bin_at_its_mean_and_share() -> None:
-    score = np.array([0.01, 0.03, 0.5, 0.52, 1.0])
-    units = Units(score, np.array([0, 1, 0, 1, 1]), np.array(list("aabcd")))
+    score = np.array([0.01, 0.03, 0.52, 0.54])
+    units = Units(score, np.array([0, 1, 0, 1]), np.array(list("aabc")))
     figure = plots.reliability_figure(units)
     points = next(line for line in figure.axes[0].lines if line.get_marker() == "o")
-    np.testing.assert_allclose(points.get_xdata(), [0.02, 0.51, 1.0])
-    np.testing.assert_allclose(points.get_ydata(), [0.5, 0.5, 1.0])
+    np.testing.assert_allclose(points.get_xdata(), [0.02, 0.53])
+    np.testing.assert_allclose(points.get_ydata(), [0.5, 0.5])
     bars = figure.axes[0].collections[0].get_segments()
     assert bars[0][0][1] < bars[1][0][1]  # one patient has a wider interval than two
     assert "after calibration" in texts(plots.reliability_figure(units, calibrated=score**2))
+
+
+def test_the_bins_of_the_reliability_have_equal_numbers_of_images() -> None:
+    """Nine in ten scores are below 0.1, as in screening; bins of equal width would show one point of them."""
+    score = np.concatenate([np.linspace(0.001, 0.1, 108), np.linspace(0.2, 0.9, 12)])
+    patients = np.arange(120).astype(str)
+    points = next(
+        line
+        for line in plots.reliability_figure(Units(score, np.arange(120) % 2, patients)).axes[0].lines
+        if line.get_marker() == "o"
+    )
+    np.testing.assert_allclose(points.get_xdata(), score.reshape(10, 12).mean(axis=1))
+    np.testing.assert_allclose(points.get_ydata(), 0.5)
+    tied = Units(np.repeat([0.2, 0.7], [30, 10]), np.arange(40) % 2, patients[:40])
+    points = next(line for line in plots.reliability_figure(tied).axes[0].lines if line.get_marker() == "o")
+    np.testing.assert_allclose(points.get_xdata(), [0.2, 0.7])  # equal scores are in one bin
 
 
 def test_confusion_shows_counts_and_shares_of_the_row() -> None:

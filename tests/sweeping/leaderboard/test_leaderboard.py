@@ -130,16 +130,19 @@ def test_the_table_holds_every_trial(tmp_path: Path) -> None:
 def test_ranks_are_of_finished_trials_from_the_best(tmp_path: Path) -> None:
     values = [0.7, 0.9, None, math.nan, 0.9, 0.8]
     trials = [a_trial(number, value=value) for number, value in enumerate(values)]
-    trials += [a_trial(6, "pruned", 0.99), a_trial(7, "failed"), a_trial(8, "running", 0.95)]
+    trials += [a_trial(6, "pruned", 0.99, curve={1: 0.9}), a_trial(7, "failed")]
+    trials += [a_trial(8, "running", 0.95), a_trial(9, "pruned", 0.6, curve={1: 0.5, 2: 0.6})]
+    trials += [a_trial(10, "pruned", 0.7, curve={1: 0.5, 2: 0.7})]
     rows = rows_of(leaderboard_csv(rank_trials(trials[::-1])))
     assert [(row["rank"], row["number"]) for row in rows] == [
         ("1", "1"),
         ("2", "4"),  # of equal trials the first ranks higher
         ("3", "5"),
         ("4", "0"),
-        *(("", number) for number in "23678"),
+        *(("", number) for number in ("10", "9", "6")),  # pruned: the longest, then the best first
+        *(("", number) for number in "2378"),
     ]
-    assert rows[5]["value"] == ""
+    assert rows[7]["value"] == ""
 
 
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(-(10**9), 10**9), st.floats(), st.text(max_size=20))
@@ -298,8 +301,24 @@ def test_the_best_stands_first_with_its_interval_and_its_warning(tmp_path: Path)
     # the pruned trial saved 12 of the 15 epochs of a finished trial
     assert "33 epochs were trained. Without pruning, about 45 would have been trained" in text
     assert "pruning saved 27 %" in text
+    assert "At the end are pruned trials" in text
+    assert "pruned40.600" in text.replace(" ", "")
     order = ["is optimistic", "finishedprunedfailedrunning", "Rank", "Importance of", "Course of the"]
     assert sorted(order, key=text.rindex) == order
+
+
+def test_scores_that_are_nearly_equal_have_ticks_that_differ(tmp_path: Path) -> None:
+    page = write(tmp_path, [a_trial(0, value=0.88171, low=0.88, high=0.8834), a_trial(1, value=0.88169)])
+    ticks = re.findall(r'<text class="left"[^>]*>(0\.[0-9]+)<', page.read_text())
+    assert len(ticks) >= 2
+    assert len(set(ticks)) == len(ticks)
+
+
+def test_one_setting_uses_the_width(tmp_path: Path) -> None:
+    page = write(tmp_path, [a_trial(0, value=0.8), a_trial(1, value=0.7)]).read_text()
+    found = re.search(r'<svg id="parallel"[^>]*viewBox="0 0 ([0-9.]+) ', page)
+    assert found
+    assert float(found[1]) > 700
 
 
 @pytest.mark.parametrize(
