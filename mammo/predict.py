@@ -52,7 +52,7 @@ def _score_images(cfg: DictConfig, run: RunFolder, files: "Files", heatmaps: Pat
         score_files,
     )
     from mammo.evaluation.prediction.prediction_log import PredictionLog, image_rows, write_table
-    from mammo.evaluation.prediction.prediction_table import Decision
+    from mammo.evaluation.prediction.prediction_table import Decision, say_notes
 
     read = partial(image_rows, files.root)
     log = PredictionLog(Path(cfg.output), identity=identity_of(run, files), read=read)
@@ -69,6 +69,7 @@ def _score_images(cfg: DictConfig, run: RunFolder, files: "Files", heatmaps: Pat
             batch_size=cfg.batch_size,
             secondary=cfg.secondary,
         )
+    say_notes(log.rows())
     counts = write_table(log, Decision.of(run), **_facts(run))
     reason = " (see the column error)" if counts.unreadable else ""
     print(f"{counts.scored} images scored, {counts.unreadable} unreadable{reason}")
@@ -91,7 +92,7 @@ def _score_samples(
     from mammo.data.tasks import Task
     from mammo.evaluation.prediction.file_scoring import identity_of, preparation_of
     from mammo.evaluation.prediction.prediction_log import PredictionLog, write_lines
-    from mammo.evaluation.prediction.prediction_table import Decision
+    from mammo.evaluation.prediction.prediction_table import Decision, say_notes
     from mammo.evaluation.prediction.sample_inputs import group_files
     from mammo.evaluation.prediction.sample_scoring import pending_samples, score_samples
     from mammo.evaluation.prediction.sample_table import SampleTable, sample_rows
@@ -113,6 +114,7 @@ def _score_samples(
         batch_size=cfg.batch_size,
     ):
         log.append(rows)
+    say_notes(log.row(found.key(sample)) for sample in found.samples)
     table = SampleTable(found, log.row, Decision.of(run))
     counts, lacking = table.counts()
     numbers = {plural: counts.scored, "files_without_score": counts.unreadable}

@@ -1,5 +1,7 @@
 """`python -m mammo.prepare`: decodes, crops and resizes every image once and saves it in a store."""
 
+import sys
+
 from omegaconf import DictConfig
 
 from mammo.config.checks import arguments_for, plain
@@ -13,6 +15,8 @@ def main(cfg: DictConfig) -> None:
 
     store = prepare(read_catalog(plain(cfg.data)), **arguments_for(prepare, cfg.data))
     counts = store.manifest["counts"]
+    for note, count in store.manifest["notes"].items():
+        print(f"warning: of {count} {'image' if count == 1 else 'images'}: {note}", file=sys.stderr)
     print(
         f"{counts['images']} images prepared, {counts['rejected']} rejected, {counts['lesions']} lesions\n"
         f"store {store.directory.absolute()}"

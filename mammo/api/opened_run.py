@@ -203,7 +203,7 @@ class Run:
         """
         from mammo.evaluation.prediction.file_scoring import score_images
         from mammo.evaluation.prediction.image_inputs import list_images, only_files
-        from mammo.evaluation.prediction.prediction_table import Decision
+        from mammo.evaluation.prediction.prediction_table import Decision, say_notes
         from mammo.evaluation.prediction.sample_inputs import group_files, grouping_of
 
         for key, value, least in (("workers", workers, 0), ("batch_size", batch_size, 1)):
@@ -217,11 +217,12 @@ class Run:
         rows = score_images(
             listed, scorer=self._scorer, settings=self._preparation, secondary=secondary, **decode
         )
+        say_notes(rows)
         return Decision.of(self.folder).frame(rows)
 
     def _predict_samples(self, found: "InputSamples", **decode: int) -> "pd.DataFrame":
         from mammo.data.tasks import Task
-        from mammo.evaluation.prediction.prediction_table import Decision
+        from mammo.evaluation.prediction.prediction_table import Decision, say_notes
         from mammo.evaluation.prediction.sample_scoring import score_samples
         from mammo.evaluation.prediction.sample_table import SampleTable
 
@@ -234,6 +235,7 @@ class Run:
             **decode,
         )
         rows = {row["path"]: row for batch in scored for row in batch}
+        say_notes(rows.values())
         return SampleTable(found, rows.__getitem__, Decision.of(self.folder)).frame()
 
     def heatmap(

@@ -238,7 +238,10 @@ def _check_data(data: DictConfig) -> None:
         )
     if data.sample is not None and (len(data.sample) != 3 or min(data.sample) < 0):
         raise ConfigError(f"data.sample={list(data.sample)}: give three counts, [train,val,test]")
-    views = data.get("views")  # an older run has no such key
+    white = data.get("white", "auto")  # an older run has no such key, as of the next one
+    if white not in ("auto", "file") and (type(white) is not int or not 1 <= white <= 65535):
+        raise ConfigError(f"data.white={white}: must be auto, file, or a whole number from 1 to 65535")
+    views = data.get("views")
     if views is not None:
         _check_views(list(views))
     if (data.split == SplitName.file) != (data.split_file is not None):

@@ -23,6 +23,11 @@ class Aspect(StrEnum):
     stretch = "stretch"
 
 
+class ForProcessing(StrEnum):
+    reject = "reject"
+    convert = "convert"
+
+
 class SampleUnit(StrEnum):
     image = "image"
     patch = "patch"

@@ -19,6 +19,7 @@ from mammo.config.choices import (
     Crop,
     EvaluatedSplit,
     ExportFormat,
+    ForProcessing,
     Heatmap,
     Normalisation,
     Reduce,
@@ -66,6 +67,9 @@ class DataConfig:
     width: int = MISSING
     crop: Crop = MISSING
     aspect: Aspect = MISSING
+    white: Any = MISSING  # auto, file or a number
+    window: str | None = MISSING
+    for_processing: ForProcessing = MISSING
     masks: bool = MISSING
     max_rejected: float = MISSING
     workers: int = MISSING

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mammo.atomic_files import draft_of
 from mammo.data.samples import place_names, sample_settings, sample_size
+from mammo.data.store.fingerprint import PREPARATION_KEYS
 from mammo.data.tasks import Task
 from mammo.errors import ConfigError
 from mammo.evaluation.evaluation_files import calibration_of
@@ -107,7 +108,8 @@ def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:
         "classes": list(task.classes),
         "positive": list(task.positive),
         "model": config["model"] | {"weights": None},
-        "preparation": {key: config["data"][key] for key in ("height", "width", "crop", "aspect")},
+        "preparation": {key: config["data"][key] for key in PREPARATION_KEYS},
+        "kinds": run.facts().get("kinds"),
         "scale": "pixel / 65535 for 16 bits, / 255 for 8 bits; 0 is black, 1 is white (dense tissue)",
         **(views if classifier.takes_views else {}),
         **({"patch": list(sample_size(config["data"]))} if samples["unit"] == "patch" else {}),

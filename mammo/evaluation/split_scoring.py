@@ -15,7 +15,9 @@ from mammo.data.samples import in_views, other_views_sentence, sample_settings, 
 from mammo.data.seen_patients import count_seen, refuse_seen
 from mammo.data.sources.reader import read_catalog
 from mammo.data.splits import make_split
+from mammo.data.store.fingerprint import PREPARATION_KEYS
 from mammo.data.store.store import Store, prepare
+from mammo.data.store.white_points import known_ranges
 from mammo.data.tasks import Task, labels, unlabelled_sentence
 from mammo.errors import ConfigError, DataError
 from mammo.evaluation.predictions import Predictions
@@ -25,9 +27,6 @@ from mammo.runs.provenance import Provenance, weights_digest
 from mammo.training.best_epoch import parts_columns, predictions_table
 
 SplitName = Literal["val", "test", "clean_test", "train", "all"]
-
-# Settings of the preprocessing; a run uses its own on any data.
-_PREPROCESSING = ("height", "width", "crop", "aspect")
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,8 @@ def open_split(
     """
     config: Any = OmegaConf.create(run.config())
     settings = config.data if data is None else _as_prepared(data, config.data)
-    store = prepare(read_catalog(plain(settings)), **arguments_for(prepare, settings))
+    known = None if data is None else known_ranges(run.facts().get("kinds"))
+    store = prepare(read_catalog(plain(settings)), **arguments_for(prepare, settings), known_kinds=known)
     ids = _image_ids(run, split, store=store, data=settings, own=data is None)
     table = store.table.set_index("image_id", drop=False)
     missing = [image for image in ids if image not in table.index]
@@ -154,7 +154,7 @@ def score_split(
 def _as_prepared(data: DictConfig, own: DictConfig) -> DictConfig:
     """Return the settings of other data with the run's preprocessing, unit and views."""
     merged = data.copy()
-    merged.update({key: own[key] for key in _PREPROCESSING})
+    merged.update({key: own[key] for key in PREPARATION_KEYS})  # a run uses its own on any data
     unit = own.get("sample_unit", "image")
     views = views_of(unit, own.get("views"))
     given = views if data.get("views") is None else views_of(unit, data.views)

@@ -39,6 +39,8 @@ _TRAINER = {
     "enable_progress_bar": None,
     "enable_model_summary": False,
 }
+# how images were shown before a data set had these keys
+_DISPLAY = {"white": "file", "window": None, "for_processing": "reject"}
 _TENSORBOARD = {"_target_": "mammo.training.loggers.tensorboard_runs.TensorBoardRuns"}
 
 
@@ -49,6 +51,8 @@ def in_current_form(config: dict[str, Any]) -> dict[str, Any]:
         config: content of a `config.yaml`, which is not changed.
     """
     nodes = {key: dict(node) for key, node in config.items() if isinstance(node, dict)}
+    if (data := nodes.get("data")) is not None and "store" in data:
+        nodes["data"] = _DISPLAY | data
     if (data := nodes.get("data")) and "source" in data and "_target_" not in data:
         nodes["data"] = {"_target_": _SOURCES[data.pop("source")]} | data
     if (model := nodes.get("model")) and "name" in model and "_target_" not in model:

@@ -84,6 +84,7 @@ def fit(
             device=training.device,
             part_of=None if part_of is None else str(part_of),
             store=str(training.store.directory.absolute()),
+            kinds=training.store.manifest["kinds"],
             monitor=training.monitor,
         )
         _start_loggers(training, run, begun=checkpoint is not None)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.encaps import generate_frames
+from pydicom.pixels.utils import get_j2k_parameters
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -28,8 +29,8 @@ def _rle(frame: bytes, header: "Dataset") -> NDArray[Any]:
 def _jpeg(frame: bytes, _: "Dataset") -> Any:
     import imagecodecs
 
-    # libjpeg fills the missing part of a truncated image with grey
-    if not frame[-16:].rstrip(b"\0").endswith(b"\xff\xd9"):
+    # libjpeg fills the missing part of a truncated image with grey; the end marker can have padding behind it
+    if b"\xff\xd9" not in frame[-16:]:
         raise ValueError("cut short")
     return imagecodecs.jpeg8_decode(frame)
 
@@ -59,23 +60,52 @@ DECODERS: dict[uid.UID, Callable[[bytes, "Dataset"], NDArray[Any]]] = {
 }
 
 
-def decode(header: "Dataset") -> NDArray[Any]:
-    """Decode one grey image, in a syntax of `DECODERS`, to its stored values, H W.
+def decode(header: "Dataset") -> tuple[NDArray[Any], int]:
+    """Decode one grey image, in a syntax of `DECODERS`.
+
+    Returns:
+        Its stored values, H W, signed if the header says so, and the number of bits that they use: that of
+        the compressed image where it is less than the header's or the values need more.
 
     Raises:
         ValueError: the pixel data are damaged.
     """
+    syntax = header.file_meta.TransferSyntaxUID
     frame = next(generate_frames(header.PixelData, number_of_frames=1))
     try:
-        pixels = DECODERS[header.file_meta.TransferSyntaxUID](frame, header)
+        pixels = DECODERS[syntax](frame, header)
     except Exception as error:  # each library raises its own type
         raise ValueError(f"damaged or cut short: {error}") from error
     if pixels.shape != (header.Rows, header.Columns):
         raise ValueError("the size differs from the header")
-    if header.get("PixelRepresentation", 0) == 1:
-        # the stored bits are two's complement, which some decoders ignore
-        bits = 8 * pixels.itemsize
-        unstored = max(0, bits - header.BitsStored)
-        raised: NDArray[Any] = pixels.view(f"u{pixels.itemsize}") << unstored
-        pixels = raised.view(f"i{pixels.itemsize}") >> unstored
-    return pixels
+    bits, width = int(header.BitsStored), 8 * pixels.itemsize
+    precision = _precision(frame, syntax) or bits
+    signed = header.get("PixelRepresentation", 0) == 1
+    if syntax in uid.JPEG2000TransferSyntaxes + uid.JPEGLSTransferSyntaxes:
+        used = precision
+    else:  # in RLE, the other bits may be those of an overlay
+        used = bits if signed or syntax == uid.RLELossless else width
+    unused = max(0, width - used)
+    # The bits are two's complement or not as the header says; some decoders and encoders ignore that.
+    if signed or unused or pixels.dtype.kind == "i":
+        raised: NDArray[Any] = pixels.view(f"u{pixels.itemsize}") << unused
+        pixels = raised.view(f"{'i' if signed else 'u'}{pixels.itemsize}") >> unused
+    low, high = int(pixels.min()), int(pixels.max())
+    limit = 1 << (bits - signed)
+    if high >= limit or low < -limit:
+        bits = precision if high < 1 << (precision - signed) and low >= -1 << (precision - signed) else width
+    return pixels, min(bits, precision)
+
+
+def _precision(frame: bytes, syntax: uid.UID) -> int | None:
+    """Return the bits per pixel that a compressed image says it has; None if it does not."""
+    if syntax in uid.JPEG2000TransferSyntaxes:
+        found: int | None = get_j2k_parameters(frame).get("precision")
+        return found
+    place = 2
+    while frame[place : place + 1] == b"\xff" and place + 5 <= len(frame):
+        marker = frame[place + 1]
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            return frame[place + 4]
+        place += 2 + int.from_bytes(frame[place + 2 : place + 4], "big")
+    return None

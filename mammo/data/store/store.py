@@ -1,12 +1,13 @@
 """The prepared store: all images at one size in one memory-mapped array, built once."""
 
-import hashlib
 import importlib.metadata
 import io
 import json
 import os
 import shutil
-from dataclasses import asdict, fields
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from mammo.atomic_files import write_atomically
 from mammo.data.catalog import IMAGE_COLUMNS
 from mammo.data.images.breast import BOX_COLUMNS, Transform
+from mammo.data.images.display import Display, Range
+from mammo.data.store.fingerprint import PREPARATION_VERSION, fingerprint_of, recorded_settings
 from mammo.data.store.store_building import (
     ImageJob,
     LesionJob,
@@ -29,13 +32,12 @@ from mammo.data.store.store_building import (
     row_bytes,
     run_chunks,
 )
+from mammo.data.store.white_points import measure_ranges
 from mammo.errors import DataError
 
 if TYPE_CHECKING:
     from mammo.data.catalog import Catalog
 
-# Increase with every change of prepared pixels or tables; stores of older versions are then not used.
-PREPARATION_VERSION = 3
 _PACKAGES = ("mammo", "numpy", "opencv-python-headless", "pandas", "pydicom", "imagecodecs")
 
 
@@ -49,10 +51,12 @@ class Store:
     Attributes:
         directory: Folder of the store.
         table: Table of the accepted images and the user's own columns, with `row` (index in `images` and
-            `masks`), `pixel_spacing_mm` of the file, and columns `transform_*`, the fields of `Transform`.
+            `masks`), `pixel_spacing_mm` and `kind` of the file, and columns `transform_*`, the fields of
+            `Transform`.
         lesions: Table of the lesions with boxes in prepared pixels (not clipped to the image), `mask_status`,
             and `mask_value`, the value of the lesion in `masks`.
-        manifest: Settings, fingerprint, versions and counts.
+        manifest: Settings, fingerprint, versions, counts, `kinds` (number of images, black and white of each
+            kind of file) and `notes` (what is to be known of the grey values, with the number of images).
     """
 
     def __init__(self, directory: Path, own: pd.DataFrame | None = None) -> None:
@@ -173,6 +177,10 @@ def prepare(
     workers: int = 1,
     max_rejected: float = 0.05,
     masks: bool = True,
+    white: str | int = "auto",
+    window: str | None = None,
+    for_processing: Literal["reject", "convert"] = "reject",
+    known_kinds: Mapping[str, Range | None] | None = None,
 ) -> Store:
     """Prepare the images of a catalog, or open the store that already contains them.
 
@@ -187,6 +195,10 @@ def prepare(
             the images and crashes if a decoder crashes.
         max_rejected: Largest share of images that may be missing or unreadable.
         masks: Whether to prepare the masks of lesions, and use them for boxes missing in the catalog.
+        white: White point of files without a window, see `Display`.
+        window: Explanation of the window to use, see `Display`.
+        for_processing: What to do with raw images, see `Display`.
+        known_kinds: Black and white of kinds of files, those of the training; the others are measured.
 
     Raises:
         DataError: Too many images are missing or unreadable, or the store cannot be written.
@@ -200,8 +212,9 @@ def prepare(
         aspect=aspect,
         dtype="uint8" if all(path.suffix.lower() in (".jpg", ".jpeg") for path in paths) else "uint16",
         masks=masks and any(lesion.mask_paths for job in jobs for lesion in job.lesions),
+        display=Display(white, window, for_processing, known_kinds),
     )
-    fingerprint = _fingerprint(catalog, jobs, settings)
+    fingerprint = fingerprint_of(catalog, jobs, settings)
     final, partial = store / fingerprint, store / f"{fingerprint}.partial"
     try:
         if not final.is_dir():
@@ -243,8 +256,12 @@ def _make(
     rejected = {row: "file missing" for row, job in enumerate(jobs) if job.path is None}
     _refuse_too_many(partial, catalog, jobs, rejected, max_rejected)
     _allocate(partial, settings, total=len(jobs))
+    paths = [job.path for job in jobs if job.path is not None]
+    with report_full_disk(partial, settings, len(jobs)):
+        ranges = measure_ranges(paths, settings.display, cache=partial / "white_points.json", workers=workers)
+    measured = replace(settings, display=replace(settings.display, kinds=ranges))
     records: dict[int, Record] = {}
-    for chunk in run_chunks(partial, jobs, settings, workers=workers):
+    for chunk in run_chunks(partial, jobs, measured, workers=workers):
         records.update((record["row"], record) for record in chunk)
         rejected.update((record["row"], record["rejected"]) for record in chunk if record["rejected"])
         _refuse_too_many(partial, catalog, jobs, rejected, max_rejected)
@@ -259,8 +276,10 @@ def _make(
     manifest = {
         "fingerprint": partial.stem,
         "preparation_version": PREPARATION_VERSION,
-        "settings": asdict(settings),
+        "settings": recorded_settings(settings),
         "counts": counts,
+        "kinds": _kinds(images, ranges),
+        "notes": dict(Counter(note for record in accepted for note in record["notes"]).most_common()),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
     with report_full_disk(partial, settings, len(jobs)):
@@ -279,9 +298,19 @@ def _publish(partial: Path, final: Path) -> None:
             raise
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(final / "chunks", ignore_errors=True)
+    (final / "white_points.json").unlink(missing_ok=True)
     # temporary files of another process, left when the folder was renamed
     for draft in final.glob("*.tmp"):
         draft.unlink(missing_ok=True)
+
+
+def _kinds(images: pd.DataFrame, ranges: Mapping[str, Range | None]) -> dict[str, Any]:
+    """Return the number of images, black and white of each kind of file that was prepared."""
+    kinds: dict[str, Any] = {}
+    for kind, count in sorted(Counter(images["kind"]).items()):
+        black, white = ranges.get(kind) or (None, None)
+        kinds[kind] = {"images": count, "black": black, "white": white}
+    return kinds
 
 
 def image_jobs(catalog: "Catalog") -> list[ImageJob]:
@@ -300,32 +329,6 @@ def image_jobs(catalog: "Catalog") -> list[ImageJob]:
         ImageJob(image_id, None if pd.isna(path) else Path(path), tuple(lesions.get(image_id, ())))
         for image_id, path in zip(catalog.images["image_id"], catalog.images["path"], strict=True)
     ]
-
-
-def _fingerprint(catalog: "Catalog", jobs: list[ImageJob], settings: Settings) -> str:
-    """Return a hash of settings, tables and files (relative path, size and time, but not content)."""
-    files = [job.path for job in jobs]
-    if settings.masks:
-        files += [path for job in jobs for lesion in job.lesions for path in lesion.mask_paths]
-    root = os.path.commonpath([path.parent for path in files if path is not None] or [Path("/")])
-    digest = hashlib.sha256(json.dumps([PREPARATION_VERSION, asdict(settings)]).encode())
-    known = catalog.images[list(IMAGE_COLUMNS)]  # an edited column of the user's own needs no other pixels
-    digest.update(known.drop(columns="path").to_csv(index=False).encode())
-    digest.update(catalog.lesions.drop(columns="mask_paths").to_csv(index=False).encode())
-    for path in files:
-        digest.update(_identity(path, root).encode())
-    return digest.hexdigest()[:16]
-
-
-def _identity(path: Path | None, root: str) -> str:
-    if path is None:
-        return "no file\n"
-    name = str(path).removeprefix(root)
-    try:
-        status = path.stat()
-    except OSError:
-        return f"{name} not found\n"
-    return f"{name} {status.st_size} {status.st_mtime_ns}\n"
 
 
 def _refuse_too_many(
@@ -371,6 +374,7 @@ def _images_table(images: pd.DataFrame, records: list[Record]) -> pd.DataFrame:
     for column in ("laterality", "view"):
         from_files = pd.Series([record[column] for record in records], dtype="string")
         table[column] = table[column].fillna(from_files)
+    table["kind"] = pd.Series([record["kind"] for record in records], dtype="string")
     spacing = [record["pixel_spacing_mm"] for record in records]
     table["pixel_spacing_mm"] = pd.Series(spacing, dtype="Float64")
     transforms = pd.DataFrame([record["transform"] for record in records])

@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mammo.atomic_files import write_atomically
 from mammo.data.images.breast import BOX_COLUMNS, Box, bounding_box, plan
 from mammo.data.images.dicom import Mammogram, Pixels, read_mammogram
+from mammo.data.images.display import Display
 from mammo.data.images.masks import find_mask
 from mammo.data.progress_bar import progress
 from mammo.data.worker_pool import completed_results, in_own_process, write_in_background
@@ -43,6 +44,7 @@ class Settings:
     aspect: Literal["keep", "stretch"]
     dtype: Literal["uint8", "uint16"]
     masks: bool
+    display: Display = field(default_factory=Display)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def prepare_image(job: ImageJob, settings: Settings) -> tuple[Pixels, NDArray[np
     """
     if job.path is None:
         raise DataError("file missing")
-    return prepare_mammogram(read_mammogram(job.path), job.lesions, settings)
+    return prepare_mammogram(read_mammogram(job.path, settings.display), job.lesions, settings)
 
 
 def prepare_mammogram(
@@ -187,6 +189,8 @@ def prepare_mammogram(
         "laterality": mammogram.laterality,
         "view": mammogram.view,
         "pixel_spacing_mm": mammogram.pixel_spacing_mm,
+        "kind": mammogram.kind,
+        "notes": mammogram.notes,
         "transform": asdict(transform),
         "lesions": records,
     }

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from mammo.data.loading.datamodule import datamodule_of
 from mammo.data.loading.patch_dataset import PatchDataset
 from mammo.data.samples import sample_size
+from mammo.data.store.fingerprint import PREPARATION_KEYS
 from mammo.data.store.store import Store
 from mammo.data.tasks import Task
 from mammo.data.windows import Size, Windows, grid_windows, hard_negative_windows
@@ -59,7 +60,7 @@ class HardNegatives(pl.Callback):
         run = RunFolder(path)
         config = run.config()
         data = config["data"]
-        for key in ("height", "width", "crop", "aspect"):
+        for key in PREPARATION_KEYS:
             if data[key] != cfg.data[key]:
                 raise ConfigError(
                     f"data.patch.hard_negatives={path}: was trained with data.{key}={data[key]}; give that "

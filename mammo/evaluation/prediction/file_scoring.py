@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammo.data.images.dicom import Pixels
+from mammo.data.images.display import Display
 from mammo.data.progress_bar import progress
 from mammo.data.store.store_building import Settings
+from mammo.data.store.white_points import known_ranges
 from mammo.data.tasks import Task
 from mammo.data.worker_pool import completed_results
 from mammo.errors import ConfigError
@@ -44,7 +46,9 @@ def preparation_of(run: RunFolder) -> Settings:
             f"weights, data.sample_unit=image model.weights={run.path}"
         )
     preparation = {key: data[key] for key in ("height", "width", "crop", "aspect")}
-    return Settings(**preparation, dtype="uint16", masks=False)
+    display = {key: data[key] for key in ("white", "window", "for_processing")}
+    kinds = known_ranges(run.facts().get("kinds"))
+    return Settings(**preparation, dtype="uint16", masks=False, display=Display(**display, kinds=kinds))
 
 
 def identity_of(run: RunFolder, files: Files) -> dict[str, str]:

@@ -136,7 +136,7 @@ def prepare_one(image: Image, *, settings: Settings) -> tuple[Pixels, Transform,
     """
     row = empty_row()
     if isinstance(image, str | os.PathLike):
-        mammogram = read_mammogram(Path(image))
+        mammogram = read_mammogram(Path(image), settings.display)
         by_name = named_places(Path(image))
         row["path"] = os.fspath(image)
         row["laterality"] = mammogram.laterality or by_name["laterality"]
@@ -144,5 +144,6 @@ def prepare_one(image: Image, *, settings: Settings) -> tuple[Pixels, Transform,
     else:
         mammogram = Mammogram(pixels_of(image))
         refuse_blank(mammogram.pixels, "image")
+    row["notes"] = list(mammogram.notes)
     pixels, _, facts = prepare_mammogram(mammogram, (), settings)
     return pixels, Transform(**facts["transform"]), row

@@ -18,7 +18,8 @@ from mammo.data.store.store_building import ImageJob, Settings, prepare_image
 from mammo.data.worker_pool import in_own_process
 from mammo.errors import ConfigError, DataError
 
-# One image: `path`, `laterality`, `view`, `breast` (digest shared by its images), `scores`, `error`.
+# One image: `path`, `laterality`, `view`, `breast` (digest shared by its images), `scores`, `error`, and
+# `notes`, what is to be known of its grey values.
 Row: TypeAlias = dict[str, Any]
 
 SECONDARY = "is a cropped image or lesion mask of CBIS-DDSM; secondary=true scores it"
@@ -109,7 +110,8 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def empty_row(path: str | None = None) -> Row:
     """Return the row of an image of which only the path is known, if any."""
-    return dict.fromkeys(("path", "laterality", "view", "breast", "scores", "error")) | {"path": path}
+    row: Row = dict.fromkeys(("path", "laterality", "view", "breast", "scores", "error"))
+    return row | {"path": path, "notes": []}
 
 
 def prepare_files(
@@ -143,6 +145,7 @@ def prepare_files(
             pixels, _, facts = in_own_process(call) if alone else call()
             for key, by_name in named_places(file).items():
                 row[key] = facts[key] or by_name
+            row["notes"] = list(facts["notes"])
             row["breast"] = _digest(exam_of(file, patient, study), row["laterality"])
         except DataError as error:
             row["error"] = " ".join(str(error).removeprefix(f"{file}: ").split())

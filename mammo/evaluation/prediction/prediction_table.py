@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +143,12 @@ class BreastScores:
             return None, None
         number, count, total = self._found[row["breast"]]
         return number, total / count
+
+
+def say_notes(rows: Iterable[Row]) -> None:
+    """Print on stderr what is to be known of the grey values of images, with the number of images."""
+    for note, count in Counter(note for row in rows for note in row.get("notes", ())).most_common():
+        _say(f"warning: of {count} {'image' if count == 1 else 'images'}: {note}")
 
 
 def _say(text: str) -> None:

@@ -65,7 +65,7 @@ def score_samples(
 
     A row has the sample's key as `path`, its `scores` (None if no image can be read), `parts` (the scores of
     its views and sides by the names of their columns, where the network gives them), and `unreadable` (the
-    reason for each image that cannot be read; the sample is scored without it).
+    reason for each image that cannot be read; the sample is scored without it) and `notes` of its images.
 
     Args:
         found: all samples of the input.
@@ -116,9 +116,9 @@ def _score(
     pixels: list[Pixels] = []
     for number, (sample, prepared) in enumerate(batch):
         unreadable = {row["path"]: row["error"] for row, _ in prepared if row["error"] is not None}
-        rows.append(
-            {"path": found.key(sample), "scores": None, "parts": {}, "unreadable": unreadable, "error": None}
-        )
+        notes = [note for row, _ in prepared for note in row["notes"]]
+        known = {"path": found.key(sample), "parts": {}, "unreadable": unreadable, "notes": notes}
+        rows.append(known | {"scores": None, "error": None})
         for (row, image), (_, laterality, view) in zip(prepared, sample.images, strict=True):
             if image is not None:
                 images.append((row | {"laterality": laterality, "view": view}, number))

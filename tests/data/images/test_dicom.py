@@ -300,11 +300,6 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "damaged RLE": (lambda p: foreign_syntax(p, uid.RLELossless), "damaged"),
     "black": (lambda p: save(dataset(WIDE * 0), p), "every pixel has the value 0"),
     "black png": (lambda p: picture(p.with_suffix(".png"), WIDE * 0), "every pixel has the value 0"),
-    "window of nothing": (
-        lambda p: changed(p, WindowCenter=10**6, WindowWidth=2),
-        "every pixel has the value 0",
-    ),
-    "bad window": (lambda p: changed(p, WindowCenter=10, WindowWidth=0), "window"),
     "colour png": (lambda p: picture(p.with_suffix(".png"), COLOUR), "colour"),
     "float tiff": (lambda p: picture(p.with_suffix(".tif"), WIDE.astype(np.float32)), "float32"),
 }

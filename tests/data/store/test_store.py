@@ -216,7 +216,7 @@ def test_unreadable_files_are_rejected_and_the_others_stay(
     rejected = pd.read_csv(store.directory / "rejected.csv")
     assert rejected["image_id"].tolist() == ["P_3_LEFT_CC", "P_5_LEFT_CC"]
     assert rejected["reason"].tolist() == [
-        "is not an image; supported formats: DICOM, PNG, TIFF, JPEG, PGM",
+        "is not an image; supported formats: DICOM, PNG, JPEG, TIFF, BMP, WebP, JPEG 2000, PGM",
         "file missing",
     ]
     assert store.table["row"].tolist() == [row for row in range(COUNT) if row not in (3, 5)]
@@ -292,7 +292,7 @@ def test_a_disk_that_fills_up_loses_nothing(
         fill_disk(patch, after)
         with pytest.raises(DataError, match=r"no space left, the store takes 258,048 bytes"):
             prepare(catalog, store=tmp_path, workers=0, **SIZE)
-    assert len(list(tmp_path.glob("*.partial/chunks/*.json"))) == min(4, after // 3)
+    assert len(list(tmp_path.glob("*.partial/chunks/*.json"))) == min(4, max(0, after - 1) // 3)
     assert not list(tmp_path.glob("*.partial/**/*.tmp"))
     store = prepare(catalog, store=tmp_path, workers=0, **SIZE)
     assert digest(store.directory) == digest(finished.directory)
@@ -376,7 +376,8 @@ if __name__ == "__main__":
 
 def start(files: Path, store: Path, *, wait: float, workers: int = 0) -> "subprocess.Popen[str]":
     script = store.parent / "script.py"
-    script.write_text(SCRIPT)
+    if not script.exists():  # another process may be reading it
+        script.write_text(SCRIPT)
     command = [
         sys.executable,
         str(script),

@@ -1,0 +1,117 @@
+"""Black and white of each kind of file of a data set, from the stored values of its images."""
+
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mammo.atomic_files import write_atomically
+from mammo.data.images.dicom import read_kind, read_values
+from mammo.data.images.display import Display, Range, needs_range, range_of
+from mammo.data.progress_bar import progress
+from mammo.data.worker_pool import completed_results, in_own_process
+from mammo.errors import DataError
+
+# Kind, smallest and largest value of an image, and those that its file can have; None if it does not count.
+_Used = tuple[str, Range, Range] | None
+
+
+def known_ranges(kinds: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Range | None] | None:
+    """Return black and white of the kinds of files in the manifest of a store, None for a kind without."""
+    if kinds is None:
+        return None
+    return {
+        name: None if kind["white"] is None else (kind["black"], kind["white"])
+        for name, kind in kinds.items()
+    }
+
+
+def measure_ranges(
+    paths: Sequence[Path], display: Display, *, cache: Path, workers: int
+) -> dict[str, Range | None]:
+    """Return black and white of each kind of file, see `range_of`; None for a kind that needs none.
+
+    Kinds that `display` knows keep their range.
+
+    With `white=auto`, the files of a kind are decoded until their values need all bits of the file, which
+    most often is after the first one; those of a kind with unused bits are all decoded.
+
+    Args:
+        paths: Files of the images.
+        display: Choices of the display.
+        cache: File for the result; if it exists, its content is the result.
+        workers: Number of parallel processes, 0 for this process.
+    """
+    if not cache.is_file():
+        found = _Ranges()
+        with progress(total=len(paths), done=0, what="white points", after_seconds=2) as advance:
+            calls = _calls(paths, display, found, cache, advance)
+            for used in completed_results(calls, workers=workers, retry=lambda call: call(alone=True)):
+                found.add(used)
+                advance(1)
+        if not cache.is_file():  # no other process was faster
+            write_atomically(cache, json.dumps(found.ranges()), durable=True)
+    ranges: dict[str, Any] = json.loads(cache.read_text())
+    found_here = {kind: None if ends is None else (ends[0], ends[1]) for kind, ends in ranges.items()}
+    return found_here | dict(display.kinds or {})
+
+
+class _Ranges:
+    """The ranges of values seen so far, by kind."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, tuple[Range, Range] | None] = {}
+
+    def add(self, used: _Used) -> None:
+        if used is None:
+            return
+        kind, values, full = used
+        if (known := self.kinds.get(kind)) is not None:
+            values = (min(values[0], known[0][0]), max(values[1], known[0][1]))
+            full = (min(full[0], known[1][0]), max(full[1], known[1][1]))
+        self.kinds[kind] = values, full
+
+    def are_decided(self, kind: str) -> bool:
+        """Return whether no further image can change the range of a kind."""
+        known = self.kinds.get(kind)
+        return known is not None and range_of(*known) == known[1]
+
+    def ranges(self) -> dict[str, Range | None]:
+        return {
+            kind: None if known is None else range_of(*known) for kind, known in sorted(self.kinds.items())
+        }
+
+
+def _calls(
+    paths: Sequence[Path], display: Display, found: _Ranges, cache: Path, advance: Any
+) -> Iterator["functools.partial[_Used]"]:
+    """Yield a call for each file that has to be decoded."""
+    for path in paths:
+        if cache.is_file():
+            return
+        try:
+            kind, bits = read_kind(path)
+        except DataError:  # reported when the image is prepared
+            advance(1)
+            continue
+        found.kinds.setdefault(kind, None)
+        known = kind in (display.kinds or {}) or found.are_decided(kind)
+        if display.white != "auto" or bits <= 8 or known:
+            advance(1)
+            continue
+        yield functools.partial(_used, path, display)
+
+
+def _used(path: Path, display: Display, *, alone: bool = False) -> _Used:
+    """Return the kind and range of values of an image; in a process of its own if it is to be alone."""
+    call = functools.partial(_used_here, path, display)
+    try:
+        return in_own_process(call) if alone else call()
+    except DataError:
+        return None
+
+
+def _used_here(path: Path, display: Display) -> _Used:
+    stored = read_values(path)
+    return (stored.kind, stored.used(), stored.full) if needs_range(stored, display) else None
