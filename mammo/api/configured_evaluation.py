@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mammo.config.checks import plain
+from mammo.config.checks import plain, subgroup_cuts
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder, dated_folder
@@ -50,7 +50,10 @@ def _evaluate(
     from mammo.evaluation.evaluation_files import read_evaluation, write_evaluation
     from mammo.evaluation.evaluation_settings import Evaluation, EvaluationSettings
 
-    measures = {key: cfg[key] for key in ("resamples", "seed", "prevalence")} | {"reduce": cfg.reduce.value}
+    measures = {key: cfg[key] for key in ("resamples", "seed", "prevalence")} | {
+        "reduce": cfg.reduce.value,
+        "subgroups": subgroup_cuts(cfg.subgroups),
+    }
     if not runs:
         from mammo.data.tasks import Task
         from mammo.evaluation.statistics.performance import measure_performance, performance_table

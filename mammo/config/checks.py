@@ -14,7 +14,8 @@ from omegaconf.errors import ConfigKeyError, ValidationError
 
 from mammo.compat import child_node, is_missing
 from mammo.config.choices import Normalisation, SplitName, View
-from mammo.config.schema import DataConfig
+from mammo.config.data.data_schema import DataConfig
+from mammo.config.data.label_words import label_words
 from mammo.config.task.task_checks import check_task, check_unit
 from mammo.config.trainer.trainer_keys import check_trainer, explained, require_package
 from mammo.config.usual_names import usual_name
@@ -144,6 +145,8 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if value is not None and not 0 < value < 1:
             raise ConfigError(f"{key}={value}: must be above 0 and below 1")
+    if cfg.get("subgroups") is not None:
+        subgroup_cuts(cfg.subgroups)
     if cfg.get("data") is not None:
         _check_data(cfg.data)
     if cfg.get("task") is not None and "column" in cfg.task:  # the config of an older run has only the name
@@ -152,6 +155,29 @@ def check(cfg: DictConfig) -> None:
             check_unit(cfg.task, cfg.data)
     if "model" in cfg:
         _check_training(cfg)
+
+
+def subgroup_cuts(chosen: Any) -> dict[str, list[float]] | None:
+    """Return the columns of the key `subgroups`, each with the numbers at which its values are cut.
+
+    Raises:
+        ConfigError: it is no list of names and of names with ascending numbers.
+    """
+    if chosen is None:
+        return None
+    cuts: dict[str, list[float]] = {}
+    for item in chosen if OmegaConf.is_list(chosen) else [chosen]:
+        named = dict(item) if OmegaConf.is_dict(item) else {item: []}
+        for name, points in named.items():
+            numbers = list(points) if OmegaConf.is_list(points) else points if points == [] else [points]
+            right = isinstance(name, str) and all(type(point) in (int, float) for point in numbers)
+            if not right or numbers != sorted(set(numbers)):
+                raise ConfigError(
+                    f"subgroups: '{name}' with {numbers} is no column with ascending numbers; give "
+                    "subgroups=[manufacturer,{age:[50,70]}]"
+                )
+            cuts[name] = [float(point) for point in numbers]
+    return cuts
 
 
 def _check_training(cfg: DictConfig) -> None:
@@ -249,6 +275,8 @@ def _check_data(data: DictConfig) -> None:
     if _is_own(data):
         paths: tuple[str, ...] = ("split_file",)
     else:
+        if "labels" in data:
+            label_words(plain(data.labels))
         paths = ("cases", "table", "lesions", "split_file")
         if not data["_target_"].endswith(".read_phantom") and not Path(data.root).is_dir():
             raise ConfigError(f"data.root={data.root}: no such folder")

@@ -12,24 +12,17 @@ from omegaconf import MISSING
 
 from mammo.compat import keep_config_store_uncopied
 from mammo.config.choices import (
-    Abnormality,
-    Aspect,
-    Balance,
     BenchStage,
-    Crop,
     EvaluatedSplit,
     ExportFormat,
-    ForProcessing,
     Heatmap,
-    Normalisation,
     Reduce,
-    SampleUnit,
     SimulatedStudy,
-    SplitName,
     Tta,
     Unit,
     Unlabelled,
 )
+from mammo.config.data.data_schema import CbisDdsmConfig, CsvConfig, PhantomConfig
 from mammo.config.launcher_schema import slurm_launcher
 from mammo.config.model.model_schema import (
     AttentionPoolConfig,
@@ -44,75 +37,6 @@ from mammo.config.model.model_schema import (
 )
 from mammo.config.sweep_schema import SearchConfig, StudyConfig, SweepConfig
 from mammo.config.trainer.trainer_schema import TrainerConfig
-
-
-@dataclasses.dataclass
-class PatchConfig:
-    """The keys of `data.patch`, the patches of `data.sample_unit=patch`."""
-
-    size: Any = MISSING  # a number, or height and width
-    per_lesion: int = MISSING
-    per_image: int = MISSING
-    overlap: float = MISSING
-    hard_negatives: str | None = None
-
-
-@dataclasses.dataclass
-class DataConfig:
-    """The keys of every data set, whatever its reader."""
-
-    seed: int = MISSING
-    store: str = MISSING
-    height: int = MISSING
-    width: int = MISSING
-    crop: Crop = MISSING
-    aspect: Aspect = MISSING
-    white: Any = MISSING  # auto, file or a number
-    window: str | None = MISSING
-    for_processing: ForProcessing = MISSING
-    masks: bool = MISSING
-    max_rejected: float = MISSING
-    workers: int = MISSING
-    sample_unit: SampleUnit = MISSING
-    views: list[str] | None = MISSING
-    split: SplitName = MISSING
-    fold: int = MISSING
-    folds: int = MISSING
-    val_fraction: float = MISSING
-    sample: list[int] | None = MISSING
-    split_file: str | None = MISSING
-    batch_size: int | None = MISSING
-    micro_batches: int = MISSING
-    loader_workers: int | None = MISSING
-    balance: Balance = MISSING
-    normalisation: Normalisation = MISSING
-    patch: PatchConfig = dataclasses.field(default_factory=PatchConfig)
-
-
-@dataclasses.dataclass
-class PhantomConfig(DataConfig):
-    _target_: str = MISSING
-    root: str = MISSING
-    patients: int = MISSING
-    difficulty: float = MISSING
-    obscured: float = MISSING
-    film_scale: int = MISSING
-
-
-@dataclasses.dataclass
-class CbisDdsmConfig(DataConfig):
-    _target_: str = MISSING
-    root: str = MISSING
-    cases: str | None = MISSING
-    abnormality: Abnormality = MISSING
-
-
-@dataclasses.dataclass
-class CsvConfig(DataConfig):
-    _target_: str = MISSING
-    root: str = MISSING
-    table: str = MISSING
-    lesions: str | None = MISSING
 
 
 @dataclasses.dataclass
@@ -247,6 +171,7 @@ class EvaluateConfig:
     prevalence: float | None = MISSING
     target_sensitivity: float | None = MISSING
     target_specificity: float | None = MISSING
+    subgroups: Any = MISSING  # a list of names, or of names with numbers
     resamples: int = MISSING
     seed: int = MISSING
     report: bool = MISSING

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mammo.config.arguments import by_key
-from mammo.config.schema import PatchConfig
+from mammo.config.data.data_schema import PatchConfig
 from mammo.errors import ConfigError
 
 

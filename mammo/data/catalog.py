@@ -40,9 +40,6 @@ LESION_COLUMNS = {
     "x_max": "Float64",
     "y_max": "Float64",
 }
-# Values of the source files, in upper case, and their values in the tables.
-PATHOLOGIES = {"BENIGN": "BENIGN", "BENIGN_WITHOUT_CALLBACK": "BENIGN", "MALIGNANT": "MALIGNANT"}
-LATERALITIES = {"LEFT": "LEFT", "RIGHT": "RIGHT", "L": "LEFT", "R": "RIGHT"}
 VIEWS = {view.value: view.value for view in View}
 ABNORMALITY_TYPES = {"MASS": "mass", "CALCIFICATION": "calcification", "CALC": "calcification"}
 # Valid values of the tables.

@@ -109,27 +109,24 @@ def _masks(images: pd.DataFrame, lesions: pd.DataFrame, workers: int) -> dict[st
     """Lesions by the status of their ROI mask; `no_image` if the image is missing or unreadable."""
     from mammo.data.images.masks import MaskStatus
 
-    path_of = images.set_index("image_id")["path"]
-    tasks = [
-        (path_of[image], candidates)
-        for image, candidates in zip(lesions["image_id"], lesions["mask_paths"], strict=True)
-    ]
+    masked = lesions[lesions["mask_paths"].notna()]
+    paths = masked["image_id"].map(images.set_index("image_id")["path"])
+    tasks = list(zip(paths, masked["mask_paths"], strict=True))
     with ThreadPoolExecutor(workers) as pool:
         statuses = tqdm(
             pool.map(_mask_status, tasks), total=len(tasks), desc="masks", unit="lesion", disable=None
         )
         count_of = Counter(statuses)
+    count_of["missing"] += len(lesions) - len(masked)
     counts = {f"lesion_masks_{status}": count_of[status] for status in (*get_args(MaskStatus), "no_image")}
     usable = count_of["as_is"] + count_of["rescaled"]
     return {"lesions_with_usable_mask": usable, "lesions_without_usable_mask": len(lesions) - usable} | counts
 
 
-def _mask_status(task: tuple[Any, Any]) -> str:
+def _mask_status(task: tuple[Any, str]) -> str:
     from mammo.data.images.masks import find_mask
 
     image, candidates = task
-    if pd.isna(candidates):
-        return "missing"
     try:
         shape = _shape(Path(image)) if isinstance(image, str) else None
     except DataError:

@@ -1,7 +1,7 @@
 """Samples: the images that one forward pass scores together, each at its place."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,19 @@ SampleUnit = Literal["image", "patch", "breast", "exam"]
 SIDES = ("LEFT", "RIGHT")
 PLURALS = {"image": "images", "patch": "patches", "breast": "breasts", "exam": "exams", "patient": "patients"}
 _FACTS = ("view", "density", "abnormality_type", "subtlety", "assessment")
+# Columns of a table of predictions, and the beginnings of the names of others.
+_OF_PREDICTIONS = (
+    "sample_id",
+    "unit",
+    "image_id",
+    "patient_id",
+    "laterality",
+    *_FACTS,
+    "label",
+    "fold",
+    "group",
+)
+_SCORES = ("score_", "label_")
 
 
 def sample_words(unit: str) -> dict[str, str]:
@@ -149,12 +162,12 @@ def group_samples(
     """Group images into samples.
 
     `image` and `patch`: one sample for each image, in the order of the table, whatever its view.
-    `breast`: the images of one patient, laterality and `study_date` (a column that may be absent; images
-    without a date are of one study), with one place for each view. `exam`: the images of one patient and
-    study date, first the places of the left breast, then of the right. A group has as many samples as it has
-    images of its most frequent place; a place with fewer images repeats them, so that every image with one
-    of the views is in at least one sample. These samples are in the order of patient, study and laterality,
-    independent of the order of the table.
+    `breast`: the images of one patient, laterality and exam, with one place for each view. An exam is an
+    `exam_id` or, without, a `study_date` (columns that may be absent; images without either are of one exam).
+    `exam`: the images of one patient and exam, first the places of the left breast, then of the right. A
+    group has as many samples as it has images of its most frequent place; a place with fewer images repeats
+    them, so that every image with one of the views is in at least one sample. These samples are in the order
+    of patient, exam and laterality, independent of the order of the table.
 
     Args:
         images: images table, N rows.
@@ -234,22 +247,36 @@ def label_of_groups(
     return best[group]
 
 
-def facts_of_groups(images: pd.DataFrame, samples: Samples, *, unit: SampleUnit) -> pd.DataFrame:
+def carried_columns(names: Iterable[str]) -> list[str]:
+    """Return the columns of a data set that a table of predictions can have beside its own.
+
+    Example:
+        >>> carried_columns(["age", "view", "label", "score_BENIGN"])
+        ['age']
+    """
+    return [name for name in names if name not in _OF_PREDICTIONS and not name.startswith(_SCORES)]
+
+
+def facts_of_groups(
+    images: pd.DataFrame, samples: Samples, *, unit: SampleUnit, own: Iterable[str] = ()
+) -> pd.DataFrame:
     """Return a table of the G groups for their predictions.
 
-    Where the images of a group differ, its view is missing, its subtlety is the lowest, its density and
-    assessment the highest, and its abnormality type `both`, as the values of an image are derived from its
-    lesions.
+    Where the images of a group differ, its view and the user's own columns are missing, its subtlety is the
+    lowest, its density and assessment the highest, and its abnormality type `both`, as the values of an image
+    are derived from its lesions.
 
     Args:
         images: images table.
         samples: samples of this table.
         unit: what a group is.
+        own: the user's own columns of the table, of which those of `carried_columns` are carried.
 
     Returns:
         `sample_id`, `unit`, `image_id` (ids of the images, separated by semicolons), `patient_id`,
-        `laterality`, `view`, `density`, `abnormality_type`, `subtlety` and `assessment`.
+        `laterality`, `view`, `density`, `abnormality_type`, `subtlety`, `assessment` and the user's columns.
     """
+    carried = carried_columns(own)
     group, present = samples.table["group"].to_numpy(), samples.rows >= 0
     pairs = pd.DataFrame(
         {"group": np.repeat(group, present.sum(axis=1)), "place": samples.rows[present]}
@@ -260,9 +287,11 @@ def facts_of_groups(images: pd.DataFrame, samples: Samples, *, unit: SampleUnit)
         found = held.set_index(pairs["group"]).loc[names.index]
     else:
         groups = held.groupby(pairs["group"].to_numpy())
-        several = groups[["view", "abnormality_type"]].nunique() > 1
-        found = groups[["view", "abnormality_type"]].first()
-        found["view"] = found["view"].mask(several["view"])
+        alike = ["view", "abnormality_type", *carried]
+        several = groups[alike].nunique() > 1
+        found = groups[alike].first()
+        for name in ("view", *carried):
+            found[name] = found[name].mask(several[name])
         found["abnormality_type"] = found["abnormality_type"].mask(several["abnormality_type"], "both")
         found = found.assign(
             image_id=groups["image_id"].agg(";".join),
@@ -270,8 +299,8 @@ def facts_of_groups(images: pd.DataFrame, samples: Samples, *, unit: SampleUnit)
             subtlety=groups["subtlety"].min(),
             assessment=groups["assessment"].max(),
         )
-    table = names.assign(unit=unit, **{name: found[name] for name in ("image_id", *_FACTS)})
-    columns = ["sample_id", "unit", "image_id", "patient_id", "laterality", *_FACTS]
+    table = names.assign(unit=unit, **{name: found[name] for name in ("image_id", *_FACTS, *carried)})
+    columns = ["sample_id", "unit", "image_id", "patient_id", "laterality", *_FACTS, *carried]
     return table[columns].reset_index(drop=True)
 
 
@@ -311,9 +340,10 @@ def _refuse_missing(images: pd.DataFrame, column: str, unit: SampleUnit) -> None
 
 
 def _exams(images: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64], "pd.Series[str]"]:
-    """Return numbers of exam and patient, which increase with patient and study date, and the dates."""
-    none = pd.Series("", index=images.index, dtype="string")
-    date = images["study_date"].fillna("").astype("string") if "study_date" in images else none
+    """Return numbers of exam and patient, which increase with patient and exam, and the exams' names."""
+    none = pd.Series(pd.NA, index=images.index, dtype="string")
+    names = [images[name].astype("string") if name in images else none for name in ("exam_id", "study_date")]
+    date = names[0].fillna(names[1]).fillna("")
     patient = pd.factorize(images["patient_id"], sort=True)[0].astype(np.int64)
     study, dates = pd.factorize(date, sort=True)
     return patient * max(len(dates), 1) + study, patient, date
@@ -350,8 +380,7 @@ def _names(
     if dated.any() and names.duplicated().any():
         twice = names[names.duplicated()].iloc[0]
         raise DataError(
-            f"data.sample_unit={unit}: '{twice}' names two {unit}s, by patient_id and study_date; "
-            "rename a patient"
+            f"data.sample_unit={unit}: '{twice}' names two {unit}s, by patient_id and exam; rename a patient"
         )
     laterality = images["laterality"] if breast else pd.Series(pd.NA, index=images.index, dtype="string")
     return pd.DataFrame({"sample_id": names, "patient_id": images["patient_id"], "laterality": laterality})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mammo.data.sources.csv_table import CsvTable
+from mammo.data.tables.text_table import TextTable
 from mammo.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -287,7 +287,7 @@ def _from_file(images: pd.DataFrame, split_file: Path | None) -> Split:
 
 
 def _read_file(path: Path) -> dict[str, list[str]]:
-    sheet = CsvTable.read(path)
+    sheet = TextTable.read(path)
     sheet.require("split")
     sides = sheet.words("split", _SIDE_OF, required=True, remedy="delete the row")
     names = _names(sheet)
@@ -299,7 +299,7 @@ def _read_folder(folder: Path) -> dict[str, list[str]]:
     for side in names:
         table, text = folder / f"{side}.csv", folder / f"{side}.txt"
         if table.is_file():
-            names[side] = list(_names(CsvTable.read(table)))
+            names[side] = list(_names(TextTable.read(table)))
         elif text.is_file():
             names[side] = [line.strip() for line in text.read_text().splitlines() if line.strip()]
         elif side != "test":
@@ -309,7 +309,7 @@ def _read_folder(folder: Path) -> dict[str, list[str]]:
     return names
 
 
-def _names(sheet: CsvTable) -> "pd.Series[str]":
+def _names(sheet: TextTable) -> "pd.Series[str]":
     column = next((name for name in _NAME_COLUMNS if name in sheet.cells), "image_id")
     sheet.require(column)
     return sheet.text(column, required=True)

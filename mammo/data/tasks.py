@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from mammo.config.checks import CONF
-from mammo.data.sources.csv_table import column_name
+from mammo.data.tables.text_table import column_name
 from mammo.errors import ConfigError, DataError
 
 # Columns of which a positive class means a malignant image.

@@ -33,6 +33,7 @@ class EvaluationSettings:
         target: target value of `sensitivity` or `specificity`; not used by `youden`.
         resamples: number of resamples of the patients, for the intervals.
         seed: seed of the resamples.
+        subgroups: columns of the subgroups with their cut points; None for the usual ones.
         report: whether to write the HTML report.
         name: name of the images in the report, such as `test` or `test-flips`; None uses `split`.
     """
@@ -47,12 +48,14 @@ class EvaluationSettings:
     target: float = 0.9
     resamples: int = 2000
     seed: int = 0
+    subgroups: dict[str, list[float]] | None = None
     report: bool = True
     name: str | None = None
 
     def measures(self) -> dict[str, Any]:
         """Return the settings that are arguments of `measure_performance`."""
-        return {name: getattr(self, name) for name in ("reduce", "prevalence", "resamples", "seed")}
+        names = ("reduce", "prevalence", "resamples", "seed", "subgroups")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, repr=False)

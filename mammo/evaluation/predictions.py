@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mammo.data.catalog import LATERALITIES, VIEWS
-from mammo.data.samples import PLURALS, SIDES
-from mammo.data.sources.csv_table import CsvTable, column_name
+from mammo.data.catalog import VIEWS
+from mammo.data.samples import PLURALS, SIDES, carried_columns
+from mammo.data.tables.text_table import TextTable, column_name, word_key
+from mammo.data.tables.vocabulary import assessments, densities, places
 from mammo.data.tasks import MALIGNANCY, Task
 from mammo.errors import DataError
 from mammo.runs.provenance import Provenance, write_scores
@@ -44,7 +45,8 @@ class Predictions:
         table: one row per sample: `sample_id`, `unit` (what a sample is), `image_id` (ids of its images,
             separated by semicolons), `patient_id`, `laterality`, `view`, `density`, `abnormality_type`,
             `subtlety`, `assessment` and `fold` (NA if missing), `label` (the name of the class) and
-            `score_<CLASS>` for each class; of views and sides also the columns of `parts_columns`.
+            `score_<CLASS>` for each class; of views and sides also the columns of `parts_columns`; further
+            columns of the data.
         task: task of the scores.
         source: origin of the table, shown in messages.
         provenance: record of the weights and data of each run; empty if it is not known.
@@ -183,8 +185,8 @@ def read_predictions(path: Path, *, task: Task | None = None) -> Predictions:
     """Read a table of predictions as written by training and evaluation.
 
     Required columns are `sample_id` or `image_id`, `patient_id`, `label` and `score_<CLASS>` for each class
-    of the task; the scores are probabilities that sum to 1. All other columns are optional; without `unit`,
-    the samples are images. Numbers are read exactly as they are written.
+    of the task; the scores are probabilities that sum to 1. All other columns are optional, those of the
+    user are kept as text; without `unit`, the samples are images. Numbers are read exactly as written.
 
     Args:
         path: CSV file.
@@ -194,7 +196,7 @@ def read_predictions(path: Path, *, task: Task | None = None) -> Predictions:
         DataError: a column is missing, a cell is invalid (the message has its row as a spreadsheet shows
             it), a sample occurs twice, the samples are of several units, or the table has no rows.
     """
-    sheet = CsvTable.read(path)
+    sheet = TextTable.read(path)
     key = "sample_id" if "sample_id" in sheet.cells else "image_id"
     sheet.require(key, "patient_id", "label")
     if sheet.cells.empty:
@@ -206,27 +208,33 @@ def read_predictions(path: Path, *, task: Task | None = None) -> Predictions:
         row = ids.index[ids.duplicated()][0]
         first = ids.index[ids == ids[row]][0]
         raise sheet.refuse(row, f"{key} '{ids[row]}' is in row {first} already; keep one of them")
-    scores = {f"score_{name}": _probabilities(sheet, _score_column(name)) for name in task.classes}
+    laterality, view = places(sheet, laterality="laterality", view="view")
+    scores = {f"score_{name}": _probabilities(sheet, column_name(f"score_{name}")) for name in task.classes}
     table = pd.DataFrame(
         {
             "sample_id": ids,
             "unit": _unit(sheet),
             "image_id": sheet.text("image_id").fillna(ids),
             "patient_id": sheet.text("patient_id", required=True),
-            "laterality": sheet.words("laterality", LATERALITIES),
-            "view": sheet.words("view", VIEWS),
-            "density": sheet.grades("density", highest=4, letters="ABCD"),
+            "laterality": laterality,
+            "view": view,
+            "density": densities(sheet, "density"),
             "abnormality_type": sheet.text("abnormality_type"),
             "subtlety": sheet.grades("subtlety", highest=5),
-            "assessment": sheet.grades("assessment", highest=6),
+            "assessment": assessments(sheet, "assessment"),
             "label": sheet.words(
-                "label", {_word(name): name for name in task.classes}, required=True, remedy="delete the row"
+                "label",
+                {word_key(name): name for name in task.classes},
+                required=True,
+                remedy="delete the row",
             ),
             **scores,
             "fold": sheet.numbers("fold").round().astype("Int64"),
             **_parts(sheet, task),
         }
     )
+    further = [name for name in carried_columns(map(str, sheet.cells)) if name not in table]
+    table = table.assign(**{name: sheet.text(name) for name in further})
     total = table[list(scores)].sum(axis=1)
     wrong = total.index[(total - 1).abs() > _ROUNDING]
     if len(wrong):
@@ -235,9 +243,9 @@ def read_predictions(path: Path, *, task: Task | None = None) -> Predictions:
     return Predictions(table.reset_index(drop=True), task, str(path))
 
 
-def _unit(sheet: CsvTable) -> "pd.Series[str]":
+def _unit(sheet: TextTable) -> "pd.Series[str]":
     """Return the unit of each row, which is the same in all."""
-    units = sheet.words("unit", {_word(name): name for name in _ROW}).fillna("image")
+    units = sheet.words("unit", {word_key(name): name for name in _ROW}).fillna("image")
     other = units.index[units != units.iloc[0]]
     if len(other):
         problem = f"unit '{units[other[0]]}' is not that of the rows above, '{units.iloc[0]}'"
@@ -245,9 +253,9 @@ def _unit(sheet: CsvTable) -> "pd.Series[str]":
     return units
 
 
-def _parts(sheet: CsvTable, task: Task) -> dict[str, "pd.Series[Any]"]:
+def _parts(sheet: TextTable, task: Task) -> dict[str, "pd.Series[Any]"]:
     """Return the columns of views and sides, see `parts_columns`."""
-    words = {_word(name): name for name in task.classes}
+    words = {word_key(name): name for name in task.classes}
     found: dict[str, pd.Series[Any]] = {}
     for place in PLACES:
         names = {name: column_name(f"score_{name}_{place}") for name in task.classes}
@@ -260,20 +268,11 @@ def _parts(sheet: CsvTable, task: Task) -> dict[str, "pd.Series[Any]"]:
     return found
 
 
-def _word(name: str) -> str:
-    return name.upper().replace("-", "_")
-
-
-def _score_column(name: str) -> str:
-    """Return the name that a sheet gives to the column of the scores of a class."""
-    return column_name(f"score_{name}")
-
-
-def _shipped_task(sheet: CsvTable) -> Task:
+def _shipped_task(sheet: TextTable) -> Task:
     """Return the task of `conf/task` that has the most scores in the sheet, of several the smallest."""
 
     def rank(task: Task) -> tuple[int, int]:
-        return sum(_score_column(name) in sheet.cells for name in task.classes), -len(task.classes)
+        return sum(column_name(f"score_{name}") in sheet.cells for name in task.classes), -len(task.classes)
 
     best = max(Task.all_shipped(), key=rank)
     if rank(best)[0] == 0:
@@ -284,16 +283,16 @@ def _shipped_task(sheet: CsvTable) -> Task:
     return best
 
 
-def _require_scores(sheet: CsvTable, task: Task) -> None:
+def _require_scores(sheet: TextTable, task: Task) -> None:
     for name in task.classes:
-        if _score_column(name) not in sheet.cells:
+        if column_name(f"score_{name}") not in sheet.cells:
             raise DataError(
                 f"{sheet.path}: no column 'score_{name}'; add the probability of each of "
                 f"{', '.join(task.classes)}"
             )
 
 
-def _probabilities(sheet: CsvTable, name: str) -> "pd.Series[float]":
+def _probabilities(sheet: TextTable, name: str) -> "pd.Series[float]":
     # `float` returns exactly the number that was written; `pandas.to_numeric` may differ in the last digit
     column = sheet.text(name, required=True)
     numbers = column.map(_number).astype(np.float64)

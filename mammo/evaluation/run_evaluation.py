@@ -17,6 +17,7 @@ from mammo.evaluation.report.evaluation_report import write_report
 from mammo.evaluation.report.training_curves import draw_curves
 from mammo.evaluation.split_scoring import open_split
 from mammo.evaluation.statistics.performance import measure_performance, performance_table
+from mammo.evaluation.statistics.subgroups import check_subgroups
 from mammo.metrics.own_metrics import OwnMetrics
 from mammo.runs import RunFolder
 
@@ -42,6 +43,7 @@ def evaluate_run(
     folder = settings.folder
     calibration = calibration_of(run, tta=settings.tta, rule=settings.rule, target=settings.target)
     opened = open_split(run, settings.split, data=settings.data, tta=settings.tta)
+    check_subgroups(settings.subgroups, opened.dataset.units, task=opened.task)
     if opened.dataset.sample_unit == "patch":  # heat is compared with the lesions of whole images
         heatmap = "none"
     rng = np.random.default_rng(settings.seed)

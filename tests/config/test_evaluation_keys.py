@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from mammo.api.configured_evaluation import threshold_rule
-from mammo.config.checks import check
+from mammo.config.checks import check, subgroup_cuts
 from mammo.config.composition import compose_with_choices
 from mammo.errors import ConfigError
 
@@ -33,3 +33,16 @@ def test_intervals_need_a_resample() -> None:
     cfg, _ = compose_with_choices("evaluate", ["resamples=0"])
     with pytest.raises(ConfigError, match="resamples=0: must be at least 1"):
         check(cfg)
+
+
+def test_subgroups_are_columns_with_the_numbers_that_cut_them() -> None:
+    cfg, _ = compose_with_choices("evaluate", ["subgroups=[manufacturer,{age:[50,70]},{dose:2.5}]"])
+    assert subgroup_cuts(cfg.subgroups) == {"manufacturer": [], "age": [50.0, 70.0], "dose": [2.5]}
+    assert subgroup_cuts("view") == {"view": []}
+    assert subgroup_cuts(None) is None
+    for given in ("[{age:[70,50]}]", "[{age:[a]}]", "[{age:[true]}]", "[5]", "[{age:[50,50]}]"):
+        cfg, _ = compose_with_choices("evaluate", [f"subgroups={given}"])
+        with pytest.raises(
+            ConfigError, match=r"subgroups: '.*' with .* is no column with ascending numbers; give"
+        ):
+            check(cfg)

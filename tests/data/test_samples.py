@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mammo.data.samples import (
     SIDES,
     Samples,
+    facts_of_groups,
     group_samples,
     in_views,
     label_of_groups,
@@ -276,3 +277,25 @@ def test_images_with_other_views_are_counted_by_view() -> None:
         in_views(images, unit="exam", views=None)
     known = images[images["view"].notna()]
     assert in_views(known, unit="exam", views=None).tolist() == [True, False, False, False, True]
+
+
+def test_an_exam_has_an_id_or_else_a_date() -> None:
+    images = _table(
+        [(f"{i}", "P1", "LEFT", "CC", date) for i, date in enumerate(["2020", "2020", "2021", None])]
+    )
+    images["exam_id"] = pd.array(["E1", "E2", None, "E1"], dtype="string")
+    table = group_samples(images, unit="breast").table
+    assert table["sample_id"].tolist() == ["P1_LEFT_2021", "P1_LEFT_E1", "P1_LEFT_E1", "P1_LEFT_E2"]
+
+
+def test_columns_of_the_user_are_carried_where_the_images_of_a_sample_agree() -> None:
+    images = _table([(f"{i}", "P1", "LEFT", view, None) for i, view in enumerate(["CC", "MLO"])])
+    images = images.assign(maker="X", age=["50", "51"], label="a", score_x="1")
+    images = images.assign(density=1, subtlety=1, assessment=1, abnormality_type="mass")
+    own = ["maker", "age", "label", "score_x"]
+    breast = facts_of_groups(images, group_samples(images, unit="breast"), unit="breast", own=own)
+    assert breast["maker"].tolist() == ["X"]
+    assert breast["age"].isna().all()
+    image = facts_of_groups(images, group_samples(images, unit="image"), unit="image", own=own)
+    assert image["age"].tolist() == ["50", "51"]
+    assert {"label", "score_x"}.isdisjoint(image.columns)

@@ -196,3 +196,14 @@ def test_folds_that_share_are_refused() -> None:
     rows = np.arange(len(whole.samples))
     with pytest.raises(DataError, match=r"F and F: patient 'P_.* 1 in more than one fold; split by patient"):
         out_of_fold([whole.take(rows < inside), whole.take(rows >= inside)])
+
+
+def test_columns_of_the_data_are_kept_as_text(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(
+        "image_id,patient_id,Age,label,manufacturer,score_BENIGN,score_MALIGNANT,label_left,fold\n"
+        "a,p,047Y,BENIGN,,0.5,0.5,x,\nb,p,51,MALIGNANT,X,0.25,0.75,x,\n"
+    )
+    table = read_predictions(tmp_path / "p.csv").table
+    assert table["age"].tolist() == ["047Y", "51"]
+    assert table["manufacturer"].fillna("none").tolist() == ["none", "X"]
+    assert "label_left" not in table

@@ -94,7 +94,7 @@ class StoreDataset:
         self.labels = label_of_groups(of_image, task.positives, samples)
         self.side_labels = side_labels(of_image, task.positives, samples) if unit == "exam" else None
         self.unit_labels = self.labels[self.first_of_units]
-        self.units = facts_of_groups(self._images, samples, unit=unit)
+        self.units = facts_of_groups(self._images, samples, unit=unit, own=store.own_columns)
 
     def _draw(self, epoch: int) -> Samples:
         draw = None if self.seed is None else (self.seed, epoch)

@@ -84,7 +84,9 @@ class PatchDataset(StoreDataset):
         self.labels = drawn["label"].to_numpy(copy=True)
         self.unit = np.arange(len(drawn))
         self.unit_labels = self.labels
-        self.units = facts_of_groups(self._images, self._samples(drawn), unit="patch")
+        self.units = facts_of_groups(
+            self._images, self._samples(drawn), unit="patch", own=self.store.own_columns
+        )
 
     def _draw_patches(self, epoch: int) -> pd.DataFrame:
         drawn = patch_table(

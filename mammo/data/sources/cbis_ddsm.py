@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mammo.data.catalog import LATERALITIES, PATHOLOGIES, Catalog, check_root, validate
+from mammo.data.catalog import Catalog, check_root, validate
 from mammo.data.sources.cbis_layouts import FileIndex, index_files
-from mammo.data.sources.csv_table import CsvTable
+from mammo.data.tables.text_table import TextTable
+from mammo.data.tables.vocabulary import assessments, densities, diagnoses, lateralities, pathologies
 from mammo.errors import DataError
 
 _ABNORMALITY_OF = {"mass": "mass", "calc": "calcification"}
@@ -67,20 +68,20 @@ def _case_file(folders: list[Path], kind: str, split: str, abnormality: str) -> 
 
 def _read_cases(path: Path, kind: str, split: str) -> pd.DataFrame:
     """Read the rows of one case file, one per lesion, with the column names and values of the tables."""
-    sheet = CsvTable.read(path)
-    # CsvTable reads `breast density` of calcification files as `breast_density`, the name in mass files
+    sheet = TextTable.read(path)
+    # TextTable reads `breast density` of calcification files as `breast_density`, the name in mass files
     sheet.require("patient_id", "breast_density", "left_or_right_breast", "image_view", "abnormality_id")
     sheet.require("assessment", "pathology", "subtlety", *_FILE_COLUMNS.values())
     rows = pd.DataFrame(
         {
             "patient_id": sheet.text("patient_id", required=True),
-            "laterality": sheet.words("left_or_right_breast", LATERALITIES, required=True),
+            "laterality": lateralities(sheet, "left_or_right_breast", required=True),
             "view": sheet.words("image_view", {"CC": "CC", "MLO": "MLO"}, required=True),
-            "pathology": sheet.words("pathology", PATHOLOGIES, required=True),
+            "pathology": pathologies(diagnoses(sheet, "pathology", required=True)),
             "abnormality_id": sheet.text("abnormality_id", required=True),
-            "density": sheet.grades("breast_density", highest=4),
+            "density": densities(sheet, "breast_density"),
             "subtlety": sheet.grades("subtlety", highest=5),
-            "assessment": sheet.grades("assessment", highest=6),
+            "assessment": assessments(sheet, "assessment"),
             **{name: sheet.text(column, required=True) for name, column in _FILE_COLUMNS.items()},
             **{n: sheet.text(n) for n in ("mass_shape", "mass_margins", "calc_type", "calc_distribution")},
         }

@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 
 from mammo.atomic_files import write_atomically
-from mammo.data.sources.csv_table import CsvTable
+from mammo.data.tables.text_table import TextTable
 from mammo.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def is_secondary(file: Path, *, patient: str, series: str) -> bool:
 def _secondary_series(listing: Path) -> frozenset[str]:
     """Return the UIDs of the crops and masks in Kaggle's `dicom_info.csv`; none if it is not there."""
     try:
-        sheet = CsvTable.read(listing)
+        sheet = TextTable.read(listing)
     except DataError:
         return frozenset()
     secondary = sheet.text("seriesdescription").str.lower().isin(_SECONDARY_SERIES)
@@ -201,7 +201,7 @@ def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
 def _listed(listing: Path) -> Iterator[tuple[str, str]]:
     """Yield series UID and absolute folder of each row of an NBIA `metadata.csv`; nothing for other files."""
     try:
-        sheet = CsvTable.read(listing)
+        sheet = TextTable.read(listing)
     except DataError:
         return
     locations = sheet.text("file_location").str.replace("\\", "/", regex=False)

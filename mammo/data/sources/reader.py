@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from mammo.config.data.data_schema import DataConfig
 from mammo.config.instantiation import TARGET, Role, build, check_node
-from mammo.config.schema import DataConfig
 from mammo.data.catalog import Catalog, validate
 from mammo.errors import ConfigError, DataError, MammoError
 

@@ -53,6 +53,7 @@ class Store:
         table: Table of the accepted images and the user's own columns, with `row` (index in `images` and
             `masks`), `pixel_spacing_mm` and `kind` of the file, and columns `transform_*`, the fields of
             `Transform`.
+        own_columns: Names of the user's own columns in `table`.
         lesions: Table of the lesions with boxes in prepared pixels (not clipped to the image), `mask_status`,
             and `mask_value`, the value of the lesion in `masks`.
         manifest: Settings, fingerprint, versions, counts, `kinds` (number of images, black and white of each
@@ -70,7 +71,9 @@ class Store:
             ) from error
         self.table = pd.read_parquet(directory / "images.parquet")
         if own is not None:
-            self.table = self.table.join(own.drop(columns=self.table.columns, errors="ignore"), on="image_id")
+            own = own.drop(columns=self.table.columns, errors="ignore")
+            self.table = self.table.join(own, on="image_id")
+        self.own_columns: list[str] = [] if own is None else list(map(str, own.columns))
         self.lesions = pd.read_parquet(directory / "lesions.parquet")
 
     @classmethod

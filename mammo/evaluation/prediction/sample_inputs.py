@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mammo.data.catalog import LATERALITIES, VIEWS
 from mammo.data.images.dicom import read_facts
 from mammo.data.progress_bar import progress
 from mammo.data.samples import SampleUnit, group_samples, place_name, place_names, sample_settings
 from mammo.data.sources.cbis_layouts import is_secondary
-from mammo.data.sources.csv_table import CsvTable
+from mammo.data.tables.text_table import TextTable
+from mammo.data.tables.vocabulary import places
 from mammo.errors import ConfigError, DataError
 from mammo.evaluation.prediction.input_files import (
     SECONDARY,
@@ -244,13 +244,12 @@ def known_place(laterality: str | None, view: str | None, views: Sequence[str]) 
 
 def _read_table(file: Path) -> dict[str, tuple[str, str | None, str | None, str]]:
     """Return patient, laterality, view and study date of each file of a table, by absolute path."""
-    sheet = CsvTable.read(file)
+    sheet = TextTable.read(file)
     sheet.require("image_path", "patient_id", "laterality", "view")
     paths = sheet.text("image_path", required=True)
     columns = (
         sheet.text("patient_id", required=True),
-        sheet.words("laterality", LATERALITIES),
-        sheet.words("view", VIEWS),
+        *places(sheet, laterality="laterality", view="view"),
         sheet.text("study_date").fillna(""),
     )
     listed: dict[str, tuple[str, str | None, str | None, str]] = {}

@@ -24,7 +24,13 @@ from mammo.evaluation.statistics.clinical_metrics import ClinicalMetrics
 from mammo.evaluation.statistics.fold_scores import ranked_within_folds
 from mammo.evaluation.statistics.headline_intervals import headline_intervals, too_few
 from mammo.evaluation.statistics.intervals import Draws, bootstrap, draw_patients
-from mammo.evaluation.statistics.subgroups import compare_subgroups, measure_subgroups, subgroups_table
+from mammo.evaluation.statistics.subgroups import (
+    Chosen,
+    check_subgroups,
+    compare_subgroups,
+    measure_subgroups,
+    subgroups_table,
+)
 from mammo.evaluation.statistics.weighted_metrics import BinaryMetrics, MulticlassMetrics
 from mammo.metrics import Estimate, clustered_multiclass_auc, micro_chance
 
@@ -77,6 +83,7 @@ def measure_performance(
     seed: int = 0,
     reduce: Reduce = "mean",
     prevalence: float | None = None,
+    subgroups: Chosen | None = None,
 ) -> dict[str, Any]:
     """Return all metrics of a task with 95 % intervals by patient, as plain values for JSON.
 
@@ -94,6 +101,8 @@ def measure_performance(
         seed: seed of the resamples.
         reduce: how the scores of the images of a breast or patient become one score.
         prevalence: share of malignant units where the model is to be used, for PPV and NPV; None for none.
+        subgroups: columns of the subgroups with their cut points, see `measure_subgroups`; None for the
+            usual ones.
 
     Returns:
         `task` and `words`, its words for positive and negative (the keys below always say malignant and
@@ -103,6 +112,7 @@ def measure_performance(
         `subgroups` and `subgroup_tests`; `notes`, one sentence for each result that is left out, and for
         scored patients whom a run has seen; `method`; `provenance`. Other values of None mean undefined.
     """
+    check_subgroups(subgroups, predictions.table, task=predictions.task)
     if not predictions.task.positive:
         return measure_classes(predictions)
     draws = draw_patients(
@@ -155,8 +165,9 @@ def measure_performance(
         threshold=calibration.threshold(predictions.unit, reduce) if calibration else _NO_RULE,
         resamples=resamples,
         seed=seed,
+        columns=subgroups,
     )
-    result["subgroup_tests"] = compare_subgroups(predictions)
+    result["subgroup_tests"] = compare_subgroups(predictions, columns=subgroups)
     result["method"] = {
         "interval": "percentile bootstrap of patients, stratified by whether a patient has a "
         f"{predictions.task.words['positive']} image",

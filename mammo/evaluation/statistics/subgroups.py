@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
 from mammo.data.samples import PLURALS
-from mammo.data.tasks import MALIGNANCY
+from mammo.data.tables.table_files import shown
+from mammo.data.tasks import MALIGNANCY, Task
+from mammo.errors import DataError
 from mammo.evaluation.number_format import aligned, as_json, finite, number, number_and_interval
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.statistics.clinical_metrics import calibration_in_the_large
@@ -21,6 +25,12 @@ from mammo.evaluation.statistics.weighted_metrics import Floats, at_threshold, l
 from mammo.metrics import clustered_auc, patient_influence
 
 COLUMNS = ("density", "abnormality_type", "view", "subtlety", "assessment", "laterality")
+# Columns that the tables of some data sets have, and that are subgroups there.
+FURTHER_COLUMNS = ("dataset", "cohort", "diagnosis", "manufacturer", "implant")
+_MOST_GROUPS = 20  # of one column
+Chosen: TypeAlias = Mapping[str, Sequence[float]]
+_NO_GROUPS = ("sample_id", "unit", "image_id", "patient_id", "label", "fold")
+_YEARS = r"^0*(\d+)[Yy]$"  # an age in a DICOM header, 045Y
 _METRICS = ("auc", "sensitivity", "specificity", "calibration_in_the_large")
 
 
@@ -53,9 +63,17 @@ class _GroupMetrics:
 
 
 def measure_subgroups(
-    predictions: Predictions, *, probability: Floats, threshold: float, resamples: int, seed: int
+    predictions: Predictions,
+    *,
+    probability: Floats,
+    threshold: float,
+    resamples: int,
+    seed: int,
+    columns: Chosen | None = None,
 ) -> list[dict[str, Any]]:
     """Return the metrics of each value of each non-empty column; missing values are the group None.
+
+    A group without enough women of one kind has the metrics that need the other kind only.
 
     Args:
         predictions: predictions of the images.
@@ -63,6 +81,11 @@ def measure_subgroups(
         threshold: operating threshold for images; NaN for none.
         resamples: number of resamples of the patients of each group.
         seed: seed of the resamples.
+        columns: columns of the table of predictions -> ascending numbers at which its values are cut, empty
+            for a group for each value; None for `COLUMNS`, and those of `FURTHER_COLUMNS` that there are.
+
+    Raises:
+        DataError: there is no such column, or it has too many values or no numbers.
 
     Returns:
         For each group `column`, `value`, the numbers of samples `n` and `malignant`, of women `patients`,
@@ -71,7 +94,7 @@ def measure_subgroups(
         None, with the reason as `note`.
     """
     groups: list[dict[str, Any]] = []
-    for column, value, rows in _groups(predictions):
+    for column, value, rows in _groups(predictions, columns):
         patients, labels = predictions.patients[rows], predictions.malignant[rows]
         women = {
             name: len(np.unique(patients[labels == label]))
@@ -94,23 +117,28 @@ def measure_subgroups(
         few = [f"{count} women with {called[name]} {samples}" for name, count in women.items() if count < FEW]
         if few:
             group["note"] = f"too few: {' and '.join(few)}, {FEW} needed"
-        else:
+        estimates: dict[str, Any] = {}
+        if not few:
             metrics = _GroupMetrics(
                 predictions.malignancy[rows], labels, threshold=threshold, probability=probability[rows]
             )
             draws = draw_patients(patients, labels, resamples=resamples, rng=np.random.default_rng(seed))
             estimates = bootstrap(metrics, draws, patients)
             estimates["auc"] = clustered_auc(predictions.malignancy[rows], labels, patients)
-            if not math.isnan(threshold):
-                above = predictions.malignancy[rows] >= threshold
-                for name, held, right in (("sensitivity", 1, above), ("specificity", 0, ~above)):
+        if not math.isnan(threshold):
+            above = predictions.malignancy[rows] >= threshold
+            for name, kind, held, right in (
+                ("sensitivity", "malignant", 1, above),
+                ("specificity", "benign", 0, ~above),
+            ):
+                if women[kind] >= FEW:
                     estimates[name] = clustered_wilson(right[labels == held], patients[labels == held])
-            group |= {name: as_json(estimate) for name, estimate in estimates.items()}
+        group |= {name: as_json(estimate) for name, estimate in estimates.items()}
         groups.append(group)
     return groups
 
 
-def compare_subgroups(predictions: Predictions) -> list[dict[str, Any]]:
+def compare_subgroups(predictions: Predictions, *, columns: Chosen | None = None) -> list[dict[str, Any]]:
     """Test for each column whether the AUCs of its subgroups are equal.
 
     Wald's chi-square test of the differences of the logit AUCs. Each variance is that of `clustered_auc`;
@@ -120,6 +148,7 @@ def compare_subgroups(predictions: Predictions) -> list[dict[str, Any]]:
 
     Args:
         predictions: predictions of the images.
+        columns: see `measure_subgroups`.
 
     Returns:
         For each column `column`, `groups` (number of groups compared), `chi_square`, `df`, `p` and `p_holm`;
@@ -128,7 +157,7 @@ def compare_subgroups(predictions: Predictions) -> list[dict[str, Any]]:
     areas: dict[str, list[tuple[float, Floats]]] = {}
     _, woman = np.unique(predictions.patients, return_inverse=True)
     count = int(woman.max()) + 1
-    for column, value, rows in _groups(predictions):
+    for column, value, rows in _groups(predictions, columns):
         compared = areas.setdefault(column, [])
         labels = predictions.malignant[rows]
         women = [len(np.unique(woman[rows][labels == label])) for label in (0, 1)]
@@ -161,16 +190,65 @@ def compare_subgroups(predictions: Predictions) -> list[dict[str, Any]]:
     return tests
 
 
-def _groups(predictions: Predictions) -> Iterator[tuple[str, Any, NDArray[np.bool_]]]:
+def check_subgroups(columns: Chosen | None, table: pd.DataFrame, *, task: Task) -> None:
+    """Check columns that are chosen for subgroups before anything is scored.
+
+    Args:
+        columns: see `measure_subgroups`.
+        table: table of predictions, which may lack the scores.
+        task: task of the scores.
+
+    Raises:
+        DataError: the table has no such column, or the task has no positive class.
+    """
+    for column in columns or ():
+        if not task.positive:
+            raise DataError(f"subgroups=[{column}]: the task {task.name} has no positive class; leave it out")
+        if column not in table:
+            known = [name for name in map(str, table) if not name.startswith("score_")]
+            known = [name for name in known if name not in _NO_GROUPS]
+            raise DataError(
+                f"subgroups=[{column}]: the data have no such column; choose from {', '.join(known)}"
+            )
+
+
+def _groups(
+    predictions: Predictions, columns: Chosen | None
+) -> Iterator[tuple[str, str | int | None, NDArray[np.bool_]]]:
     """Yield column, value and rows of each group that is not empty."""
-    for column in COLUMNS:
-        values = predictions.table[column]
+    table = predictions.table
+    if columns is None:
+        columns = dict.fromkeys((*COLUMNS, *(name for name in FURTHER_COLUMNS if name in table)), ())
+    for column, cuts in columns.items():
+        values, order = _cut(table[column], cuts)
         if values.isna().all() or (column == "view" and predictions.unit in ("breast", "exam")):
             continue
-        for value in [*sorted(values.dropna().unique().tolist()), None]:
+        for value in [*order, None]:
             rows = (values.isna() if value is None else values == value).fillna(value=False)
             if rows.any():
                 yield column, value, rows.to_numpy(dtype=bool)
+
+
+def _cut(values: "pd.Series[Any]", cuts: Sequence[float]) -> tuple["pd.Series[Any]", list[Any]]:
+    """Return the group of each value, and all groups in their order."""
+    if not cuts:
+        order = sorted(values.dropna().unique().tolist())
+        if len(order) > _MOST_GROUPS:
+            raise DataError(
+                f"subgroups=[{values.name}]: has {len(order)} values, at most {_MOST_GROUPS} are compared; "
+                f"give numbers at which to cut it, subgroups=[{{{values.name}:[50,70]}}]"
+            )
+        return values, order
+    text = values.astype("string").str.replace(_YEARS, r"\1", regex=True)
+    numbers = pd.to_numeric(text, errors="coerce")
+    wrong = text[text.notna() & numbers.isna()]
+    if len(wrong):
+        word = shown(wrong.iloc[0])
+        raise DataError(f"subgroups=[{values.name}]: '{word}' is no number; leave out the cut points")
+    inner = [f"{low:g} to < {high:g}" for low, high in pairwise(cuts)]
+    order = [f"< {cuts[0]:g}", *inner, f">= {cuts[-1]:g}"]
+    place = np.searchsorted(np.asarray(cuts, float), numbers.fillna(0).to_numpy(float), side="right")
+    return pd.Series(np.array(order)[place], values.index, "string").mask(numbers.isna()), order
 
 
 def _influence(
@@ -229,7 +307,7 @@ def subgroups_table(
         value = "unknown" if group["value"] is None else group["value"]
         women = f"{group['malignant_patients']}, {group['benign_patients']}"
         found = [number_and_interval(group[name]) for name in _METRICS]
-        rows.append([f"  {value}", women, *(["too few", "", "", ""] if group["note"] else found)])
+        rows.append([f"  {value}", women, *(["too few", *found[1:]] if group["note"] else found)])
     lines = ["", *aligned(rows)]
     lines.append(
         f"women: with {positive} {samples}, with {negative} {samples}; level: calibration-in-the-large;"

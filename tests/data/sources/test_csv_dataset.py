@@ -1,16 +1,13 @@
 """Tables of the user's own images: what is accepted, and how mistakes are reported."""
 
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mammo.data.catalog import Catalog
 from mammo.data.sources.csv_dataset import read_csv
-from mammo.data.sources.csv_table import CsvTable
-from mammo.errors import DataError
+from mammo.errors import ConfigError, DataError, MammoError
 
 
 @pytest.fixture
@@ -99,10 +96,13 @@ def test_a_missing_file_is_kept_without_path(root: Path) -> None:
         ),
         (SMALL.replace("pathology", "image path"), r"column 'image_path' occurs twice"),
         (
-            SMALL.replace("MALIGNANT", "cancer"),
-            r"row 3: pathology 'cancer' is not one of BENIGN.*delete the row",
+            SMALL.replace("MALIGNANT", "tumour"),
+            r"row 3: pathology 'tumour' is not one of BENIGN, MALIGNANT, .*delete the row, or .* data.labels",
         ),
-        (SMALL.replace("pathology", "label"), r"row 2: label 'benign' is not one of 0, 1"),
+        (
+            SMALL.replace("pathology", "label").replace("benign", "2"),
+            r"row 2: label '2' is not one of BENIGN",
+        ),
         (SMALL.replace("MALIGNANT", ""), r"row 3: no pathology"),
         (SMALL.replace("p1,benign", ",benign"), r"row 2: no patient_id"),
         (
@@ -126,7 +126,7 @@ def test_a_missing_file_is_kept_without_path(root: Path) -> None:
         (SMALL.replace("a/2", "../root2/a"), r"row 3: image_path '../root2/a.png' is outside data.root"),
         (SMALL.replace("a/2", "/etc/a"), r"row 3: image_path '/etc/a.png' is outside data.root"),
         (SMALL.replace("a/", "c/"), r"contains no image of the table \(first: .*c/1.png\); correct data"),
-        (SMALL.splitlines()[0], r"contains no image of the table \(first: none, as .* has no rows"),
+        (SMALL.splitlines()[0], r"table.csv: has names of columns, but no rows; add one"),
         ("", r"table.csv: is empty"),
         (SMALL + "b/1.png,p1,benign,3\n", r"row 4: 4 cells but 3 column names"),
         (
@@ -145,9 +145,6 @@ def test_missing_files_are_told(root: Path) -> None:
         read_csv(table=root / "nothing.csv", root=root)
     with pytest.raises(DataError, match=r"data\.root=.*nowhere: no such folder"):
         read_csv(table=root / "nothing.csv", root=root / "nowhere")
-    (root / "latin.csv").write_bytes("image_path,patient_id,label\na/1.png,Müller,0\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin.csv: is not CSV text .* in UTF-8"):
-        read_csv(table=root / "latin.csv", root=root)
 
 
 BOXES = "image_path,x_min,y_min,x_max,y_max,pathology\na/1.png,1,2,3.5,4,\na/2.png,0,0,9,9,malignant\n"
@@ -201,23 +198,97 @@ def test_mass800(cbis_ddsm_files: Path) -> None:
     assert lesions[["x_min", "y_min", "x_max", "y_max"]].notna().all(axis=None)
 
 
-_cell = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8).map(str.strip)
+def test_usual_words_of_labels_views_and_grades(root: Path) -> None:
+    text = (
+        "image_path,patient_id,cancer,view,density,assessment\n"
+        "a/1.png,p1,False,LCC,DENSITY C,BI-RADS 4a\n"
+        "a/2.png,p1,1,r_mlo,ACR 3,\n"
+        "b/1.png,p2,0.0,Medio-lateral oblique,unknown,2.0\n"
+    )
+    images = _read(root, text).images
+    assert images["pathology"].tolist() == ["BENIGN", "MALIGNANT", "BENIGN"]
+    assert images["laterality"].fillna("").tolist() == ["LEFT", "RIGHT", ""]
+    assert images["view"].tolist() == ["CC", "MLO", "MLO"]
+    assert images["density"].fillna(-1).tolist() == [3, 3, -1]
+    assert images["assessment"].fillna(-1).tolist() == [4, -1, 2]
+    assert "cancer" not in images
+    assert "diagnosis" not in images
 
 
-@given(rows=st.lists(st.tuples(_cell, _cell), max_size=5), separator=st.sampled_from(",;\t"))
-def test_a_sheet_keeps_every_cell_and_row_number(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], separator: str
-) -> None:
-    path = tmp_path_factory.mktemp("sheet") / "sheet.csv"
-    pd.DataFrame(rows, columns=["First Name", "second"], dtype=str).to_csv(path, sep=separator, index=False)
-    missing = {"", "N/A", "NA", "NAN", "<NA>", "NULL"}
-    expected = {
-        number: tuple("" if cell.upper() in missing else cell for cell in row)
-        for number, row in enumerate(rows, start=2)
-        if any(row)
-    }
-    cells = CsvTable.read(path).cells
-    assert list(cells) == ["first_name", "second"]
-    assert {
-        number: tuple(row) for number, row in zip(cells.index, cells.fillna("").values, strict=True)
-    } == expected
+def test_a_normal_image_is_negative_and_stays_apart(root: Path) -> None:
+    images = _read(root, SMALL.replace("benign", "Normal") + "b/1.png,p2,benign\n").images
+    assert images["pathology"].tolist() == ["BENIGN", "MALIGNANT", "BENIGN"]
+    assert images["diagnosis"].tolist() == ["NORMAL", "MALIGNANT", "BENIGN"]
+
+
+def test_columns_and_labels_of_the_user(root: Path) -> None:
+    (root.parent / "t.csv").write_text(
+        "File,Subject,BI-RADS,Vendor,path\na/1.png,p1,2,X,w\na/2.png,p1,4B,Y,w\nb/1.png,p2,1,Y,w\n"
+    )
+    (root.parent / "l.csv").write_text("File,x0,y_min,x_max,y_max,pathology\na/2.png,1,1,2,2,malignant\n")
+    catalog = read_csv(
+        table=root.parent / "t.csv",
+        lesions=root.parent / "l.csv",
+        root=root,
+        columns={
+            **{"image_path": "File", "patient_id": "subject", "pathology": "bi rads", "view": None},
+            **{"assessment": "BI-RADS", "manufacturer": "Vendor", "x_min": "x0"},
+        },
+        labels={"MALIGNANT": ["4b", 5], "BENIGN": 2, "NORMAL": [1]},
+    )
+    images = catalog.images
+    assert images["pathology"].tolist() == ["BENIGN", "MALIGNANT", "BENIGN"]
+    assert images["diagnosis"].tolist() == ["BENIGN", "MALIGNANT", "NORMAL"]
+    assert images["assessment"].tolist() == [2, 4, 1]
+    assert images["manufacturer"].tolist() == ["X", "Y", "Y"]
+    assert {"file", "subject", "vendor", "bi_rads"}.isdisjoint(images.columns)
+    assert catalog.lesions[["x_min", "pathology"]].values.tolist() == [[1.0, "MALIGNANT"]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"columns": {"image_path": "image_pat"}},
+            r"data.columns.image_path=image_pat: .*t.csv has no such column; did you mean 'image_path'\?",
+        ),
+        (
+            {"columns": {"view": "zzz"}},
+            r"data.columns.view=zzz: .* choose from image_path, patient_id, grade",
+        ),
+        (
+            {"labels": {"MALIGNANT": ["1"]}},
+            r"data.labels: .*t.csv has none of pathology, label, cancer; give data.columns.pathology=NAME",
+        ),
+        (
+            {"labels": {"MALIGNANT": "1", "BENIGN": [1, 2]}},
+            r"data.labels: '1' is in MALIGNANT and in BENIGN; leave it in one",
+        ),
+        (
+            {"labels": {"MALIGNANT": [4], "BENIGN": "1"}, "columns": {"pathology": "grade"}},
+            r"row 3: pathology '2' is not one of .*1 \(nor are '3'\); correct it or delete the row",
+        ),
+        ({"sheet": "A"}, r"t.csv: is not an Excel file, so it has no sheet 'A'; leave it out"),
+    ],
+)
+def test_a_mistake_in_the_keys_is_told(root: Path, keys: dict[str, Any], message: str) -> None:
+    (root.parent / "t.csv").write_text(
+        "image_path,patient_id,grade\na/1.png,p,1\na/2.png,p,2\nb/1.png,p,3\nb/2.dcm,p,4\n"
+    )
+    with pytest.raises(MammoError, match=message) as refused:
+        read_csv(table=root.parent / "t.csv", root=root, **keys)
+    assert isinstance(refused.value, ConfigError | DataError)
+
+
+def test_a_message_shows_little_of_a_long_cell(root: Path) -> None:
+    long = "x" * 5000
+    for text in (
+        SMALL.replace("benign", long),
+        SMALL.replace("patient_id", long),
+        SMALL.replace("a/2", "../" + long),
+        SMALL + f"{long},p,benign\n{long},p,benign\n",
+        SMALL.replace("image_path", ",".join(f"{long}{i}" for i in range(99))),
+    ):
+        with pytest.raises(DataError) as refused:
+            _read(root, text)
+        assert len(str(refused.value)) < 600

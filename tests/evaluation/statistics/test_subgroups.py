@@ -1,15 +1,24 @@
 """Metrics by subgroup against those of the images alone; the test of equal AUCs against scipy and DeLong."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.cohorts import predictions
 from scipy.stats import chi2, kstest
 
+from mammo.data.tasks import Task
+from mammo.errors import DataError
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.statistics.clinical_metrics import calibration_in_the_large
 from mammo.evaluation.statistics.comparison import holm
-from mammo.evaluation.statistics.subgroups import compare_subgroups, measure_subgroups, subgroups_table
+from mammo.evaluation.statistics.subgroups import (
+    check_subgroups,
+    compare_subgroups,
+    measure_subgroups,
+    subgroups_table,
+)
 from mammo.evaluation.statistics.weighted_metrics import expit, logit
 from mammo.metrics import auc, clustered_auc, clustered_covariance
 
@@ -20,7 +29,7 @@ def by_column(groups: list[dict], column: str) -> dict:
     return {group["value"]: group for group in groups if group["column"] == column}
 
 
-def measured(given: Predictions, **options: float) -> list[dict]:
+def measured(given: Predictions, **options: Any) -> list[dict]:
     settings = {"threshold": 0.5, "resamples": 100, "seed": 0} | options
     return measure_subgroups(given, probability=given.malignancy, **settings)
 
@@ -166,3 +175,46 @@ def test_the_order_of_the_groups_changes_nothing(order: list[int]) -> None:
     )
     assert moved["chi_square"] == pytest.approx(plain["chi_square"])
     assert moved["df"] == plain["df"] == 3
+
+
+def test_chosen_columns_replace_the_usual_ones_and_numbers_are_cut() -> None:
+    age = pd.array([str(40 + number % 50) for number in range(len(TEST.table))], dtype="string")
+    age[0], age[1] = pd.NA, "045Y"
+    given = changed(age=age, manufacturer=pd.array(["A", "B"] * len(age), dtype="string")[: len(age)])
+    columns = {"manufacturer": [], "age": [50.0, 70.0]}
+    groups = measured(given, columns=columns)
+    assert [(group["column"], group["value"]) for group in groups] == [
+        *[("manufacturer", "A"), ("manufacturer", "B")],
+        *[("age", "< 50"), ("age", "50 to < 70"), ("age", ">= 70"), ("age", None)],
+    ]
+    years = pd.to_numeric(pd.Series(age).replace("045Y", "45"))
+    counts = [(years < 50).sum(), years.between(50, 69).sum(), (years >= 70).sum(), 1]
+    assert [group["n"] for group in groups[2:]] == counts
+    assert [test["column"] for test in compare_subgroups(given, columns=columns)] == list(columns)
+    with pytest.raises(DataError, match=r"subgroups=\[age\]: has 51 values, at most 20 .*\{age:\[50,70\]\}"):
+        measured(given, columns={"age": []})
+    with pytest.raises(DataError, match=r"subgroups=\[manufacturer\]: 'A' is no number; leave out the cut"):
+        measured(given, columns={"manufacturer": [1.0]})
+
+
+def test_columns_of_a_data_set_are_subgroups_if_they_are_there() -> None:
+    groups = measured(changed(cohort=["D1", "D2"] * (len(TEST.table) // 2) + ["D1"] * (len(TEST.table) % 2)))
+    assert list(by_column(groups, "cohort")) == ["D1", "D2"]
+
+
+def test_a_group_of_one_kind_has_the_metric_of_this_kind() -> None:
+    """As the normal images, which say how often the model is wrong without a lesion."""
+    diagnosis = np.where(TEST.malignant == 1, "MALIGNANT", np.where(TEST.table.index % 2, "NORMAL", "BENIGN"))
+    normal = by_column(measured(changed(diagnosis=diagnosis)), "diagnosis")["NORMAL"]
+    rows = diagnosis == "NORMAL"
+    assert normal["note"].startswith("too few: 0 women with malignant images")
+    assert normal["specificity"]["value"] == pytest.approx((TEST.malignancy[rows] < 0.5).mean())
+    assert (normal["auc"], normal["sensitivity"], normal["calibration_in_the_large"]) == (None, None, None)
+
+
+def test_a_wrong_choice_is_refused_before_anything_is_scored() -> None:
+    with pytest.raises(DataError, match=r"subgroups=\[agee\]: the data have no such column; choose from lat"):
+        check_subgroups({"agee": []}, TEST.table, task=TEST.task)
+    with pytest.raises(DataError, match=r"subgroups=\[view\]: the task density has no positive class"):
+        check_subgroups({"view": []}, TEST.table, task=Task.shipped("density"))
+    check_subgroups({"view": []}, TEST.table, task=TEST.task)

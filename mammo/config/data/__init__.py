@@ -1,0 +1,1 @@
+"""Keys of the node `data`: their names, types and checks."""
