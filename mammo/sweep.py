@@ -1,10 +1,12 @@
 """`python -m mammo.sweep`: searches for hyper-parameters; see `conf/sweep.yaml`."""
 
+from pathlib import Path
+
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from mammo.config.command import hydra_main
-from mammo.config.composition import config_dirs, use_config_dirs
+from mammo.config.composition import config_dirs, search_in, use_config_dirs
 from mammo.sweeping.command_line import split_overrides
 from mammo.sweeping.jobs.launchers import register
 
@@ -26,6 +28,8 @@ def main() -> None:
         from mammo.sweeping.search_command import run_search
 
         use_config_dirs(HydraConfig.get())
+        if (begun := Path(cfg.sweep_dir).absolute()).is_dir():
+            search_in([begun, *config_dirs()])  # the folder of a search contains the user's own choices
         of_sweep = [each for each in HydraConfig.get().overrides.task if _first_name(each) == "sweep"]
         run_search(
             cfg,

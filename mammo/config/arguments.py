@@ -21,6 +21,7 @@ _WITH_VALUE = (
     *("-c", "--cfg", "-p", "--package", "-cn", "--config-name", "-cd", "--config-dir"),
     *("-cp", "--config-path", "--experimental-rerun"),
 )
+_SEVERAL_CHOICES = ("callbacks", "logger", "metrics")  # groups whose choices add to each other
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _ACTIONS = {"run": "-r", "multirun": "-m", "cfg": "--cfg", "info": "--info", "shell_completion": "-sc"}
 # what Lightning gives to the processes that it starts on this machine
@@ -67,11 +68,12 @@ def split_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def config_folders(arguments: Sequence[str]) -> list[Path]:
     """Return the folders that the command composes from: that of `--config-dir`, and `conf`."""
+    folders = []
     for argument, following in pairwise([*arguments, ""]):
         name, equals, value = argument.partition("=")
         if name in ("--config-dir", "-cd"):
-            return [Path(value if equals else following).absolute(), CONF]
-    return [CONF]
+            folders.append(Path(value if equals else following).absolute())
+    return [*folders, CONF]
 
 
 def keys_of_command(command: str) -> list[str]:
@@ -141,6 +143,11 @@ def check_arguments(command: str, arguments: Sequence[str]) -> None:
             f"--config-path={given.config_path}: replaces the configuration of the package; give "
             "--config-dir FOLDER to add to it"
         )
+    if len(config_folders(arguments)) > 2:
+        raise ConfigError(
+            "--config-dir: is given twice; give one folder, and the others as "
+            "'hydra.searchpath=[file:///FOLDER,...]'"
+        )
     if given.config_dir is not None and not Path(given.config_dir).is_dir():
         raise ConfigError(f"--config-dir={given.config_dir}: no such folder")
     if given.experimental_rerun is not None:
@@ -177,6 +184,9 @@ def _check_key(command: str, argument: str, override: Override, *, multirun: boo
     if "/" not in key and key != "hydra" and (CONF / key).is_dir() and key not in groups:
         places = " or ".join(map(command_line, commands_with(key)))
         raise ConfigError(f"{argument}: {command_line(command)} has no group {key}; it is for {places}")
+    if (CONF / key).is_dir() and isinstance(value := override.value(), list) and key not in _SEVERAL_CHOICES:
+        one = value[0] if value else "CHOICE"
+        raise ConfigError(f"{argument}: a group takes one choice; give {key}={one}, or {key}=A,B with -m")
     if key == "hydra/launcher" and override.value() in _LAUNCHERS_ELSEWHERE:
         raise ConfigError(
             f"{argument}: give hydra/launcher=local, which runs hydra.launcher.n jobs at the same time on "

@@ -71,7 +71,7 @@ def hydra_main(
                     print(help_page(command, program_name(command, sys.argv[0]), arguments))
                     return
                 refuse_sweeps(command, arguments)
-                overrides = of_hydra(standard_overrides(command, expand_globs(overrides, arguments)))
+                overrides = of_hydra(standard_overrides(command, expand_globs(overrides)))
                 sys.argv[1:] = [*overrides, *options]
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(checked)()
             except MammoError as error:

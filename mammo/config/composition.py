@@ -211,9 +211,9 @@ def _resolved(cfg: DictConfig) -> DictConfig:
 
 
 def options_of(group: str) -> list[str]:
-    """Return the choices of a group."""
-    with own_hydra():
-        return list(GlobalHydra.instance().config_loader().get_group_options(group))
+    """Return the choices of a group, in `conf` and in the user's config folders."""
+    files = {file.stem for folder in (CONF, *_config_dirs) for file in (folder / group).glob("*.yaml")}
+    return sorted(name for name in files if not name.startswith("_"))
 
 
 @contextlib.contextmanager
@@ -245,6 +245,9 @@ def composition_error(error: Exception, config_name: str, overrides: list[str]) 
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = [option for option in error.options if not option.startswith("_")]
         return f"{group}={choice}: no such choice; choose from {', '.join(options)}"
+    if among_several := re.search(r"Could not load '(.+)/(.+)'", str(error)):  # GROUP=[CHOICE,CHOICE]
+        group, choice = among_several.groups()
+        return f"{group}={choice}: no such choice; choose from {', '.join(options_of(group))}"
     override = next((argument for argument in overrides if _names(argument, error)), None)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     reason = str(cause).partition("\n")[0].rstrip(".")

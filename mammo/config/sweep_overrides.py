@@ -8,7 +8,7 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
 
 from mammo.config.arguments import by_key, config_folders
-from mammo.config.composition import compose_with_choices
+from mammo.config.composition import compose_with_choices, options_of
 from mammo.errors import ConfigError
 
 _MULTIRUN = ("-m", "--multirun")
@@ -62,7 +62,7 @@ def refuse_sweeps(command: str, arguments: Sequence[str]) -> None:
             space = _space(key, domain, f"[{value.start}, {value.end}]", command, arguments)
             raise ConfigError(f"{argument}: a range is for a search: python sweep.py {space}")
         if isinstance(value, Glob):
-            options = _options(key, arguments)
+            options = options_of(key)
             values = value.filter(options)
             if not values:
                 raise ConfigError(f"{argument}: no choice matches{_choose_from(options)}")
@@ -81,14 +81,13 @@ def refuse_sweeps(command: str, arguments: Sequence[str]) -> None:
             raise ConfigError(f"{argument}: several values; give {remedy}")
 
 
-def expand_globs(overrides: Sequence[str], arguments: Sequence[str]) -> list[str]:
+def expand_globs(overrides: Sequence[str]) -> list[str]:
     """Return overrides with `GROUP=glob(...)` as the choices that match.
 
     Hydra would add files that are no choices.
 
     Args:
         overrides: overrides of the command line.
-        arguments: whole command line.
     """
     expanded = []
     for text in overrides:
@@ -96,7 +95,7 @@ def expand_globs(overrides: Sequence[str], arguments: Sequence[str]) -> list[str
             override = OverridesParser.create().parse_override(text)
             value: Any = override.value()
             if isinstance(value, Glob):
-                choices = value.filter(_options(override.key_or_group, arguments))
+                choices = value.filter(options_of(override.key_or_group))
                 text = f"{override.get_key_element()}={','.join(choices)}"
         expanded.append(text)
     return expanded
@@ -132,12 +131,6 @@ def _of_params(override: Override) -> str:
         return " ".join(f"{name}={values}" for name, values in value.items())
     text = str(override.input_line).partition("=")[2] if key and value is not None else ""
     return f"{key or 'KEY'}={text or 'VALUE,VALUE'}"
-
-
-def _options(group: str, arguments: Sequence[str]) -> list[str]:
-    """List the choices of a group in `conf` and in the config folder of the command line."""
-    files = {file.stem for folder in config_folders(arguments) for file in (folder / group).glob("*.yaml")}
-    return sorted(name for name in files if not name.startswith("_"))
 
 
 def _choose_from(options: list[str]) -> str:

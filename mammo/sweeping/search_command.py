@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from mammo.config.composition import compose_search
 from mammo.errors import ConfigError, MammoError
-from mammo.sweeping.jobs.code_snapshot import freeze, say_if_edited
+from mammo.sweeping.jobs.code_snapshot import copy_own_choices, freeze, say_if_edited
 from mammo.sweeping.jobs.device_slots import slots
 from mammo.sweeping.jobs.launchers import start_process
 from mammo.sweeping.jobs.preparation import prepare_stores, require_parts
@@ -144,6 +144,8 @@ def begin_search(
         max_epochs=training.trainer.max_epochs,
         fixed=fixed,
     )
+    for place in {folder, plan_folder or folder}:
+        copy_own_choices(place)
     freeze(plan_folder or folder)  # before the preparation, which may take long
     prepare_stores(trainings)
     return search

@@ -176,27 +176,31 @@ def write_best(search: Search, best: Trial) -> Path:
 def as_experiment(overrides: list[str], config: Mapping[str, Any] = MappingProxyType({})) -> str:
     """Convert overrides of the command line to the body of an experiment file.
 
-    Of several overrides of one key the last counts.
+    Of several overrides of one key the last counts; `~GROUP` is a group without a choice.
 
     Args:
         overrides: overrides of train.py.
         config: values of further keys, by their dotted names.
 
     Example:
-        >>> print(as_experiment(["model=resnet34", "optim.lr=0.1", "optim.lr=0.01"]), end="")
+        >>> overrides = ["model=resnet34", "logger=[csv,mlflow]", "~schedule", "seed=1", "seed=2"]
+        >>> print(as_experiment(overrides), end="")
         defaults:
         - override /model: resnet34
-        optim:
-          lr: 0.01
+        - override /logger:
+          - csv
+          - mlflow
+        - override /schedule: null
+        seed: 2
     """
-    groups: dict[str, str] = {}
+    groups: dict[str, str | list[str] | None] = {}
     values = OmegaConf.create()
     for key, value in config.items():
         OmegaConf.update(values, key, value, force_add=True)
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
         if (CONF / key).is_dir():
-            groups[key] = str(override.value())
+            groups[key] = _choice(override.value())
         else:
             OmegaConf.update(values, key, override.value(), force_add=True)
     base = groups.pop("experiment", None)
@@ -204,6 +208,12 @@ def as_experiment(overrides: list[str], config: Mapping[str, Any] = MappingProxy
     defaults += [{f"override /{group}": choice} for group, choice in groups.items()]
     body = {"defaults": defaults} if defaults else {}
     return OmegaConf.to_yaml(OmegaConf.merge(body, values))
+
+
+def _choice(value: Any) -> str | list[str] | None:
+    if isinstance(value, list):
+        return list(map(str, value))
+    return None if value is None else str(value)
 
 
 def _objective(search: Search) -> str:

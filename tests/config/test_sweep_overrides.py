@@ -8,7 +8,7 @@ import pytest
 from helpers.commands import command
 from omegaconf import OmegaConf
 
-from mammo.config.composition import compose_with_choices
+from mammo.config.composition import compose_with_choices, extra_config_dirs
 from mammo.config.sweep_overrides import refuse_sweeps
 from mammo.errors import ConfigError
 from mammo.sweeping.search.search_space import Space
@@ -83,4 +83,5 @@ def test_what_hydra_takes_is_left_to_it(line: str, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text("")
     door, *arguments = shlex.split(line.replace("{folder}", str(tmp_path)))
-    refuse_sweeps(door, arguments)
+    with extra_config_dirs([tmp_path]):
+        refuse_sweeps(door, arguments)

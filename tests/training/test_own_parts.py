@@ -178,7 +178,7 @@ def test_own_parts_in_a_multirun_and_a_search(place: Path) -> None:
     assert widths == [4, 8]
     search = ["model=custom_cnn", *DATA, *SHORT, "trainer.max_epochs=1"]
     search += ["sweep=lr", "sweep_dir=search", "sweep.workers=1", "sweep.budget.trials=2"]
-    search += ["sweep.pruner.name=none", "sweep.sampler.name=grid"]
+    search += ["sweep.pruner.name=none", "sweep.sampler.name=grid", "~schedule", "logger=[csv,tensorboard]"]
     search += ["+sweep.space={optim.lr: null, model/pool: {choice: [gem, top]}}"]
     searched = command("sweep", "--config-dir", "my_conf", *search, folder=place)
     assert searched.returncode == 0, searched.stderr
@@ -186,6 +186,17 @@ def test_own_parts_in_a_multirun_and_a_search(place: Path) -> None:
     trials = sorted((place / "search" / "trials").iterdir())
     kinds = [RunFolder(run).config()["model"]["pool"]["_target_"] for run in trials]
     assert sorted(kinds) == ["mammo.models.pooling.GeM", "my_parts.TopMean"]
+    # the folder of the search has the own choices
+    again = command("sweep", "sweep_dir=search", folder=place)
+    assert again.returncode == 0, again.stderr
+    assert "best of 2 finished trials" in again.stdout
+    best = ["--config-dir", "search", "experiment=best", "run_dir=best", "report=false"]
+    trained = command("train", *best, folder=place)
+    assert trained.returncode == 0, trained.stderr
+    run = RunFolder(place / "best")
+    assert (run.config()["schedule"], list(run.config()["logger"])) == (None, ["csv", "tensorboard"])
+    of_trials = [json.loads((trial / "run.json").read_text())["score"]["value"] for trial in trials]
+    assert json.loads((place / "best" / "run.json").read_text())["score"]["value"] == max(of_trials)
 
 
 @pytest.mark.slow

@@ -367,7 +367,9 @@ def figures_of(predictions: Predictions, metrics: Mapping[str, Any], *, split: s
         )
     malignant = (metrics.get("localisation") or {}).get("malignant") or {}
     froc = {method: found["froc"] for method, found in malignant.items() if found.get("froc")}
-    if froc:
+    if any(
+        number is not None for points in froc.values() for share in points.values() for number in parts(share)
+    ):
         figures["froc"] = froc_figure(froc, title=f"{split.capitalize()} images, malignant lesions")
     return figures
 

@@ -54,6 +54,17 @@ def freeze(folder: Path) -> Path:
     return code.absolute()
 
 
+def copy_own_choices(folder: Path) -> None:
+    """Copy the choices of the user's config folders to a folder, which then is a config folder like them.
+
+    Args:
+        folder: folder of a search. With `--config-dir`, it gives the choices of the best trial.
+    """
+    for group in (path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"):
+        for config_dir in config_dirs():
+            _add_choices(config_dir / group, folder / group)
+
+
 def say_if_edited(code: Path) -> None:
     """Print to standard error if the copy differs from the code of this process, because it is older."""
     if folder_digest(code / "mammo") != folder_digest(_PACKAGE):

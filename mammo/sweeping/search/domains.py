@@ -10,7 +10,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType, Quote, QuotedString
 from hydra.errors import HydraException
 
-from mammo.config.checks import nearest
 from mammo.errors import ConfigError
 from mammo.sweeping.search.trials import Value
 
@@ -121,9 +120,7 @@ def read_domain(place: str, node: Any) -> Domain:
     node = {word: value for word, value in node.items() if value is not None}
     for word in node:
         if word not in _WORDS:
-            raise ConfigError(
-                f"{place}.{word}: no such domain{nearest(str(word), _WORDS) or f'; give {_EXAMPLE}'}"
-            )
+            raise ConfigError(f"{place}.{word}: no such domain; give {_EXAMPLE}")
     kinds = [kind for kind in _KINDS if kind in node]
     if len(kinds) != 1:
         remedy = f"remove one with {kinds[0]}: null" if kinds else f"give one of {_EXAMPLE}"

@@ -336,8 +336,13 @@ def test_images_of_one_class_have_a_report(tmp_path: Path) -> None:
     given = predictions(np.random.default_rng(1), patients=20)
     run, evaluation = bare_run(tmp_path, given.take(given.malignant == 0), split="val-flips")
     found = measure_performance(given.take(given.malignant == 0), calibration=None, resamples=20)
+    unknown = {"pointing": None, "iou": None, "heat_inside": None, "froc": {"0.25": {"value": None}}}
+    counts = {"images": 40, "with_lesions": 0, "lesions": 0, "left_out": 40}
+    found["localisation"] = {"malignant": {"gradcam": unknown}, "all": {"gradcam": unknown}, "method": METHOD}
+    found["localisation"]["counts"] = {"malignant": counts, "all": counts}
     (evaluation / "metrics.json").write_text(json.dumps(found))
     page = write_report([run], folder=evaluation).read_text()
+    assert not list((evaluation / "figures").glob("froc.*"))  # no lesion is drawn
     text = " ".join("".join(Outline(page).words).split())
     assert "The AUC is undefined: the validation (flips) images are all of one class" in text
     assert "metrics that compare classes are undefined" in text
