@@ -1,29 +1,102 @@
-"""`python -m mammo.audit`: counts the data, missing files and leaks between the splits."""
+"""`python -m mammo.audit`: counts the data, inspects its files, and finds missing files and leaks."""
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from mammo.config.checks import arguments_for, plain
 from mammo.config.command import hydra_main, write_json
+from mammo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mammo.data.inspection.file_survey import FileFacts
 
 _SPLITS = ("", "train", "test")
 _TYPES = ("", "mass", "calcification", "both")
 _COLUMNS = ("images", "malignant_images", "patients", "lesions", "malignant_lesions")
+_MOST_VALUES = 12  # values of a property that are printed; all are in the JSON
 
 
 @hydra_main("audit")
 def main(cfg: DictConfig) -> None:
-    from mammo.data.inventory import inventory
-    from mammo.data.sources.reader import read_catalog
+    if cfg.sheet is not None and not Path(cfg.sheet).absolute().parent.is_dir():
+        raise ConfigError(f"sheet={cfg.sheet}: its folder does not exist; name a file, or sheet=null")
 
-    catalog = read_catalog(plain(cfg.data))
-    counts = inventory(catalog, **arguments_for(inventory, cfg.data))
-    print(_table(counts))
+    from mammo.data.inspection.survey_findings import count_properties, warnings_of
+
+    counts: dict[str, Any] = {}
+    if cfg.input is None:
+        from mammo.data.inventory import inventory
+        from mammo.data.sources.reader import read_catalog
+
+        catalog = read_catalog(plain(cfg.data))
+        counts = inventory(catalog, **arguments_for(inventory, cfg.data))
+        print(_table(counts))
+        known = catalog.images.dropna(subset="path").drop_duplicates("path")
+        labels = {
+            Path(path): str(label)
+            for path, label in zip(known["path"], known["pathology"], strict=True)
+            if isinstance(label, str)
+        }
+        paths = [Path(path) for path in known["path"]]
+    else:
+        from mammo.evaluation.prediction.input_files import find_files
+
+        found = find_files(cfg.input)
+        paths, labels = [found.root / path for path in found.paths], {}
+    files = _survey(cfg, paths)
+    properties, warnings = count_properties(files), warnings_of(files, labels)
+    print(_properties(properties))
+    for warning in warnings:
+        print(f"warning: {warning}")
+    if cfg.sheet is not None and cfg.pixels:
+        _write_sheet(cfg, files, warnings, labels)
+        print(f"contact sheet {Path(cfg.sheet).absolute()}")
     if cfg.output is not None:
-        write_json(counts, Path(cfg.output))
+        write_json(counts | {"files": properties, "warnings": warnings}, Path(cfg.output))
+
+
+def _survey(cfg: DictConfig, paths: list[Path]) -> "list[FileFacts]":
+    from mammo.data.images.display import Display
+    from mammo.data.inspection.file_survey import survey
+
+    display = Display(**arguments_for(Display, cfg.data))
+    return survey(paths, display=display, pixels=cfg.pixels, workers=cfg.data.workers)
+
+
+def _write_sheet(
+    cfg: DictConfig, files: "list[FileFacts]", warnings: list[str], labels: dict[Path, str]
+) -> None:
+    from mammo.data.images.display import Display
+    from mammo.data.inspection.contact_sheet import write_sheet
+    from mammo.data.inspection.survey_findings import ranges_of
+    from mammo.data.store.store_building import Settings
+
+    display = Display(**arguments_for(Display, cfg.data), kinds=ranges_of(files))
+    data = cfg.data
+    scale = 400 / max(data.height, data.width)
+    settings = Settings(
+        height=round(data.height * scale),
+        width=round(data.width * scale),
+        crop=data.crop.value,
+        aspect=data.aspect.value,
+        dtype="uint16",
+        masks=False,
+        display=display,
+    )
+    write_sheet(Path(cfg.sheet), files, settings=settings, warnings=warnings, labels=labels)
+
+
+def _properties(properties: dict[str, dict[str, int]]) -> str:
+    """Return the number of files of each value of each property, a line for each property."""
+    lines = [""]
+    for name, values in properties.items():
+        shown = [f"{value} {count}" for value, count in itertools.islice(values.items(), _MOST_VALUES)]
+        more = [f"and {len(values) - _MOST_VALUES} others"] if len(values) > _MOST_VALUES else []
+        lines.append(f"{name}: {', '.join([*shown, *more])}")
+    return "\n".join(lines)
 
 
 def _table(counts: dict[str, Any]) -> str:

@@ -209,6 +209,9 @@ class ExportConfig:
 @dataclasses.dataclass
 class AuditConfig:
     data: Any = MISSING
+    input: str | None = MISSING
+    pixels: bool = MISSING
+    sheet: str | None = MISSING
     output: str | None = MISSING
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from mammo.data.images.display import Display, Stored, grey_values, is_raw
+from mammo.data.images.display import Display, Range, Stored, grey_values, is_raw
 from mammo.data.images.formats import SUPPORTED, Picture, format_of, picture_header, read_picture
 from mammo.data.images.formats import Pixels as Pixels
 from mammo.data.images.header_places import Place, place_of
@@ -70,7 +70,7 @@ def read_facts(path: Path) -> HeaderFacts:
     with _guarded(path, "its header is damaged"):
         if format_of(path) != "DICOM":
             return HeaderFacts()
-        header = _open_header(path, pixels=False)
+        header = open_header(path, pixels=False)
         tags = ("PatientID", "StudyInstanceUID", "SeriesDescription")
         place = place_of(header)
         return HeaderFacts(place.laterality, place.view, *(str(header.get(tag) or "") for tag in tags))
@@ -130,15 +130,15 @@ def read_values(path: Path) -> Stored:
         return Stored(values, full, _dicom_kind(header), header)
 
 
-def read_kind(path: Path) -> tuple[str, int]:
-    """Read the kind of a file, as in `Stored`, and its bits, without its pixels; raises DataError."""
+def read_kind(path: Path) -> tuple[str, Range]:
+    """Read the kind of a file and its range, as in `Stored`, without its pixels; raises DataError."""
     with _guarded(path, "its header is damaged"):
         format_name = format_of(path)
         if format_name != "DICOM":
             picture = picture_header(path, format_name)
-            return _picture_kind(picture), picture.full.bit_length()
-        header = _open_header(path, pixels=False)
-        return _dicom_kind(header), int(header.get("BitsStored") or 0)
+            return _picture_kind(picture), (0, picture.full)
+        header = open_header(path, pixels=False)
+        return _dicom_kind(header), _full(header, int(header.get("BitsStored") or 16))
 
 
 def _picture_kind(picture: Picture) -> str:
@@ -152,8 +152,8 @@ def _dicom_kind(header: "Dataset") -> str:
     return ", ".join(filter(None, parts))
 
 
-def _open_header(path: Path, *, pixels: bool) -> "Dataset":
-    """Read a DICOM file, with or without its pixel data."""
+def open_header(path: Path, *, pixels: bool) -> "Dataset":
+    """Read a DICOM file, with or without its pixel data; raises DataError."""
     import pydicom
 
     with _guarded(path, f"is not an image; {SUPPORTED}"):
@@ -168,7 +168,7 @@ def _open_header(path: Path, *, pixels: bool) -> "Dataset":
 def _read_header(path: Path) -> "Dataset":
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    header = _open_header(path, pixels=True)
+    header = open_header(path, pixels=True)
     if "TransferSyntaxUID" not in header.file_meta:
         implicit, little = header.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -195,20 +195,27 @@ def _refuse_other_images(path: Path, header: "Dataset") -> None:
         raise DataError(f"{path}: stores {header.get('BitsAllocated')} bits per pixel; save it with 8 or 16")
 
 
-def _decode_dicom(path: Path, header: "Dataset") -> tuple[NDArray[Any], tuple[int, int]]:
+def _decode_dicom(path: Path, header: "Dataset") -> tuple[NDArray[Any], Range]:
     """Return the stored values, H W, and the smallest and largest value that the file can have."""
     from pydicom.pixels.utils import pixel_array
 
     from mammo.data.images.codecs import DECODERS, decode
 
     syntax = header.file_meta.TransferSyntaxUID
-    bits, signed = int(header.BitsStored), header.get("PixelRepresentation", 0) == 1
+    bits = int(header.BitsStored)
     with _guarded(path, f"its pixels ({syntax.name}) cannot be decoded"):
         if syntax in DECODERS:
             pixels, bits = decode(header)
         else:  # a view of the file's bytes if they are not compressed and use all bits
             pixels = pixel_array(header, view_only=True)
-    return pixels, (-1 << (bits - 1), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    return pixels, _full(header, bits)
+
+
+def _full(header: "Dataset", bits: int) -> Range:
+    """Return the smallest and largest value of a number of bits."""
+    if header.get("PixelRepresentation", 0) == 1:
+        return -1 << (bits - 1), (1 << (bits - 1)) - 1
+    return 0, (1 << bits) - 1
 
 
 def _pixel_spacing(header: "Dataset") -> float | None:

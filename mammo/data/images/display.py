@@ -177,7 +177,7 @@ def _range(stored: Stored, used: Range, display: Display, notes: list[str]) -> R
     low, high = stored.full
     if isinstance(display.white, int):
         return (0 if used[0] >= 0 else max(low, -display.white - 1)), min(high, display.white)
-    if display.white == "file":
+    if display.white == "file" or high - low <= 255:
         return low, high
     found = None if display.kinds is None else display.kinds.get(stored.kind)
     if found is None:

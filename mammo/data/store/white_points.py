@@ -14,7 +14,7 @@ from mammo.data.worker_pool import completed_results, in_own_process
 from mammo.errors import DataError
 
 # Kind, smallest and largest value of an image, and those that its file can have; None if it does not count.
-_Used = tuple[str, Range, Range] | None
+UsedRange = tuple[str, Range, Range] | None
 
 
 def known_ranges(kinds: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Range | None] | None:
@@ -44,7 +44,7 @@ def measure_ranges(
         workers: Number of parallel processes, 0 for this process.
     """
     if not cache.is_file():
-        found = _Ranges()
+        found = KindRanges()
         with progress(total=len(paths), done=0, what="white points", after_seconds=2) as advance:
             calls = _calls(paths, display, found, cache, advance)
             for used in completed_results(calls, workers=workers, retry=lambda call: call(alone=True)):
@@ -57,13 +57,14 @@ def measure_ranges(
     return found_here | dict(display.kinds or {})
 
 
-class _Ranges:
-    """The ranges of values seen so far, by kind."""
+class KindRanges:
+    """The ranges of values of the images seen so far, by kind of file."""
 
     def __init__(self) -> None:
         self.kinds: dict[str, tuple[Range, Range] | None] = {}
 
-    def add(self, used: _Used) -> None:
+    def add(self, used: UsedRange) -> None:
+        """Add an image."""
         if used is None:
             return
         kind, values, full = used
@@ -78,32 +79,35 @@ class _Ranges:
         return known is not None and range_of(*known) == known[1]
 
     def ranges(self) -> dict[str, Range | None]:
+        """Return black and white of each kind, see `range_of`; None for a kind that needs none."""
         return {
             kind: None if known is None else range_of(*known) for kind, known in sorted(self.kinds.items())
         }
 
 
 def _calls(
-    paths: Sequence[Path], display: Display, found: _Ranges, cache: Path, advance: Any
-) -> Iterator["functools.partial[_Used]"]:
+    paths: Sequence[Path], display: Display, found: KindRanges, cache: Path, advance: Any
+) -> Iterator["functools.partial[UsedRange]"]:
     """Yield a call for each file that has to be decoded."""
     for path in paths:
         if cache.is_file():
             return
         try:
-            kind, bits = read_kind(path)
+            kind, full = read_kind(path)
         except DataError:  # reported when the image is prepared
             advance(1)
             continue
         found.kinds.setdefault(kind, None)
         known = kind in (display.kinds or {}) or found.are_decided(kind)
-        if display.white != "auto" or bits <= 8 or known:
-            advance(1)
+        if display.white == "auto" and full[1] - full[0] <= 255 and not known:
+            found.add((kind, full, full))
+        elif display.white == "auto" and not known:
+            yield functools.partial(_used, path, display)
             continue
-        yield functools.partial(_used, path, display)
+        advance(1)
 
 
-def _used(path: Path, display: Display, *, alone: bool = False) -> _Used:
+def _used(path: Path, display: Display, *, alone: bool = False) -> UsedRange:
     """Return the kind and range of values of an image; in a process of its own if it is to be alone."""
     call = functools.partial(_used_here, path, display)
     try:
@@ -112,6 +116,6 @@ def _used(path: Path, display: Display, *, alone: bool = False) -> _Used:
         return None
 
 
-def _used_here(path: Path, display: Display) -> _Used:
+def _used_here(path: Path, display: Display) -> UsedRange:
     stored = read_values(path)
     return (stored.kind, stored.used(), stored.full) if needs_range(stored, display) else None
