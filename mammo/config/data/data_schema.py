@@ -5,7 +5,16 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from mammo.config.choices import Abnormality, Aspect, Balance, Crop, Normalisation, SampleUnit, SplitName
+from mammo.config.choices import (
+    Abnormality,
+    Aspect,
+    Balance,
+    Birads3,
+    Crop,
+    Normalisation,
+    SampleUnit,
+    SplitName,
+)
 
 
 @dataclasses.dataclass
@@ -112,3 +121,14 @@ class CsvConfig(DataConfig):
     lesions_sheet: str | None = MISSING
     columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
     labels: LabelsConfig = dataclasses.field(default_factory=LabelsConfig)
+
+
+@dataclasses.dataclass
+class PublicSetConfig(DataConfig):
+    _target_: str = MISSING
+    root: str = MISSING
+
+
+@dataclasses.dataclass
+class BiradsSetConfig(PublicSetConfig):
+    birads_3: Birads3 = MISSING

@@ -1,0 +1,113 @@
+"""Small trees with the layout, the tables and the traps of public data sets.
+
+Use as a script: `python public_sets.py NAME DIR`. All values are made up; files have a few
+bytes, but for the DICOM headers that a reader needs.
+"""
+
+import plistlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write(path: Path, content: str | bytes | None = None) -> Path:
+    """Write a file; by default its own name, so that no two files are equal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = str(path) if content is None else content
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def mini_mias(root: Path) -> None:
+    """Four women; rows that stand twice, a lesion without a place, an image with two lesions."""
+    rows = [
+        "mdb001 G CIRC B 535 425 197",
+        "mdb002 G CIRC M 522 280 69",
+        "mdb003 D NORM ",
+        "mdb004 D NORM",
+        "mdb005 F CALC B 477 133 30",
+        "mdb005 F CIRC M 500 168 26",
+        "mdb005 F CIRC M 500 168 26",
+        "mdb006 F CALC M *NOTE 3*",
+        "mdb007 G ARCH B 20 1000 40",
+    ]
+    head = "INFORMATION\n===========\n1st column: MIAS database reference number, such as mdb001.\n\n"
+    write(root / "Info.txt", head + "\n".join(rows) + "\n")
+    for number in range(1, 9):
+        write(root / f"mdb{number:03d}.pgm")
+
+
+def inbreast(root: Path) -> None:
+    """Three women; a view FB, rows of totals, BI-RADS 3, a file without a row, single calcifications."""
+    rows = [
+        ("removed", "R", "CC", "200801", "20586908", "3", "4a"),
+        ("removed", "R", "MLO", "200801", "20586934", "3 ", "5"),
+        ("removed", "L", "CC", "200801", "20586960", "", "1"),
+        ("removed", "L", "FB", "200901", "20587054", "1", "2"),
+        ("removed", "L", "MLO", "200901", "20587080", "1", "3"),
+        ("removed", "R", "CC", "201001", "20587148", "4", "6"),
+    ]
+    lines = ["Patient ID;Patient age;Laterality;View ;Acquisition date;File Name;ACR;Bi-Rads"]
+    lines += [";".join((row[0], "removed", *row[1:])) for row in rows]
+    write(root / "INbreast.csv", "\n".join([*lines, ";;;;Total;6;;", ";;;;;;;"]) + "\n")
+    women = ["6c613a14b80a8591"] * 3 + ["8d0b9620c53c0268"] * 2 + ["036aff49b8ac84f0"]
+    for woman, row in zip(women, rows, strict=True):
+        view = {"CC": "CC"}.get(row[2], "ML")
+        write(root / "AllDICOMs" / f"{row[4]}_{woman}_MG_{row[1]}_{view}_ANON.dcm")
+    write(root / "AllDICOMs" / "20599999_036aff49b8ac84f0_MG_L_CC_ANON.dcm")
+    regions = {
+        "20586908": [
+            ("Mass", ["(10.5, 20.25)", "(30.0, 25.0)", "(15.0, 60.75)"]),
+            ("Calcification", ["(5, 5)"]),
+        ],
+        "20586934": [
+            ("Cluster", ["(1, 2)", "(4, 2)", "(4, 8)"]),
+            ("Spiculated Region", ["(7, 7)"] * 2 + ["(9, 9)"]),
+        ],
+        "20587054": [("Asymmetry", ["(1, 1)", "(2, 3)", "(3, 1)"])],
+    }
+    for number, outlines in regions.items():
+        rois = [
+            {"Name": name, "NumberOfPoints": len(points), "Point_px": points} for name, points in outlines
+        ]
+        content = {"Images": [{"ImageIndex": 0, "NumberOfROIs": len(rois), "ROIs": rois}]}
+        write(root / "AllXML" / f"{number}.xml", plistlib.dumps(content))
+
+
+def vindr_mammo(root: Path) -> None:
+    """Four exams; BI-RADS 3, a view twice, a finding beyond the border, a positive image without a box."""
+    breasts = [
+        "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,breast_density,split"
+    ]
+    findings = [
+        "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,breast_density,"
+        "finding_categories,finding_birads,xmin,ymin,xmax,ymax,split"
+    ]
+    for exam, (birads, split) in enumerate(
+        [((1, 4), "training"), ((3, 2), "training"), ((5, 1), "test"), ((2, 3), "training")]
+    ):
+        for side, grade in zip("LR", birads, strict=True):
+            for view in ("CC", "MLO", *(["MLO"] if (exam, side) == (3, "L") else [])):
+                image = f"{exam}{side}{view}{len(breasts):04d}"
+                place = f"study{exam},series{exam},{image},{side},{view}"
+                base = f"{place},3518,2800,BI-RADS {grade},DENSITY {'BC'[exam % 2]}"
+                breasts.append(f"{base},{split}")
+                write(root / "images" / f"study{exam}" / f"{image}.dicom")
+                if grade >= 4 and view == "CC":
+                    both = "\"['Mass', 'Suspicious Calcification']\""
+                    findings.append(f"{base},{both},BI-RADS {grade},-3.5,100.25,2900,900.5,{split}")
+                    findings.append(f"{base},['Mass'],BI-RADS 3,10,20,30,40,{split}")
+                else:
+                    findings.append(f"{base},['No Finding'],,,,,,{split}")
+    write(root / "breast-level_annotations.csv", "\n".join(breasts) + "\n")
+    write(root / "finding_annotations.csv", "\n".join(findings) + "\n")
+
+
+SETS: dict[str, Callable[[Path], None]] = {
+    "mini_mias": mini_mias,
+    "inbreast": inbreast,
+    "vindr_mammo": vindr_mammo,
+}
+
+if __name__ == "__main__":
+    SETS[sys.argv[1]](Path(sys.argv[2]))
