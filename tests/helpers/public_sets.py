@@ -4,10 +4,14 @@ Use as a script: `python public_sets.py NAME DIR`. All values are made up; files
 bytes, but for the DICOM headers that a reader needs.
 """
 
+import io
 import plistlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import openpyxl
+import pydicom
 
 
 def write(path: Path, content: str | bytes | None = None) -> Path:
@@ -103,10 +107,73 @@ def vindr_mammo(root: Path) -> None:
     write(root / "finding_annotations.csv", "\n".join(findings) + "\n")
 
 
+NBIA = "CMMD/{woman}/07-18-2010-NA-NA-79377/1.000000-NA-70244/1-{number}.dcm"
+
+
+def cmmd(root: Path, *, folder: str = NBIA) -> None:
+    """Three women of two cohorts; a breast without a row, side and view in the headers only."""
+    rows = [
+        ("D1-0001", "R", 44, 2, "calcification", "Benign", None),
+        ("D1-0002", "L", 40, 2, "mass", "Benign", None),
+        ("D1-0002", "R", 40, 2, "both", "Malignant", None),
+        ("D2-0001", "L", 61, 4, "mass", "Malignant", "Luminal A"),
+    ]
+    book = openpyxl.Workbook()
+    book.active.append(["ID1", "LeftRight", "Age", "number", "abnormality", "classification", "subtype"])
+    for row in rows:
+        book.active.append(row)
+    root.mkdir(parents=True, exist_ok=True)
+    book.save(root / "CMMD_clinicaldata_revision.xlsx")
+    for woman, sides in (("D1-0001", "R"), ("D1-0002", "LR"), ("D2-0001", "LR")):
+        places = [(side, view) for side in sides for view in ("CC", "MLO")]
+        for number, (side, view) in enumerate(places, start=1):
+            header = {"PatientID": woman, "ImageLaterality": side, "Rows": 4, "Columns": 4}
+            code = {"CC": "R-10242", "MLO": "R-10226"}[view]
+            write(root / folder.format(woman=woman, number=number), dicom_header(header, view_code=code))
+
+
+def dicom_header(tags: dict[str, object], *, view_code: str) -> bytes:
+    """A DICOM file without pixels."""
+    data = pydicom.Dataset()
+    data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.2"
+    data.SOPInstanceUID = pydicom.uid.generate_uid()
+    for tag, value in tags.items():
+        setattr(data, tag, value)
+    code = pydicom.Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = view_code, "SRT", "view"
+    data.ViewCodeSequence = [code]
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    file = io.BytesIO()
+    pydicom.dcmwrite(file, data, enforce_file_format=True)
+    return file.getvalue()
+
+
+def rsna(root: Path) -> None:
+    """Three women; density missing at site 2, BIRADS missing, views repeated and an axillary tail."""
+    lines = [
+        "site_id,patient_id,image_id,laterality,view,age,cancer,biopsy,invasive,BIRADS,implant,density,"
+        "machine_id,difficult_negative_case"
+    ]
+    images = [("L", "CC"), ("L", "MLO"), ("L", "MLO"), ("R", "CC"), ("R", "MLO"), ("R", "AT")]
+    for woman, (site, sick) in enumerate([(1, "L"), (2, ""), (1, "")], start=10006):
+        for number, (side, view) in enumerate(images):
+            image, cancer = woman * 100 + number, int(side == sick)
+            density, birads = ("B", "0") if site == 1 else ("", "")
+            lines.append(
+                f"{site},{woman},{image},{side},{view},61.0,{cancer},{cancer},{cancer},{birads},0,{density},"
+                f"{29 if site == 1 else 48},False"
+            )
+            write(root / "train_images" / str(woman) / f"{image}.dcm")
+    write(root / "train.csv", "\n".join(lines) + "\n")
+
+
 SETS: dict[str, Callable[[Path], None]] = {
     "mini_mias": mini_mias,
     "inbreast": inbreast,
     "vindr_mammo": vindr_mammo,
+    "cmmd": cmmd,
+    "rsna": rsna,
 }
 
 if __name__ == "__main__":

@@ -6,18 +6,15 @@ name on disk. A series is searched in this order: by its UID in folder names and
 the case folder with the last five digits, by the path itself, and by the SeriesInstanceUID in DICOM headers.
 """
 
-import hashlib
-import json
 import logging
 import os
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from mammo.atomic_files import write_atomically
+from mammo.data.sources.header_cache import cached_headers
 from mammo.data.sources.image_files import PICTURES, is_dicom, is_image, walk
 from mammo.data.tables.text_table import TextTable
 from mammo.errors import DataError
@@ -73,8 +70,9 @@ class FileIndex:
             if is_dicom(file)
         ]
         by_header: dict[str, list[str]] = {}
-        for file, uid in _series_uids(self.root, unknown).items():
-            by_header.setdefault(uid, []).append(file)
+        for file, uid in cached_headers(self.root, unknown, _read_series_uid, name="headers").items():
+            if uid:
+                by_header.setdefault(uid, []).append(file)
         return by_header
 
 
@@ -160,39 +158,6 @@ def _listed(listing: Path) -> Iterator[tuple[str, str]]:
             yield uid, os.path.normpath(listing.parent / location)
 
 
-def _series_uids(root: Path, files: list[str]) -> dict[str, str]:
-    """Return the SeriesInstanceUID of each DICOM file; values of unchanged files come from a cache."""
-    cache = _cache_file(root)
-    try:
-        known = json.loads(cache.read_text())
-    except (OSError, ValueError):
-        known = {}
-    with ThreadPoolExecutor(_THREADS) as pool:
-        stamps = dict(zip(files, pool.map(_stamp, files), strict=True))
-        new = [file for file in files if known.get(file, [None])[0] != stamps[file]]
-        if new:
-            log.info("%s: reading the headers of %d files", root, len(new))
-        read = dict(zip(new, pool.map(_read_series_uid, new), strict=True))
-    uids = {file: read[file] if file in read else known[file][1] for file in files}
-    if new:
-        _write(cache, json.dumps({file: [stamps[file], uid] for file, uid in uids.items()}))
-    return {file: uid for file, uid in uids.items() if uid}
-
-
-def _cache_file(root: Path) -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammo"
-    return folder / f"headers-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
-
-
-def _stamp(file: str) -> list[int]:
-    """Return size and modification time of a file; empty if the file no longer exists."""
-    try:
-        status = os.stat(file)
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns]
-
-
 def _read_series_uid(file: str) -> str | None:
     import pydicom
 
@@ -201,12 +166,3 @@ def _read_series_uid(file: str) -> str | None:
         return str(header.SeriesInstanceUID)
     except Exception:  # a damaged or non-DICOM file raises any type of error; it belongs to no series
         return None
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a cache file atomically; log a warning if it cannot be written."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, text)
-    except OSError as error:
-        log.warning("%s: %s; the headers are read again next time", file, error.strerror)
