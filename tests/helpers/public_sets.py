@@ -168,12 +168,52 @@ def rsna(root: Path) -> None:
     write(root / "train.csv", "\n".join(lines) + "\n")
 
 
+def embed(root: Path) -> None:
+    """Five women; 3D, synthetic and spot images, findings of both breasts, ROIs, a male breast."""
+    head = (
+        "empi_anon,acc_anon,study_date_anon,FinalImageType,ImageLateralityFinal,ViewPosition,spot_mag,num_roi"
+    )
+    metadata = [f"index,{head},ROI_coords,match_level,Manufacturer,cohort_num,anon_dicom_path"]
+    breasts = [(woman, side) for woman in range(1, 6) for side in "LR"]
+    rois = {
+        (1, "L", "CC"): ('"((100, 20, 300, 80), (5, 6, 7, 8))"', '"[1, 2]"'),
+        (2, "R", "MLO"): ('"((11, 12, 13, 14),)"', "1"),
+    }
+    for woman, side in breasts:
+        images = [("2D", view, "") for view in ("CC", "MLO")]
+        if (woman, side) == (1, "L"):
+            images += [("3D", "CC", ""), ("cview", "CC", ""), ("2D", "ML", "1.0")]
+        for number, (kind, view, spot) in enumerate(images):
+            coords, match = rois.get((woman, side, view), ("()", "")) if not spot else ("()", "")
+            name = f"1.2.826.0.1.{woman}{'LR'.index(side)}{number}.dcm"
+            place = f"cohort_1/{woman}/exam{woman}/{name}"
+            row = f"{len(metadata)},{woman},{woman}00,2015-03-0{woman},{kind},{side},{view},{spot},"
+            row += f"{coords.count('(') - 1},{coords},{match},HOLOGIC,1,/mnt/emory/images/{place}"
+            metadata.append(row)
+            write(root / "images" / place)
+    findings = [
+        (1, "L", 1, "S", "0", 2), (1, "L", 2, "B", "4", 2), (1, "R", 1, "N", "", 2),
+        (2, "B", 1, "B", "", 3), (2, "R", 2, "S", "3", 3),
+        (3, "", 1, "N", "", 1),
+        (4, "L", 1, "A", "", 4), (4, "R", 1, "K", "1", 4),
+        (5, "L", 1, "N", "", 5),
+    ]  # fmt: skip
+    clinical = ["empi_anon,acc_anon,side,numfind,asses,path_severity,tissueden"]
+    clinical += [
+        f"{w},{w}00,{side},{n},{asses},{path},{tissue}" for w, side, n, asses, path, tissue in findings
+    ]
+    tables = root / "tables"
+    write(tables / "EMBED_OpenData_metadata.csv", "\n".join(metadata) + "\n")
+    write(tables / "EMBED_OpenData_clinical.csv", "\n".join(clinical) + "\n")
+
+
 SETS: dict[str, Callable[[Path], None]] = {
     "mini_mias": mini_mias,
     "inbreast": inbreast,
     "vindr_mammo": vindr_mammo,
     "cmmd": cmmd,
     "rsna": rsna,
+    "embed": embed,
 }
 
 if __name__ == "__main__":
