@@ -29,7 +29,7 @@ def all_schema_keys() -> set[tuple[str, str]]:
 
 # the group that holds the keys of each dataclass of the schema; the commands' own classes are in COMMANDS
 GROUPS: dict[str, tuple[str, ...]] = {
-    "data": ("PhantomConfig", "CbisDdsmConfig", "CsvConfig"),
+    "data": ("PhantomConfig", "CbisDdsmConfig", "CsvConfig", "PublicSetConfig", "BiradsSetConfig"),
     "task": ("TaskConfig",),
     "model": ("BackboneConfig", "CustomCnnConfig"),
     "model/pool": ("GemConfig", "PoolConfig", "AttentionPoolConfig"),

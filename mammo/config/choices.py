@@ -13,6 +13,12 @@ class Abnormality(StrEnum):
     all = "all"
 
 
+class Birads3(StrEnum):
+    leave_out = "leave_out"
+    benign = "benign"
+    malignant = "malignant"
+
+
 class Crop(StrEnum):
     breast = "breast"
     none = "none"

@@ -22,7 +22,13 @@ from mammo.config.choices import (
     Unit,
     Unlabelled,
 )
-from mammo.config.data.data_schema import CbisDdsmConfig, CsvConfig, PhantomConfig
+from mammo.config.data.data_schema import (
+    BiradsSetConfig,
+    CbisDdsmConfig,
+    CsvConfig,
+    PhantomConfig,
+    PublicSetConfig,
+)
 from mammo.config.launcher_schema import slurm_launcher
 from mammo.config.model.model_schema import (
     AttentionPoolConfig,
@@ -271,7 +277,13 @@ def register_schema() -> None:
     for name, root in COMMANDS.items():
         store.store(group="schema", name=name, node=root)
     nodes: dict[str, dict[str, type]] = {
-        "data": {"phantom": PhantomConfig, "cbis_ddsm": CbisDdsmConfig, "csv": CsvConfig},
+        "data": {
+            "phantom": PhantomConfig,
+            "cbis_ddsm": CbisDdsmConfig,
+            "csv": CsvConfig,
+            "public_set": PublicSetConfig,
+            "birads_set": BiradsSetConfig,
+        },
         "model": {"backbone": BackboneConfig, "custom_cnn": CustomCnnConfig},
         "pool": {"pool": PoolConfig, "gem": GemConfig, "attention": AttentionPoolConfig},
         "head": {

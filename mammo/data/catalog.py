@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -59,6 +59,7 @@ class Catalog:
     Attributes:
         images: One row per image, as in `IMAGE_COLUMNS`; `path` is NA where the file is missing. Further
             columns, as text, are the user's own; they can be the classes of a task.
+        left_out: Number of images of the data set that are not in the table, by reason.
         lesions: One row per lesion, as in `LESION_COLUMNS`; boxes in pixels of the image file, x rightwards,
             y downwards, maxima exclusive; `mask_paths` holds the files of which one may be the mask,
             separated by `os.pathsep`.
@@ -66,6 +67,7 @@ class Catalog:
 
     images: pd.DataFrame
     lesions: pd.DataFrame
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def validate(catalog: Catalog) -> Catalog:
@@ -89,7 +91,7 @@ def validate(catalog: Catalog) -> Catalog:
         first = lesions.loc[flat.fillna(value=False)].iloc[0]
         box = ", ".join(f"{side} {first[side]:g}" for side in ("x_min", "y_min", "x_max", "y_max"))
         raise DataError(f"lesion '{first['lesion_id']}': its box has no area ({box}); correct or delete it")
-    return Catalog(images=images, lesions=lesions)
+    return Catalog(images=images, lesions=lesions, left_out=catalog.left_out)
 
 
 def _typed(table: pd.DataFrame, columns: Mapping[str, str], *, required: list[str]) -> pd.DataFrame:

@@ -33,10 +33,12 @@ def inventory(
         Counts by name, and the lists `leak_patient_ids` and `duplicate_groups`. A name starts with the
         official split, the abnormality type or both (`train_mass_images`, without the images that have
         calcifications too: these are `train_both_images`). `leak_...` counts what is in both official
-        splits, `clean_test_...` the test set without the leaked patients.
+        splits, `clean_test_...` the test set without the leaked patients, `left out: ...` images of the
+        data set that are not in its table, by reason.
     """
     images, lesions = catalog.images, catalog.lesions
     counts = _contents(images, lesions) | _files(images)
+    counts |= {f"left out: {reason}": count for reason, count in catalog.left_out.items()}
     if images["official_split"].notna().any():
         counts |= _leak(images)
     if masks:

@@ -9,6 +9,7 @@ from mammo.config.choices import (
     Abnormality,
     Aspect,
     Balance,
+    Birads3,
     Crop,
     ForProcessing,
     Normalisation,
@@ -124,3 +125,14 @@ class CsvConfig(DataConfig):
     lesions_sheet: str | None = MISSING
     columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
     labels: LabelsConfig = dataclasses.field(default_factory=LabelsConfig)
+
+
+@dataclasses.dataclass
+class PublicSetConfig(DataConfig):
+    _target_: str = MISSING
+    root: str = MISSING
+
+
+@dataclasses.dataclass
+class BiradsSetConfig(PublicSetConfig):
+    birads_3: Birads3 = MISSING

@@ -6,27 +6,21 @@ name on disk. A series is searched in this order: by its UID in folder names and
 the case folder with the last five digits, by the path itself, and by the SeriesInstanceUID in DICOM headers.
 """
 
-import hashlib
-import json
 import logging
-import math
 import os
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import chain
 from pathlib import Path
 
-from mammo.atomic_files import write_atomically
+from mammo.data.sources.header_cache import cached_headers
+from mammo.data.sources.image_files import PICTURES, is_dicom, is_image, walk
 from mammo.data.tables.text_table import TextTable
 from mammo.errors import DataError
 
 log = logging.getLogger(__name__)
 
-_PICTURES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".pgm"}
-_DICOM = {".dcm", ".dicom", ".dic", ".ima", ""}
 # The folder of a case; the folder of a lesion ends with the abnormality id.
 _CASE = re.compile(r"(?:Mass|Calc)-(?:Training|Test)_P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO)(?:_\d+)?")
 # The folder, and the patient ID, of the crop and mask of a lesion; in some headers it ends with `.dcm`.
@@ -73,11 +67,12 @@ class FileIndex:
             for folder, files in self.folders.items()
             if not _is_known_layout(folder)
             for file in files
-            if _is_dicom(file)
+            if is_dicom(file)
         ]
         by_header: dict[str, list[str]] = {}
-        for file, uid in _series_uids(self.root, unknown).items():
-            by_header.setdefault(uid, []).append(file)
+        for file, uid in cached_headers(self.root, unknown, _read_series_uid, name="headers").items():
+            if uid:
+                by_header.setdefault(uid, []).append(file)
         return by_header
 
 
@@ -96,7 +91,7 @@ def is_secondary(file: Path, *, patient: str, series: str) -> bool:
     if series.lower() in _SECONDARY_SERIES or any(_LESION.fullmatch(name) for name in names):
         return True
     folder = file.absolute().parent
-    if file.suffix.lower() not in _PICTURES or _UID.search(folder.name) is None:
+    if file.suffix.lower() not in PICTURES or _UID.search(folder.name) is None:
         return False
     return folder.name in _secondary_series(folder.parent.parent / "csv" / "dicom_info.csv")
 
@@ -118,8 +113,8 @@ def index_files(root: Path) -> FileIndex:
     root = root.absolute()
     index = FileIndex(root=root, folders={})
     listings = [root.parent / "metadata.csv"]
-    for folder, names in _walk(str(root)):
-        images = sorted(os.path.join(folder, name) for name in names if _is_image(name))
+    for folder, names in walk(str(root)):
+        images = sorted(os.path.join(folder, name) for name in names if is_image(name))
         if images:
             index.folders[folder] = images
         if "metadata.csv" in names:
@@ -151,53 +146,6 @@ def _is_known_layout(folder: str) -> bool:
     return len(parts) > 2 and _CASE.fullmatch(parts[-3]) is not None and _series(parts)[1] is not None
 
 
-def _is_image(name: str) -> bool:
-    suffix = os.path.splitext(name)[1].lower()
-    # macOS adds files such as `._1-1.dcm` on foreign disks
-    return not name.startswith(".") and (suffix in _PICTURES or _is_dicom(name))
-
-
-def _is_dicom(name: str) -> bool:
-    suffix = os.path.splitext(name)[1].lower()
-    return suffix in _DICOM or suffix[1:].isdigit()  # a file named by its UID ends with `.123`
-
-
-def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield root and every folder below it with its file names, level by level; links are followed."""
-    seen: set[str] = set()
-    level = [root]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        while level:
-            folders, level = level, []
-            # in batches: scanning a small folder takes less time than passing it to a thread
-            size = math.ceil(len(folders) / (4 * _THREADS))
-            pieces = [folders[first : first + size] for first in range(0, len(folders), size)]
-            scans = chain.from_iterable(pool.map(lambda piece: [_scan(folder) for folder in piece], pieces))
-            for folder, (inner, links, names) in zip(folders, scans, strict=True):
-                fresh = {link: os.path.realpath(link) for link in links}
-                # a link may lead back to a folder above it
-                level += inner + [link for link, target in fresh.items() if target not in seen]
-                seen.update(fresh.values())
-                yield folder, names
-
-
-def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
-    """Return folders, links to folders, and file names of a folder; nothing if it cannot be read."""
-    inner: list[str] = []
-    links: list[str] = []
-    names: list[str] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    (links if entry.is_symlink() else inner).append(entry.path)
-                else:
-                    names.append(entry.name)
-    except OSError as error:
-        log.warning("%s: %s; folder skipped", folder, error.strerror)
-    return inner, links, names
-
-
 def _listed(listing: Path) -> Iterator[tuple[str, str]]:
     """Yield series UID and absolute folder of each row of an NBIA `metadata.csv`; nothing for other files."""
     try:
@@ -210,39 +158,6 @@ def _listed(listing: Path) -> Iterator[tuple[str, str]]:
             yield uid, os.path.normpath(listing.parent / location)
 
 
-def _series_uids(root: Path, files: list[str]) -> dict[str, str]:
-    """Return the SeriesInstanceUID of each DICOM file; values of unchanged files come from a cache."""
-    cache = _cache_file(root)
-    try:
-        known = json.loads(cache.read_text())
-    except (OSError, ValueError):
-        known = {}
-    with ThreadPoolExecutor(_THREADS) as pool:
-        stamps = dict(zip(files, pool.map(_stamp, files), strict=True))
-        new = [file for file in files if known.get(file, [None])[0] != stamps[file]]
-        if new:
-            log.info("%s: reading the headers of %d files", root, len(new))
-        read = dict(zip(new, pool.map(_read_series_uid, new), strict=True))
-    uids = {file: read[file] if file in read else known[file][1] for file in files}
-    if new:
-        _write(cache, json.dumps({file: [stamps[file], uid] for file, uid in uids.items()}))
-    return {file: uid for file, uid in uids.items() if uid}
-
-
-def _cache_file(root: Path) -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammo"
-    return folder / f"headers-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
-
-
-def _stamp(file: str) -> list[int]:
-    """Return size and modification time of a file; empty if the file no longer exists."""
-    try:
-        status = os.stat(file)
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns]
-
-
 def _read_series_uid(file: str) -> str | None:
     import pydicom
 
@@ -251,12 +166,3 @@ def _read_series_uid(file: str) -> str | None:
         return str(header.SeriesInstanceUID)
     except Exception:  # a damaged or non-DICOM file raises any type of error; it belongs to no series
         return None
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a cache file atomically; log a warning if it cannot be written."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, text)
-    except OSError as error:
-        log.warning("%s: %s; the headers are read again next time", file, error.strerror)

@@ -1,6 +1,7 @@
 """The catalog of the chosen data source: a function of this package, or of the user."""
 
 import inspect
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import fields
@@ -10,6 +11,8 @@ from mammo.config.data.data_schema import DataConfig
 from mammo.config.instantiation import TARGET, Role, build, check_node
 from mammo.data.catalog import Catalog, validate
 from mammo.errors import ConfigError, DataError, MammoError
+
+log = logging.getLogger(__name__)
 
 DATA_SOURCE = Role("data source", base=(Catalog,))
 # keys of `data` that are for every data set; a source gets those that its signature asks for
@@ -41,6 +44,8 @@ def read_catalog(data: Mapping[str, Any]) -> Catalog:
         raise DataError(
             f"data: the tables of {own[TARGET]} cannot be used: {type(error).__name__}: {reason}"
         ) from error
+    for reason, count in tables.left_out.items():
+        log.info("%d images are left out: %s", count, reason)
     if tables.images.empty:
         raise DataError(f"data: {own[TARGET]} found no image; check its arguments")
     tables.images["path"] = tables.images["path"].map(os.path.abspath, na_action="ignore").astype("string")

@@ -9,7 +9,7 @@ import logging
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -56,7 +56,9 @@ def shown(text: str, *, most: int = 60) -> str:
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
-def read_rows(path: Path, *, sheet: str | None = None) -> list[Row]:
+def read_rows(
+    path: Path, *, sheet: str | None = None, wanted: Callable[[str], bool] = lambda name: True
+) -> list[Row]:
     """Return the rows of a table with their numbers in a spreadsheet, the names of the columns first.
 
     The content says what a file is: text in UTF-8, UTF-16, UTF-32 or Windows-1252 (Latin-1), delimited by
@@ -66,6 +68,7 @@ def read_rows(path: Path, *, sheet: str | None = None) -> list[Row]:
     Args:
         path: The file.
         sheet: Name of the sheet of an Excel file, which may be None if only one has content.
+        wanted: Whether a column is read, by its name; the others of a large table need no memory.
 
     Raises:
         DataError: The file cannot be read, is none of these, has no names of columns or no such sheet.
@@ -78,7 +81,7 @@ def read_rows(path: Path, *, sheet: str | None = None) -> list[Row]:
             content.seek(0)
             if sheet is not None and not head.startswith(_ZIP):
                 raise DataError(f"{path}: is not an Excel file, so it has no sheet '{sheet}'; leave it out")
-            rows = list(_rows(path, content, head, sheet))
+            rows = list(_picked(_rows(path, content, head, sheet), wanted))
     except OSError as error:
         reason = "is a damaged gzip file" if isinstance(error, gzip.BadGzipFile) else error.strerror
         raise DataError(f"{path}: {(reason or 'cannot be read').lower()}; name a table file") from None
@@ -88,6 +91,17 @@ def read_rows(path: Path, *, sheet: str | None = None) -> list[Row]:
         raise DataError(f"{path}: is empty; name a table with the names of the columns in its first row")
     _refuse_title(path, rows)
     return rows
+
+
+def _picked(rows: Iterator[Row], wanted: Callable[[str], bool]) -> Iterator[Row]:
+    """Yield the rows with the cells of the wanted columns; the first row has the names."""
+    places: list[int] | None = None
+    for number, cells in rows:
+        if places is None:
+            places = [place for place, name in enumerate(cells) if wanted(name)]
+            every = len(places) == len(cells)
+        picked = cells if every else [cells[place] if place < len(cells) else "" for place in places]
+        yield number, picked
 
 
 def _rows(path: Path, content: IO[bytes], head: bytes, sheet: str | None) -> Iterator[Row]:
@@ -108,14 +122,17 @@ def _text_rows(path: Path, content: IO[bytes], head: bytes) -> Iterator[Row]:
         content.seek(0)
         text = io.TextIOWrapper(content, encoding=encoding, newline="")
         try:
-            rows = list(_delimited(path, text))
+            for _ in text:
+                pass
+            text.seek(0)
+            yield from _delimited(path, text)
         except UnicodeDecodeError:
             continue
         finally:
             text.detach()  # it would close the file
         if encoding == "cp1252":
             log.warning("%s: is not in UTF-8; it is read as Windows-1252 (Latin-1)", path)
-        return iter(rows)
+        return
     raise DataError(f"{path}: is text in an unknown encoding, or no text; save it as CSV in UTF-8")
 
 

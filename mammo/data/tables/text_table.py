@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,29 +50,37 @@ class TextTable:
     cells: pd.DataFrame
 
     @classmethod
-    def read(cls, path: Path, *, sheet: str | None = None) -> "TextTable":
-        """Read a table file of any kind that `read_rows` reads; raises DataError as it does."""
-        rows = read_rows(path, sheet=sheet)
-        _, names = rows.pop(0)
+    def read(
+        cls, path: Path, *, sheet: str | None = None, columns: Collection[str] | None = None
+    ) -> "TextTable":
+        """Read a table file of any kind that `read_rows` reads; raises DataError as it does.
+
+        Args:
+            path: The file.
+            sheet: Sheet of an Excel file.
+            columns: Names of the columns to read, in lower_snake_case; None for all.
+        """
+        (_, names), *rows = read_rows(
+            path, sheet=sheet, wanted=lambda name: columns is None or column_name(name) in columns
+        )
         header = [column_name(name) for name in names]
         repeated = sorted({name for name in header if name and header.count(name) > 1})
         if repeated:
             raise DataError(f"{path}: column '{shown(repeated[0])}' occurs twice; rename or delete one")
         width, numbers = len(header), [number for number, _ in rows]
         records = []
-        while rows:
-            number, cells = rows.pop()
+        for number, cells in rows:
             if len(cells) > width and any(cells[width:]):
                 raise DataError(
                     f"{path}, row {number}: {len(cells)} cells but {width} column names; "
                     "put quotes around a cell that contains the separator"
                 )
             records.append(cells if len(cells) == width else (cells + [""] * width)[:width])
-        columns = list(zip(*reversed(records), strict=True)) if records else [()] * width
+        by_column: list[tuple[str, ...]] = list(zip(*records, strict=True)) or [()] * width
         made = pd.concat(
             [
                 pd.Series([None if cell.upper() in _MISSING else cell for cell in column], numbers, "string")
-                for column in columns
+                for column in by_column
             ],
             axis=1,
         ).set_axis(header, axis=1)
