@@ -4,8 +4,10 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from mammo.config.calls.next_steps import call, ending
 from mammo.config.checks import arguments_for, plain
 from mammo.config.command import hydra_main, write_json
 
@@ -24,6 +26,9 @@ def main(cfg: DictConfig) -> None:
     print(_table(counts))
     if cfg.output is not None:
         write_json(counts, Path(cfg.output))
+    data = [each for each in HydraConfig.get().overrides.task if not each.startswith("output=")]
+    written = {} if cfg.output is None else {"written to": cfg.output}
+    print(f"\n{ending(written, call('prepare', *data), call('train', *data))}")
 
 
 def _table(counts: dict[str, Any]) -> str:

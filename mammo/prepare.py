@@ -1,7 +1,9 @@
 """`python -m mammo.prepare`: decodes, crops and resizes every image once and saves it in a store."""
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from mammo.config.calls.next_steps import call, ending
 from mammo.config.checks import arguments_for, plain
 from mammo.config.command import hydra_main
 
@@ -13,10 +15,9 @@ def main(cfg: DictConfig) -> None:
 
     store = prepare(read_catalog(plain(cfg.data)), **arguments_for(prepare, cfg.data))
     counts = store.manifest["counts"]
-    print(
-        f"{counts['images']} images prepared, {counts['rejected']} rejected, {counts['lesions']} lesions\n"
-        f"store {store.directory.absolute()}"
-    )
+    print(f"{counts['images']} images prepared, {counts['rejected']} rejected, {counts['lesions']} lesions")
+    overrides = HydraConfig.get().overrides.task
+    print(ending({"store": store.directory}, call("train", *overrides), call("audit", *overrides)))
 
 
 if __name__ == "__main__":

@@ -150,6 +150,14 @@ class BenchStage(StrEnum):
     startup = "startup"
 
 
+class RunOrder(StrEnum):
+    started = "started"
+    score = "score"
+    run = "run"
+    data = "data"
+    status = "status"
+
+
 class SimulatedStudy(StrEnum):
     intervals = "intervals"
     folds = "folds"

@@ -22,6 +22,7 @@ from mammo.config.choices import (
     Heatmap,
     Normalisation,
     Reduce,
+    RunOrder,
     SampleUnit,
     SimulatedStudy,
     SplitName,
@@ -242,10 +243,18 @@ class EvaluateConfig:
 @dataclasses.dataclass
 class CompareConfig:
     runs: Any = MISSING  # a folder or a list of them
+    best: int | None = MISSING
     split: EvaluatedSplit = MISSING
     unit: Unit | None = MISSING
     reduce: Reduce = MISSING
-    output: str = MISSING
+    output: str | None = MISSING
+
+
+@dataclasses.dataclass
+class RunsConfig:
+    folder: str = MISSING
+    sort: RunOrder = MISSING
+    output: str | None = MISSING
 
 
 @dataclasses.dataclass
@@ -315,6 +324,7 @@ COMMANDS: dict[str, type] = {
     "prepare": PrepareConfig,
     "evaluate": EvaluateConfig,
     "compare": CompareConfig,
+    "runs": RunsConfig,
     "predict": PredictConfig,
     "export": ExportConfig,
     "bench": BenchConfig,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mammo.config.instantiation import part_name
 from mammo.errors import ConfigError
-from mammo.sweeping.search.domains import quoted
+from mammo.config.calls.override_values import quoted
 from mammo.sweeping.search.search_space import Space
 from mammo.sweeping.search.trials import Value
 
