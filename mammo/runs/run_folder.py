@@ -43,7 +43,8 @@ def dated_folder(name: str, *, parent: Path = Path("runs")) -> Iterator[Path]:
     Raises:
         ConfigError: the folder cannot be made.
     """
-    path = parent / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}{slurm_suffix()}"
+    safe = name.replace("/", "-")  # such as that of a network of another hub
+    path = parent / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{safe}{slurm_suffix()}"
     if not _is_first_process():
         yield path
         return

@@ -122,10 +122,15 @@ class _Launcher(Launcher):
         return jobs, configs
 
     def _subdir(self, overrides: Sequence[str], number: int) -> str:
-        """Return the name of a job's folder; Hydra composes once for all jobs that choose the same groups."""
+        """Return the name of a job's folder; Hydra composes once for all jobs of the same groups and network."""
         pattern = str(OmegaConf.to_container(self.config.hydra.sweep)["subdir"])  # type: ignore[index,call-overload]
         needed = re.sub(r"\$\{hydra[.:](job\.num|runtime\.choices\.[\w/]+)\}", "", pattern)
-        chosen = tuple(override for override in overrides if "$" in needed or chooses(override))
+        needed = needed.replace("${oc.select:model.name,}", "")
+        chosen = tuple(
+            override
+            for override in overrides
+            if "$" in needed or chooses(override) or override.startswith("model.name=")
+        )
         if chosen not in self._composed:
             self._composed[chosen] = self.loader.load_sweep_config(self.config, list(chosen))
         cfg = self._composed[chosen]
