@@ -4,11 +4,12 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from mammo.config.calls.next_steps import call, ending
 from mammo.config.checks import arguments_for, plain
 from mammo.config.command import hydra_main, write_json
-from mammo.errors import ConfigError
 
 if TYPE_CHECKING:
     from mammo.data.inspection.file_survey import FileFacts
@@ -21,9 +22,6 @@ _MOST_VALUES = 12  # values of a property that are printed; all are in the JSON
 
 @hydra_main("audit")
 def main(cfg: DictConfig) -> None:
-    if cfg.sheet is not None and not Path(cfg.sheet).absolute().parent.is_dir():
-        raise ConfigError(f"sheet={cfg.sheet}: its folder does not exist; name a file, or sheet=null")
-
     from mammo.data.inspection.survey_findings import count_properties, warnings_of
 
     counts: dict[str, Any] = {}
@@ -51,11 +49,20 @@ def main(cfg: DictConfig) -> None:
     print(_properties(properties))
     for warning in warnings:
         print(f"warning: {warning}")
+    written = {}
     if cfg.sheet is not None and cfg.pixels:
         _write_sheet(cfg, files, warnings, labels)
-        print(f"contact sheet {Path(cfg.sheet).absolute()}")
+        written["contact sheet"] = cfg.sheet
     if cfg.output is not None:
         write_json(counts | {"files": properties, "warnings": warnings}, Path(cfg.output))
+        written["written to"] = cfg.output
+    data = [
+        each
+        for each in HydraConfig.get().overrides.task
+        if each.partition("=")[0] not in ("output", "sheet", "pixels", "input")
+    ]
+    commands = [call("prepare", *data), call("train", *data)] if cfg.input is None else []
+    print(f"\n{ending(written, *commands)}")
 
 
 def _survey(cfg: DictConfig, paths: list[Path]) -> "list[FileFacts]":
@@ -86,6 +93,7 @@ def _write_sheet(
         masks=False,
         display=display,
     )
+    Path(cfg.sheet).parent.mkdir(parents=True, exist_ok=True)
     write_sheet(Path(cfg.sheet), files, settings=settings, warnings=warnings, labels=labels)
 
 

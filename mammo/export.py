@@ -4,6 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mammo.config.calls.next_steps import call, ending
 from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
@@ -25,7 +26,14 @@ def main(cfg: DictConfig) -> None:
         from mammo.evaluation.model_export import export
 
     print(export(run, format=cfg.format, output=output))
-    print(f"written to {output}, {output.stat().st_size / 1e6:.1f} MB")
+    size = f"{output.stat().st_size / 1e6:.1f} MB"
+    print(
+        ending(
+            {"written to": f"{output}, {size}"},
+            call("evaluate", run=run.path, split="test"),
+            call("runs", folder=run.path.parent),
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from mammo.config.calls.next_steps import call, ending, this_call
 from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
@@ -41,7 +42,10 @@ def main(cfg: DictConfig) -> None:
         _score_images(cfg, run, files, heatmaps)
     else:
         _score_samples(cfg, run, files, heatmaps, grouping)
-    print(f"written to {output}" + ("" if heatmaps is None else f", pictures to {heatmaps}"))
+    written = {"written to": output} | ({} if heatmaps is None else {"pictures": heatmaps})
+    pictures = {"heatmaps": output.with_name(f"{output.stem}-heatmaps")}
+    with_pictures = [this_call(pictures)] if heatmaps is None else []
+    print(ending(written, *with_pictures, call("evaluate", run=run.path, split="test")))
 
 
 def _score_images(cfg: DictConfig, run: RunFolder, files: "Files", heatmaps: Path | None) -> None:

@@ -2,8 +2,10 @@
 
 import sys
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from mammo.config.calls.next_steps import call, ending
 from mammo.config.checks import arguments_for, plain
 from mammo.config.command import hydra_main
 
@@ -17,10 +19,9 @@ def main(cfg: DictConfig) -> None:
     counts = store.manifest["counts"]
     for note, count in store.manifest["notes"].items():
         print(f"warning: of {count} {'image' if count == 1 else 'images'}: {note}", file=sys.stderr)
-    print(
-        f"{counts['images']} images prepared, {counts['rejected']} rejected, {counts['lesions']} lesions\n"
-        f"store {store.directory.absolute()}"
-    )
+    print(f"{counts['images']} images prepared, {counts['rejected']} rejected, {counts['lesions']} lesions")
+    overrides = HydraConfig.get().overrides.task
+    print(ending({"store": store.directory}, call("train", *overrides), call("audit", *overrides)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mammo.config.calls.next_steps import call, ending
 from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
@@ -29,7 +30,9 @@ def main(cfg: DictConfig) -> None:
             table.to_csv(Path(cfg.output), index=False)
         except OSError as error:
             raise ConfigError(f"output={cfg.output}: cannot be written: {error.strerror}") from error
-        print(f"written to {cfg.output}")
+    written = {} if cfg.output is None else {"written to": cfg.output}
+    others = [study for study in type(cfg.study) if study != cfg.study]
+    print(ending(written, *(call("simulate", study=study.value) for study in others[:2])))
 
 
 if __name__ == "__main__":

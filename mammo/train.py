@@ -5,8 +5,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mammo.api.configured_training import train_as_configured
+from mammo.config.calls.next_steps import call, ending, tensorboard
 from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
+from mammo.runs import RunFolder
 from mammo.sweeping.jobs.launchers import register
 
 
@@ -20,7 +22,19 @@ def _train(cfg: DictConfig) -> None:
     if was_finished:
         print("already finished, nothing to do")
     if run is not None:
-        print(run.summary())
+        print(f"{run.summary()}\n{_ending(run, overrides)}")
+
+
+def _ending(run: RunFolder, overrides: list[str]) -> str:
+    report = run.evaluation / "val" / "report.html"
+    written = {"run folder": run.path} | ({"report": report} if report.exists() else {})
+    if run.config()["trainer"]["fast_dev_run"]:
+        whole = [override for override in overrides if "trainer.fast_dev_run" not in override]
+        return ending(written, call("train", *whole))
+    curves = [tensorboard(run.path.parent)] if run.tensorboard.exists() else []
+    test = run.path / "split" / "test.txt"
+    split = "test" if test.exists() and test.stat().st_size else "val"
+    return ending(written, *curves, call("evaluate", run=run.path, split=split))
 
 
 def main() -> None:

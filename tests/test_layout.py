@@ -13,7 +13,7 @@ MOST_FILES = 14  # in the largest folder: the commands and the modules that all 
 
 
 def names(paths: list[Path]) -> list[str]:
-    return [path.name for path in paths if path.name not in ("__init__.py", "conftest.py")]
+    return [path.name for path in paths if path.name not in ("__init__.py", "__main__.py", "conftest.py")]
 
 
 def test_no_two_files_share_a_name() -> None:

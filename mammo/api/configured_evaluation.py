@@ -10,6 +10,7 @@ from mammo.config.checks import plain, subgroup_cuts
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder, dated_folder
+from mammo.runs.run_selection import select_runs
 
 if TYPE_CHECKING:  # imports PyTorch, which takes seconds
     from mammo.evaluation.evaluation_settings import Evaluation
@@ -35,10 +36,14 @@ def evaluate_as_configured(cfg: DictConfig) -> "Evaluation":
             f"target_{rule['rule']}={rule['target']}: the threshold is fixed on validation images, which "
             "predictions=FILE does not have; give run=FOLDER"
         )
-    runs = [RunFolder.find(name, key="run") for name in names]
-    own = dated_folder("ensemble") if len(runs) > 1 and cfg.output is None else contextlib.nullcontext()
-    with own as ensemble:
-        folder = _folder(cfg, runs, ensemble)
+    runs = [run for name in names for run in _runs_of(name)]
+    own: contextlib.AbstractContextManager[Path | None] = contextlib.nullcontext()
+    if len(runs) > 1 and cfg.output is None:
+        # of the runs of one folder, such as that of a multirun, the results are in this folder
+        whole = len(names) == 1 and Path(names[0]).is_dir()
+        own = contextlib.nullcontext(Path(names[0])) if whole else dated_folder("ensemble")
+    with own as several:
+        folder = _folder(cfg, runs, several)
         # importing PyTorch takes seconds, so errors in the configuration are reported before
         with quick_imports():
             return _evaluate(cfg, runs, folder=folder, rule=rule)
@@ -90,6 +95,21 @@ def _evaluate(
     )
 
 
+def _runs_of(name: str) -> list[RunFolder]:
+    """Return the run of a folder, or all runs of a multirun.
+
+    Raises:
+        ConfigError: there is no such run, or one of several is not finished.
+    """
+    runs, left_out = select_runs(name, key="run")
+    if left_out:
+        raise ConfigError(
+            f"run={name}: {len(left_out)} of its {len(runs) + len(left_out)} runs are not finished, such as "
+            f"{left_out[0].path}; resume them, or name those to evaluate as run=[A,B]"
+        )
+    return runs
+
+
 def _names(run: Any) -> list[str]:
     """Return the names of one or several run folders."""
     if run is None:
@@ -97,12 +117,12 @@ def _names(run: Any) -> list[str]:
     return [str(name) for name in run] if OmegaConf.is_list(run) else [str(run)]
 
 
-def _folder(cfg: DictConfig, runs: list[RunFolder], ensemble: Path | None) -> Path | None:
+def _folder(cfg: DictConfig, runs: list[RunFolder], several: Path | None) -> Path | None:
     """Return the folder for the results; None for a table of predictions, which is evaluated without."""
     if cfg.output is not None:
         return Path(cfg.output)
-    if ensemble is not None:
-        return ensemble / "evaluation" / _name(cfg)
+    if several is not None:
+        return several / "evaluation" / _name(cfg)
     return runs[0].evaluation / _name(cfg) if runs else None
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mammo.config.calls.next_steps import call
 from mammo.config.resume import is_finished, reopen
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
@@ -26,6 +27,7 @@ def train_as_configured(
         whether it was finished before.
 
     Raises:
+        KeyboardInterrupt: it was interrupted; the message is how to go on, if a run has begun.
         MammoError: the training cannot start, or fails.
     """
     if launcher in ("slurm", "submitit_slurm"):
@@ -46,4 +48,19 @@ def train_as_configured(
 
     own = contextlib.nullcontext(cfg.run_dir) if cfg.run_dir else dated_folder(cfg.name)
     with own as run_dir:
-        return train(cfg, run_dir=Path(run_dir), overrides=overrides), False
+        try:
+            return train(cfg, run_dir=Path(run_dir), overrides=overrides), False
+        except (KeyboardInterrupt, SystemExit) as error:
+            # Lightning ends an interrupted training by SystemExit
+            if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
+                raise
+            raise KeyboardInterrupt(*_how_to_go_on(RunFolder(Path(run_dir)))) from None
+
+
+def _how_to_go_on(run: RunFolder) -> list[str]:
+    """Return the message after Ctrl-C, none if no run has begun."""
+    status = run.facts().get("status")
+    if status == "finished":
+        report = call("evaluate", run=run.path, split="val")
+        return [f"interrupted after the training, without its report; to write it: {report}"]
+    return [f"interrupted; to resume: {call('train', resume=run.path)}"] if status else []

@@ -325,4 +325,4 @@ class Run:
         return f"Run({str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.folder.summary())}</pre>"
+        return f"<pre>{escape(self.folder.summary())}\nrun folder {escape(str(self.path))}</pre>"

@@ -21,9 +21,6 @@ def process_state_restored() -> Iterator[None]:
 
     Environment variables, the search path of modules and the levels of Lightning's loggers are restored too.
     The state belongs to the whole process, so the block of a second thread waits for that of the first.
-
-    Raises:
-        KeyboardInterrupt: instead of the SystemExit with which Lightning ends an interrupted training.
     """
     import numpy as np
     import torch
@@ -48,12 +45,7 @@ def process_state_restored() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 after.callback(_restore_handler, number, signal.getsignal(number))
-        try:
-            yield
-        except SystemExit as error:
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
+        yield
 
 
 def _restore_environment(before: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from mammo.config.calls.next_steps import call, ending
 from mammo.config.command import hydra_main, write_json
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
@@ -45,6 +46,9 @@ def main(cfg: DictConfig) -> None:
     if cfg.output is not None:
         numbers = {result.stage: result.numbers() for result in results}
         write_json(numbers | {"machine": machine | {"overrides": overrides}}, Path(cfg.output))
+        print(ending({"written to": cfg.output}, call("train", *bench.overrides)))
+    else:
+        print(ending({}, call("bench", *overrides, output="bench.json"), call("train", *bench.overrides)))
 
 
 def _check(cfg: DictConfig) -> None:

@@ -161,6 +161,14 @@ class BenchStage(StrEnum):
     startup = "startup"
 
 
+class RunOrder(StrEnum):
+    started = "started"
+    score = "score"
+    run = "run"
+    data = "data"
+    status = "status"
+
+
 class SimulatedStudy(StrEnum):
     intervals = "intervals"
     folds = "folds"

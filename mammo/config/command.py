@@ -22,17 +22,22 @@ from mammo.config.arguments import (
     split_options,
     standard_overrides,
 )
+from mammo.config.calls.next_steps import remember_call, this_call
 from mammo.config.checks import CONF, check
 from mammo.config.composition import composition_error, search_in
 from mammo.config.sweep_overrides import expand_globs, refuse_sweeps
 from mammo.config.unused_keys import refuse_unused
 from mammo.errors import ConfigError, MammoError
 
+_INTERRUPTED = 130  # exit status of shells for Ctrl-C
+
 
 def hydra_main(
     command: str, *, of_hydra: Callable[[list[str]], list[str]] = list
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Decorator that turns a function of the checked config into a command with one-sentence errors.
+
+    Ctrl-C ends it with one line, the message of the KeyboardInterrupt if it has one, and exit status 130.
 
     Args:
         command: name of the command and of its file in `conf`.
@@ -59,6 +64,7 @@ def hydra_main(
             if "--version" in arguments:
                 print(f"mammo {mammo.__version__}")
                 return
+            remember_call(command, arguments)
             # otherwise Hydra prints its own error messages, and a traceback for errors of the task
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")
             options, overrides = split_options(arguments)
@@ -74,6 +80,10 @@ def hydra_main(
                 overrides = of_hydra(standard_overrides(command, expand_globs(overrides)))
                 sys.argv[1:] = [*overrides, *options]
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(checked)()
+            except KeyboardInterrupt as interrupt:
+                text = str(interrupt) or f"interrupted; to run it again: {this_call()}"
+                print(f"\n{text}", file=sys.stderr)
+                sys.exit(_INTERRUPTED)
             except MammoError as error:
                 _stop(str(error))
             except (HydraException, OmegaConfBaseException) as error:  # some of them are OSErrors
@@ -95,7 +105,7 @@ def hydra_main(
 
 
 def write_json(content: dict[str, Any], output: Path) -> None:
-    """Write the results of a command to the file `output` and print its name.
+    """Write the results of a command to the file `output`.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -104,7 +114,6 @@ def write_json(content: dict[str, Any], output: Path) -> None:
         output.write_text(json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"output={output}: cannot be written: {error.strerror}") from error
-    print(f"written to {output}")
 
 
 def _stop(sentence: str) -> NoReturn:

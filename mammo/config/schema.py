@@ -17,6 +17,7 @@ from mammo.config.choices import (
     ExportFormat,
     Heatmap,
     Reduce,
+    RunOrder,
     SimulatedStudy,
     Tta,
     Unit,
@@ -186,10 +187,18 @@ class EvaluateConfig:
 @dataclasses.dataclass
 class CompareConfig:
     runs: Any = MISSING  # a folder or a list of them
+    best: int | None = MISSING
     split: EvaluatedSplit = MISSING
     unit: Unit | None = MISSING
     reduce: Reduce = MISSING
-    output: str = MISSING
+    output: str | None = MISSING
+
+
+@dataclasses.dataclass
+class RunsConfig:
+    folder: str = MISSING
+    sort: RunOrder = MISSING
+    output: str | None = MISSING
 
 
 @dataclasses.dataclass
@@ -263,6 +272,7 @@ COMMANDS: dict[str, type] = {
     "prepare": PrepareConfig,
     "evaluate": EvaluateConfig,
     "compare": CompareConfig,
+    "runs": RunsConfig,
     "predict": PredictConfig,
     "export": ExportConfig,
     "bench": BenchConfig,

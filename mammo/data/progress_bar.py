@@ -1,6 +1,5 @@
 """Progress of long work: a bar at a terminal and in a notebook, lines elsewhere."""
 
-import importlib.util
 import sys
 import time
 import warnings
@@ -18,14 +17,6 @@ def in_notebook() -> bool:
 def shows_bars() -> bool:
     """Return whether a progress bar can be shown: at a terminal, and in a notebook."""
     return sys.stderr.isatty() or in_notebook()
-
-
-def shows_bars_of_batches() -> bool:
-    """Return whether the bars of a training can be shown, which has one inside the other.
-
-    In a notebook they need ipywidgets; without it, the line of each epoch is the progress.
-    """
-    return sys.stderr.isatty() or (in_notebook() and importlib.util.find_spec("ipywidgets") is not None)
 
 
 def choose_bars() -> None:

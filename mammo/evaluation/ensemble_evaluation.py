@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mammo.config.calls.differences import OF_THE_RUN
 from mammo.config.flattening import flatten
 from mammo.data.sources.reader import source_name
 from mammo.errors import ConfigError
@@ -29,11 +30,7 @@ from mammo.evaluation.statistics.class_performance import image_auc
 from mammo.evaluation.statistics.performance import measure_performance, performance_table
 from mammo.runs import RunFolder
 
-# Keys in which repetitions of one setting differ.
-_REPETITION = (
-    *("seed", "name", "run_dir", "resume", "report"),
-    *("data.store", "data.workers", "data.loader_workers"),
-)
+_REPETITION = ("seed", *OF_THE_RUN)  # keys in which repetitions of one setting differ
 
 
 @dataclass(frozen=True)
@@ -74,8 +71,7 @@ def evaluate_runs(runs: Sequence[RunFolder], settings: EvaluationSettings) -> Ev
     )
     name = settings.name or settings.split
     if settings.report:
-        page = write_report(runs, folder=folder, split=name, store=combined.store)
-        tables.append(f"report {page}")
+        write_report(runs, folder=folder, split=name, store=combined.store)
     return Evaluation(combined.predictions, metrics, "\n\n".join(tables), name, folder)
 
 

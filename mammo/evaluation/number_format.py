@@ -42,6 +42,16 @@ def number(value: Any, digits: int = 3, *, missing: str = "–") -> str:
     return missing if found is None else f"{found:.{digits}f}"
 
 
+def p_value(value: Any, *, missing: str = "–") -> str:
+    """Format a p-value, which is never 0.
+
+    Example:
+        >>> p_value(0.0123), p_value(0.0004), p_value(None)
+        ('0.012', '< 0.001', '–')
+    """
+    return "< 0.001" if isinstance(value, float) and value < 0.001 else number(value, missing=missing)
+
+
 def interval(value: Any) -> str:
     """Format the interval of an estimate; empty if there is no interval.
 

@@ -84,8 +84,7 @@ def evaluate_run(
         write_gallery(opened, results, predictions, threshold=threshold, folder=pictures, hanging=hanging)
     name = settings.name or settings.split
     if settings.report:
-        page = write_report([run], folder=folder, split=name, store=opened.store.directory)
-        tables.append(f"report {page}")
+        write_report([run], folder=folder, split=name, store=opened.store.directory)
     return Evaluation(predictions, metrics, "\n\n".join(tables), name, folder)
 
 

@@ -8,24 +8,30 @@ import torch
 from pytorch_lightning.loggers import Logger
 
 from mammo.data.loading.datamodule import MammogramDataModule, datamodule_of
+from mammo.errors import DataError
 from mammo.evaluation.explain.heatmaps import Heatmaps
 from mammo.evaluation.explain.overlays import draw_views, drawn_views
 from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.statistics.calibration import fit_calibration
 from mammo.training.best_epoch import predictions_table
+from mammo.training.callbacks import BestEpochCallback
 from mammo.training.loggers.logger_nodes import output_of
 from mammo.training.loggers.logger_output import log_picture, takes_pictures
 from mammo.training.module import MammogramModule
 from mammo.training.optional_output import OptionalOutput
 
-_THRESHOLD = 0.5  # the threshold of the validation images is fixed after the training
-_WIDTH = 320
+_UNDEFINED = 0.5  # threshold if the validation images are of one class
+_WIDTH = 640
 
 
-class ValidationPictures(pl.Callback):
+class ValidationPictures(BestEpochCallback):
     """Draws ROC, precision-recall, reliability, confusion matrix, scores by class, and heatmaps.
 
+    The last drawing is that of the best epoch, with the threshold of the report. Those of other epochs have
+    the threshold that these epochs would have.
+
     Args:
-        every: number of epochs between drawings; None draws only at the end of the training.
+        every: number of epochs between drawings; None draws only the best epoch.
         images: number of images shown per class: the first validation images, those with lesions before the
             others. They are the same at each drawing.
     """
@@ -33,7 +39,6 @@ class ValidationPictures(pl.Callback):
     def __init__(self, *, every: int | None, images: int = 3) -> None:
         self.every = every
         self.images = images
-        self.drawn = 0
         self.output = OptionalOutput("pictures")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -41,12 +46,10 @@ class ValidationPictures(pl.Callback):
         if self.every is not None and epoch % self.every == 0:
             self._draw(trainer, pl_module, epoch)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.current_epoch > self.drawn:
-            self._draw(trainer, pl_module, trainer.current_epoch)
+    def on_best_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._draw(trainer, pl_module, trainer.current_epoch)
 
     def _draw(self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int) -> None:
-        self.drawn = epoch
         loggers = [logger for logger in trainer.loggers if takes_pictures(logger)]
         if not loggers:
             return
@@ -78,7 +81,7 @@ class ValidationPictures(pl.Callback):
             figures_of,  # imported late, because it imports Matplotlib
         )
 
-        figures = figures_of(predictions, {"threshold": _THRESHOLD}, split="validation")
+        figures = figures_of(predictions, {"threshold": _threshold(predictions)}, split="validation")
         pictures: dict[str, Any] = {f"figures/{name}": figure for name, figure in figures.items()}
         for place, picture in enumerate(_overlays(module, data, self.images), start=1):
             pictures[f"heat/{place}"] = picture
@@ -87,6 +90,16 @@ class ValidationPictures(pl.Callback):
                 for name, picture in pictures.items():
                     log_picture(logger, name, picture, epoch)
                 logger.save()
+
+
+def _threshold(predictions: Predictions) -> float:
+    """Return the threshold that `calibration_of` fixes on these validation images."""
+    if not predictions.task.positive:
+        return _UNDEFINED
+    try:
+        return fit_calibration(predictions).threshold(predictions.unit)
+    except DataError:
+        return _UNDEFINED
 
 
 def _overlays(module: MammogramModule, data: MammogramDataModule, images: int) -> list[np.ndarray]:

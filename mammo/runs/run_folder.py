@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import platform
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,10 @@ Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
 _PACKAGES = ("mammo", "torch", "torchvision", "pytorch-lightning", "timm", "torchmetrics", "pydicom", "numpy")
 
 
+# libyaml's is ten times faster; some builds of PyYAML lack it
+_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 @contextlib.contextmanager
 def dated_folder(name: str, *, parent: Path = Path("runs")) -> Iterator[Path]:
     """Make a new folder `<parent>/<date>-<time>-<name>`, in local time; if it stays empty, it is removed.
@@ -40,7 +43,8 @@ def dated_folder(name: str, *, parent: Path = Path("runs")) -> Iterator[Path]:
     Raises:
         ConfigError: the folder cannot be made.
     """
-    path = parent / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}{slurm_suffix()}"
+    safe = name.replace("/", "-")  # such as that of a network of another hub
+    path = parent / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{safe}{slurm_suffix()}"
     if not _is_first_process():
         yield path
         return
@@ -140,7 +144,9 @@ class RunFolder:
 
     @classmethod
     def find(cls, name: str, *, key: str = "resume", parent: Path = Path("runs")) -> "RunFolder":
-        """Returns the run in the folder `name`; for `latest`, the run in `parent` that was started last.
+        """Returns the run in the folder `name`; for `latest`, the one below `parent` that was started last.
+
+        A run of `trainer.fast_dev_run` is never the latest.
 
         Args:
             name: the folder, or `latest`.
@@ -155,14 +161,15 @@ class RunFolder:
             if not run.facts():
                 raise ConfigError(f"{key}={name}: holds no run; give a folder with a run.json, or latest")
             return run
-        runs = [cls(file.parent) for file in (*parent.glob("*/run.json"), *parent.glob("*/*/run.json"))]
-        if not runs:
-            raise ConfigError(f"{key}=latest: there is no run in {parent.absolute()}; give its folder")
-        return max(runs, key=lambda run: str(run.facts()["started"]))
+        newest_first = sorted(find_runs(parent), key=lambda run: str(run.facts()["started"]), reverse=True)
+        for run in newest_first:
+            if not run.config().get("trainer", {}).get("fast_dev_run"):
+                return run
+        raise ConfigError(f"{key}=latest: there is no run in {parent.absolute()}; give its folder")
 
     def config(self) -> dict[str, Any]:
         """Returns the content of `config.yaml`, that of an earlier version in the form of today's."""
-        config = dict(yaml.safe_load((self.path / "config.yaml").read_text()))
+        config = dict(yaml.load((self.path / "config.yaml").read_text(), Loader=_SAFE_LOADER))
         return in_current_form(config)
 
     def write_config(self, config: dict[str, Any]) -> None:
@@ -201,19 +208,36 @@ class RunFolder:
         return None if value is None else float(value)
 
     def summary(self) -> str:
-        """Returns the final message of a command: score, folder, and how to view the curves."""
+        """Returns the score with its interval as a sentence."""
         score = self.facts()["score"]
         if score["value"] is None:
-            text = "validation AUC undefined: the validation images are of one class"
-        elif score["low"] is None:
-            text = f"validation AUC {score['value']:.3f} (no interval: too few patients, or an AUC of 0 or 1)"
-        else:
-            text = (
-                f"validation AUC {score['value']:.3f}"
-                f", 95 % interval {score['low']:.3f} to {score['high']:.3f}"
-                f", standard error {score['standard_error']:.3f} (by patient, at the best epoch)"
-            )
-        curves = str(self.metrics)
-        if self.tensorboard.exists():
-            curves = f"tensorboard --logdir {shlex.quote(str(self.path.parent))}"
-        return f"{text}\nrun folder {self.path}\ncurves     {curves}"
+            return "validation AUC undefined: the validation images are of one class"
+        if score["low"] is None:
+            return f"validation AUC {score['value']:.3f} (no interval: too few patients, or an AUC of 0 or 1)"
+        return (
+            f"validation AUC {score['value']:.3f}"
+            f", 95 % interval {score['low']:.3f} to {score['high']:.3f}"
+            f", standard error {score['standard_error']:.3f} (by patient, at the best epoch)"
+        )
+
+
+def find_runs(folder: Path) -> list[RunFolder]:
+    """Returns the runs in a folder and below it, such as those of a multirun or search, in order of path.
+
+    Links to folders are followed.
+    """
+    found, seen = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen or "run.json" in files:
+            folders.clear()
+        if real not in seen and "run.json" in files:
+            found.append(RunFolder(Path(place)))
+        seen.add(real)
+        # neither the copy of the code of a multirun or search, nor hidden folders
+        begun = not _SEVERAL.isdisjoint(files)
+        folders[:] = sorted(name for name in folders if name[0] != "." and not (begun and name == "code"))
+    return found
+
+
+_SEVERAL = {"multirun.json", "search.json", "study.json"}  # of a folder that holds several runs

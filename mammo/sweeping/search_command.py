@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from mammo.config.calls.next_steps import call, ending, tensorboard, this_call
 from mammo.config.composition import compose_search
 from mammo.errors import ConfigError, MammoError
 from mammo.sweeping.jobs.code_snapshot import copy_own_choices, freeze, say_if_edited
@@ -63,8 +64,10 @@ def run_search(
         if cfg.stop:
             workers.mark_stopped()
             print(f"stop signal sent to {workers.stop()} workers")
+            print(ending({"search": folder}, this_call(without=["stop", "status"])))
         if cfg.status:
             print(status_text(searches, workers, launcher=starter))
+            print(ending({"search": folder}, call("runs", folder=folder), tensorboard(folder)))
         return
     if starter.is_slurm():
         require_slurm()
@@ -85,10 +88,9 @@ def run_search(
             start_workers(plan, workers, missing, launcher=starter, phase=cfg.phase, started=started)
         print(f"{folder}: {missing} workers started, {workers.count()} running or queued", file=sys.stderr)
         if cfg.detach and not plan.is_over():
-            print(
-                f"{progress_text(plan, workers)}\n"
-                "the search continues in the background; status=true shows its state, and stop=true stops it"
-            )
+            print(f"{progress_text(plan, workers)}\nthe search continues in the background")
+            calls = (this_call({key: True}, without=["detach"]) for key in ("status", "stop"))
+            print(ending({"search": folder}, *calls))
             return
         if not follow(plan, workers):
             print(
@@ -97,7 +99,7 @@ def run_search(
             return
     except KeyboardInterrupt:
         stopped = workers.stop(started) if started else 0
-        raise MammoError(interruption_text(stopped, left=workers.count())) from None
+        raise KeyboardInterrupt(interruption_text(stopped, left=workers.count())) from None
     print(write_results(plan))
     require_finished_trial(plan)
 
@@ -258,15 +260,13 @@ def interruption_text(stopped: int, *, left: int) -> str:
         stopped: number of workers that were stopped.
         left: number of workers that continue.
     """
-    again = "give the command again to resume the search"
     if not left:
-        return f"interrupted, {stopped} workers stopped; {again}"
+        return f"interrupted, {stopped} workers stopped; to resume the search: {this_call()}"
     if stopped:
-        return f"interrupted, {stopped} workers stopped, {left} continue; {again}, or stop it with stop=true"
-    return (
-        f"the search continues without this command, with {left} workers; status=true shows its state, and "
-        "stop=true stops the workers"
-    )
+        stop = this_call({"stop": True})
+        return f"interrupted, {stopped} workers stopped, {left} continue; to stop them: {stop}"
+    status = this_call({"status": True})
+    return f"the search continues without this command, with {left} workers; to see its state: {status}"
 
 
 def progress_text(plan: Search | Study, workers: Workers) -> str:

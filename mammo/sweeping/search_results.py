@@ -12,6 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from mammo.atomic_files import write_atomically
+from mammo.config.calls.differences import OF_THE_RUN
+from mammo.config.calls.next_steps import call, ending, tensorboard
 from mammo.config.checks import CONF
 from mammo.config.flattening import flatten
 from mammo.errors import MammoError
@@ -30,8 +32,6 @@ _PRINTED_COLUMNS = (
     "test_auc_high",
     "test_accuracy",
 )
-# keys of best.yaml's run that are not settings of the experiment
-_OF_THE_RUN = ("name", "run_dir", "resume", "report", "data.store", "data.workers", "data.loader_workers")
 _SUFFIXES = {"value": "", "low": "_low", "high": "_high"}
 
 
@@ -57,13 +57,12 @@ def _write_search_results(search: Search) -> str:
         return f"{outcome_text(trials)}\nleaderboard {page}"
     interval = "" if best.low is None else f", 95 % interval {best.low:.3f} to {best.high:.3f}"
     file = write_best(search, best)
+    train = f"{call('train')} --config-dir {shlex.quote(str(search.folder))} experiment={file.stem}"
     return (
         f"{outcome_text(trials)}\n"
         f"best trial   {best.number}, validation AUC {best.value:.3f}{interval}\n"
-        f"its settings {' '.join(search.space.overrides(best.settings))}\n"
-        f"leaderboard  {page}\n"
-        f"curves       tensorboard --logdir {shlex.quote(str(search.trials))}\n"
-        f"to train it  python train.py --config-dir {shlex.quote(str(search.folder))} experiment={file.stem}"
+        f"its settings {' '.join(search.space.overrides(best.settings))}\n\n"
+        f"{ending({'leaderboard': page}, train, tensorboard(search.trials))}"
     )
 
 
@@ -97,7 +96,7 @@ def require_finished_trial(plan: Search | Study) -> None:
 def _write_study_results(study: Study) -> str:
     from mammo.evaluation.evaluation_files import predictions_of
     from mammo.evaluation.report.comparison_report import write_comparison
-    from mammo.evaluation.statistics.comparison import compare, comparison_table
+    from mammo.evaluation.statistics.comparison import compare, comparison_table, verdict
 
     for name in study.names:
         if (tuned := study.search("tune", name)) and tuned.is_over():
@@ -111,11 +110,13 @@ def _write_study_results(study: Study) -> str:
     tested = study.tested_runs()
     if len(tested) > 1:
         comparison = compare({name: predictions_of(run, "test") for name, run in tested.items()})
-        paragraphs += [
-            comparison_table(comparison),
-            f"comparison {write_comparison(comparison, folder=study.folder, split='test')}",
-        ]
-    return "\n\n".join([*paragraphs, f"table {study.folder / 'study.csv'}"])
+        write_comparison(comparison, folder=study.folder, split="test")
+        paragraphs += [comparison_table(comparison), verdict(comparison)]
+    written = {"table": study.folder / "study.csv"}
+    if len(tested) > 1:
+        written["comparison"] = study.folder / "compare.html"
+    commands = [call("runs", folder=study.folder), tensorboard(study.folder)]
+    return "\n\n".join([*paragraphs, ending(written, *commands)])
 
 
 def _study_table(study: Study) -> pd.DataFrame:
@@ -158,16 +159,44 @@ def write_best(search: Search, best: Trial) -> Path:
     part, of_trial = search.runs_of(best.number)[0]
     of_part = {text.partition("=")[0] for text in of_trial if text not in overrides}
     config = flatten(RunFolder(search.folder_of(best.number) / part).config())
-    config = {key: value for key, value in config.items() if key not in (*_OF_THE_RUN, *of_part)}
+    return write_experiment(
+        search.folder,
+        title=f"Best of the search {search.settings['name']}: trial {best.number}, commit {search.commit}",
+        best=best,
+        own=own,
+        overrides=overrides,
+        config={key: value for key, value in config.items() if key not in (*OF_THE_RUN, *of_part)},
+    )
+
+
+def write_experiment(
+    folder: Path,
+    *,
+    title: str,
+    best: Trial,
+    own: list[str],
+    overrides: list[str],
+    config: Mapping[str, Any],
+) -> Path:
+    """Write a training as the experiment `experiment/best.yaml` in the folder of a search or multirun.
+
+    Args:
+        folder: folder of the search or multirun.
+        title: what the training is.
+        best: its score.
+        own: overrides in which it differs from the others.
+        overrides: all overrides of train.py.
+        config: values of further keys, by their dotted names.
+    """
     interval = "" if best.low is None else f" ({best.low:.3f}-{best.high:.3f})"
     text = (
         "# @package _global_\n"
-        f"# python train.py --config-dir {shlex.quote(str(search.folder))} experiment=best\n"
-        f"# Best of the search {search.settings['name']}: trial {best.number}, commit {search.commit},\n"
+        f"# python train.py --config-dir {shlex.quote(str(folder))} experiment=best\n"
+        f"# {title},\n"
         f"# validation AUC {best.value:.3f}{interval}, with {' '.join(own)}.\n"
         f"{as_experiment(overrides, config)}"
     )
-    file = search.folder / "experiment" / "best.yaml"
+    file = folder / "experiment" / "best.yaml"
     file.parent.mkdir(exist_ok=True)
     write_atomically(file, text)
     return file

@@ -148,7 +148,7 @@ def _write_pruned(run: RunFolder, trial: Trial, *, varied: list[str]) -> None:
     score = Estimate(trial.value, low=math.nan, high=math.nan, standard_error=math.nan)
     if not run.tensorboard.exists():  # the run has no TensorBoard
         return
-    write_hparams(run.tensorboard, config=run.config(), score=score, seconds=math.nan, varied=varied)
+    write_hparams(run, score=score, seconds=math.nan, varied=varied)
 
 
 def _test_run(run_dir: Path) -> dict[str, Any]:

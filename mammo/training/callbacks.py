@@ -98,6 +98,18 @@ _REMEDY = (
 )
 
 
+class BestEpochCallback(pl.Callback):
+    """A callback that also works on the best epoch, after the training, in the first process only."""
+
+    def on_best_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Called with the weights of the best epoch and the scores of its validation images.
+
+        Args:
+            trainer: trainer of the training, which has ended.
+            pl_module: the module.
+        """
+
+
 class LastStep(pl.Callback):
     """Stops at `trainer.max_steps` with a validation; Lightning would stop without one.
 

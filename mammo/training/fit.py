@@ -16,7 +16,6 @@ from pytorch_lightning.callbacks import (
     EarlyStopping,
     EMAWeightAveraging,
     ProgressBar,
-    TQDMProgressBar,
 )
 
 from mammo.config.checks import arguments_for, plain
@@ -27,11 +26,12 @@ from mammo.runs import RunFolder
 from mammo.runs.provenance import current_provenance
 from mammo.runs.run_lock import RunLock
 from mammo.training.best_epoch import score_best
-from mammo.training.callbacks import BatchSeed, FiniteLoss, LastStep, SameStart, Unfreezing
+from mammo.training.callbacks import BatchSeed, BestEpochCallback, FiniteLoss, LastStep, SameStart, Unfreezing
 from mammo.training.checkpoints import Checkpoints, newest_whole
 from mammo.training.devices.batch_memory import explain_out_of_memory
 from mammo.training.loggers.epoch_record import EpochRecord
 from mammo.training.loggers.logger_output import end_of_loggers, log_score, log_settings, run_ids
+from mammo.training.run_progress import RunProgress
 from mammo.training.setup import Training, mode_of, say, set_up
 from mammo.training.trainer_options import (
     build_trainer,
@@ -106,6 +106,9 @@ def fit(
             provenance=current_provenance(run, split="val"),
         )
         lock.check()
+        for callback in callbacks:
+            if isinstance(callback, BestEpochCallback):
+                callback.on_best_epoch(trainer, module)
         seconds = round(run.facts().get("seconds", 0.0) + time.perf_counter() - started, 1)
         log_score(
             training.loggers.values(),
@@ -224,7 +227,7 @@ def training_options(
     """Options of `pl.Trainer` for training only, with the callbacks that write to the run folder."""
     callbacks = [*more, *_callbacks(cfg, run=run, lock=lock, monitor=monitor)]
     shown = show_progress(cfg) and not any(isinstance(callback, ProgressBar) for callback in more)
-    bar = [TQDMProgressBar(leave=False)] if shown else []
+    bar = [RunProgress()] if shown else []
     return with_callbacks(training_only_options(cfg, run_dir=run.path), [*callbacks, *bar])
 
 

@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
 from mammo.config.instantiation import TARGET
-from mammo.data.progress_bar import shows_bars_of_batches
+from mammo.data.progress_bar import shows_bars
 from mammo.errors import ConfigError
 
 _PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
@@ -100,7 +100,7 @@ def _profiler(name: str | None, run_dir: Path) -> Profiler | None:
 def show_progress(cfg: DictConfig) -> bool:
     """Return whether the training shows a progress bar."""
     wanted = cfg.trainer.enable_progress_bar
-    return shows_bars_of_batches() if wanted is None else bool(wanted)
+    return shows_bars() if wanted is None else bool(wanted)
 
 
 def with_callbacks(options: dict[str, Any], callbacks: Sequence[Callback]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ COMMANDS = [
     "prepare",
     "evaluate",
     "compare",
+    "runs",
     "predict",
     "export",
     "bench",

@@ -1,29 +1,37 @@
 """The result of `compare` as a figure, as JSON and as an HTML page."""
 
 import json
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mammo.data.samples import PLURALS
 from mammo.errors import ConfigError
-from mammo.evaluation.number_format import number, parts
+from mammo.evaluation.number_format import interval, number, p_value, parts
 from mammo.evaluation.report.figure_style import BLUE, GREY, draw_figures
 from mammo.evaluation.report.html_page import TEMPLATES
-from mammo.evaluation.report.report_content import inline_svg
+from mammo.evaluation.statistics.comparison import verdict
+
+_CHARACTERS = 84  # of a line of a label in the figure
+Entry = tuple[str, Mapping[str, Any]]  # label, and estimate
 
 
 def write_comparison(found: Mapping[str, Any], *, folder: Path, split: str) -> Path:
     """Write `comparison.json`, `forest.png`, `forest.svg` and `compare.html`.
 
     Args:
-        found: result of `compare`.
+        found: result of `compare`; a model may have `run`, the path of its folder.
         folder: output folder, created if it does not exist.
         split: split of the images.
+
+    Returns:
+        Path of the page.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -31,44 +39,104 @@ def write_comparison(found: Mapping[str, Any], *, folder: Path, split: str) -> P
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "comparison.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
-        drawn = draw_figures({"forest": forest_figure(found)}, folder=folder)
+        draw_figures({"forest": forest_figure(found)}, folder=folder)
         page = folder / "compare.html"
-        page.write_text(_render(found, svg=drawn["forest"], split=split))
+        page.write_text(_render(found, split=split))
     except OSError as error:
         raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
     return page
 
 
 def forest_figure(found: Mapping[str, Any]) -> Figure:
-    """Draw the AUC of each model and, below, the difference of each pair, with intervals."""
-    models, pairs = found["models"], found["pairs"]
-    figure = Figure(figsize=(6.4, 1.6 + 0.32 * (len(models) + len(pairs))), layout="constrained")
-    above, below = figure.subplots(2, 1, height_ratios=[len(models) + 0.5, len(pairs) + 0.5])
-    rows = (
-        (above, [(model["name"], model["auc"]) for model in models], "AUC", 0.5),
-        (below, [(f"{pair['a']} - {pair['b']}", pair["difference"]) for pair in pairs], "difference", 0.0),
-    )
-    for axes, entries, label, line in rows:
-        for place, (_, given) in enumerate(entries):
+    """Draw the AUC of each model and, below, the difference of each pair, with intervals.
+
+    A label is above its interval, so that the interval has the whole width however long the label is.
+    """
+    parts_of_figure = [
+        (_models(found), "AUC", 0.5),
+        (_pairs(found), "difference of AUC", 0.0),
+    ]
+    wrapped = [
+        [(textwrap.fill(label, _CHARACTERS), estimate) for label, estimate in entries]
+        for entries, _, _ in parts_of_figure
+    ]
+    # height of each row, in lines of text
+    heights = [[label.count("\n") + 2.2 for label, _ in entries] for entries in wrapped]
+    sizes = [sum(rows) + 0.5 for rows in heights]
+    figure = Figure(figsize=(6.4, 1.3 + 0.16 * sum(sizes)), layout="constrained")
+    axes_of_parts = figure.subplots(2, 1, height_ratios=sizes)
+    for axes, entries, rows, (_, label, line) in zip(
+        axes_of_parts, wrapped, heights, parts_of_figure, strict=True
+    ):
+        place = 0.0
+        for (name, given), height in zip(entries, rows, strict=True):
+            at_the_left = axes.get_yaxis_transform()
+            axes.text(0, place + 0.1, name, transform=at_the_left, fontsize=8.5, va="top", parse_math=False)
+            place += height
             value, low, high = parts(given)
             if value is None:
                 continue
             if low is not None and high is not None:
-                axes.plot([low, high], [place, place], color=BLUE, linewidth=1.5)
-            axes.plot(value, place, color=BLUE, marker="s", markersize=5)
+                axes.plot([low, high], [place - 0.6, place - 0.6], color=BLUE, linewidth=1.5)
+            axes.plot(value, place - 0.6, color=BLUE, marker="s", markersize=5)
         axes.axvline(line, color=GREY, linestyle=":", linewidth=1)
-        names = [name for name, _ in entries]
-        axes.set_yticks(range(len(entries)), names, parse_math=False, fontsize=8.5)
-        axes.set(xlabel=label, ylim=(len(entries) - 0.5, -0.5))
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_yticks([])
+        axes.set(xlabel=label, ylim=(place + 0.4, -0.1))
+        axes.spines[["top", "right", "left"]].set_visible(False)
         axes.grid(color=GREY, alpha=0.25, axis="x")
     return figure
 
 
-def _render(found: Mapping[str, Any], *, svg: str, split: str) -> str:
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.filters["number"] = number
-    template = environment.get_template("compare.html.j2")
-    style = (TEMPLATES / "report.css").read_text()
-    figure = inline_svg(svg, name="forest", text="AUC of each run and differences of each pair")
-    return template.render(found=found, style=Markup(style), figure=figure, split=split, plurals=PLURALS)
+def _models(found: Mapping[str, Any]) -> list[Entry]:
+    return [(model["name"], model["auc"]) for model in found["models"]]
+
+
+def _pairs(found: Mapping[str, Any]) -> list[Entry]:
+    return [(f"{pair['a']} minus {pair['b']}", pair["difference"]) for pair in found["pairs"]]
+
+
+def _axis(entries: Sequence[Entry], *, line: float) -> dict[str, Any]:
+    """Return the axis of the intervals of a table: its ticks, its line and each row, in percent of the width.
+
+    Args:
+        entries: labels and estimates of the rows.
+        line: value with a dotted line, such as 0 for differences; on the axis if an interval is near it.
+    """
+    ends = [value for _, estimate in entries for value in parts(estimate) if value is not None]
+    low, high = min([*ends, line]), max([*ends, line])
+    margin = 0.04 * (high - low or 1.0)
+    low, high = low - margin, high + margin
+    ticks = [
+        float(tick)
+        for tick in MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(low, high)
+        if low <= tick <= high
+    ]
+
+    def place(value: float | None) -> float | None:
+        return None if value is None else round(100 * (value - low) / (high - low), 2)
+
+    return {
+        "line": place(line),
+        "ticks": [(place(tick), f"{tick:.4g}") for tick in ticks],
+        "rows": [tuple(map(place, parts(estimate))) for _, estimate in entries],
+    }
+
+
+def _render(found: Mapping[str, Any], *, split: str) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number, interval=interval, p_value=p_value)
+    return environment.get_template("compare.html.j2").render(
+        found=found,
+        verdict=verdict(found),
+        models=_axis(_models(found), line=0.5),
+        pairs=_axis(_pairs(found), line=0.0),
+        style=Markup("".join((TEMPLATES / name).read_text() for name in ("report.css", "compare.css"))),
+        split=split,
+        plurals=PLURALS,
+    )

@@ -12,7 +12,7 @@ from mammo.data.samples import PLURALS
 from mammo.errors import ConfigError
 from mammo.evaluation.combined_predictions import aligned, aligned_units
 from mammo.evaluation.number_format import aligned as columns
-from mammo.evaluation.number_format import as_json, finite, number, number_and_interval
+from mammo.evaluation.number_format import as_json, finite, interval, number_and_interval, p_value
 from mammo.evaluation.predictions import Predictions, Reduce, Unit
 from mammo.metrics import (
     Estimate,
@@ -146,6 +146,52 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
+def verdict(comparison: Mapping[str, Any]) -> str:
+    """Return which runs rank better, in one sentence.
+
+    Example:
+        >>> difference = {"value": -0.03, "low": -0.05, "high": -0.01}
+        >>> pair = {"a": "resnet18", "b": "resnet34", "difference": difference, "p": 0.01, "p_holm": 0.01}
+        >>> verdict({"pairs": [pair], "method": {"level": 0.95}})
+        'resnet34 ranks better than resnet18: AUC higher by 0.030 (0.010 to 0.050), p 0.010.'
+    """
+    tested = [pair for pair in comparison["pairs"] if pair["p_holm"] is not None]
+    if not tested:
+        return "No difference can be tested: the images are of one class, or too few."
+    name_of_p = "p" if len(tested) == 1 else "p after Holm"
+    alpha = 1 - comparison["method"]["level"]
+    clear = sorted(
+        (pair for pair in tested if pair["p_holm"] < alpha), key=lambda pair: float(pair["p_holm"])
+    )
+    if not clear:
+        largest = max(tested, key=lambda pair: abs(pair["difference"]["value"]))
+        better, worse, margin = _ordered(largest)
+        which = "The difference is" if len(tested) == 1 else f"None of {len(tested)} pairs differs"
+        which += " not clear of chance: " if len(tested) == 1 else " beyond chance; the largest difference: "
+        return f"{which}{better} above {worse} by {margin}, {name_of_p} {p_value(largest['p_holm'])}."
+    sentences = []
+    for pair in clear[:_MOST_IN_VERDICT]:
+        better, worse, margin = _ordered(pair)
+        p = p_value(pair["p_holm"])
+        sentences.append(f"{better} ranks better than {worse}: AUC higher by {margin}, {name_of_p} {p}")
+    count = "" if len(tested) == 1 else f" {len(clear)} of {len(tested)} pairs differ beyond chance."
+    return f"{'; '.join(sentences)}.{count}"
+
+
+_MOST_IN_VERDICT = 3  # pairs
+
+
+def _ordered(pair: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the better run, the worse run, and the difference with its interval as text."""
+    value, low, high = (pair["difference"][part] for part in ("value", "low", "high"))
+    better, worse = pair["a"], pair["b"]
+    if value < 0:
+        better, worse = worse, better
+        value, low, high = (None if part is None else -part for part in (value, high, low))
+    spread = interval({"value": value, "low": low, "high": high})
+    return better, worse, f"{value:.3f}{f' ({spread})' if spread else ''}"
+
+
 def comparison_table(comparison: Mapping[str, Any]) -> str:
     """Format the result of `compare` as a table to print, with `-` for undefined values."""
     width = max(len(model["name"]) for model in comparison["models"])
@@ -158,7 +204,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
     ]
     rows = [["a minus b", "difference", "p", "p (Holm)"]]
     for pair in comparison["pairs"]:
-        p, adjusted = (number(pair[name], missing="-") for name in ("p", "p_holm"))
+        p, adjusted = (p_value(pair[name], missing="-") for name in ("p", "p_holm"))
         rows.append([f"{pair['a']} - {pair['b']}", number_and_interval(pair["difference"]), p, adjusted])
     lines += ["", *columns(rows)]
     return "\n".join(lines)

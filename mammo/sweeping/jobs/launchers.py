@@ -23,6 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mammo.compat import leave_checks_to_launcher
+from mammo.config.calls.next_steps import this_call
 from mammo.config.composition import chooses, compose_trainings, use_config_dirs
 from mammo.errors import ConfigError, MammoError
 from mammo.runs.run_lock import RunLock
@@ -30,6 +31,7 @@ from mammo.sweeping.jobs.code_snapshot import freeze, import_path, say_if_edited
 from mammo.sweeping.jobs.device_slots import Slot, slots
 from mammo.sweeping.jobs.job_process import JobProcess, LocalProcess, SlurmProcess, record, recorded
 from mammo.sweeping.jobs.multirun import Job, Multirun, varied_keys
+from mammo.sweeping.jobs.multirun_results import results_text
 from mammo.sweeping.jobs.preparation import prepare_stores, require_parts
 from mammo.sweeping.jobs.progress import Progress
 from mammo.sweeping.jobs.slurm import require_slurm, submit
@@ -120,10 +122,15 @@ class _Launcher(Launcher):
         return jobs, configs
 
     def _subdir(self, overrides: Sequence[str], number: int) -> str:
-        """Return the name of a job's folder; Hydra composes once for all jobs that choose the same groups."""
+        """Return the name of a job's folder; Hydra composes once for the jobs of the same groups and network."""
         pattern = str(OmegaConf.to_container(self.config.hydra.sweep)["subdir"])  # type: ignore[index,call-overload]
         needed = re.sub(r"\$\{hydra[.:](job\.num|runtime\.choices\.[\w/]+)\}", "", pattern)
-        chosen = tuple(override for override in overrides if "$" in needed or chooses(override))
+        needed = needed.replace("${oc.select:model.name,}", "")
+        chosen = tuple(
+            override
+            for override in overrides
+            if "$" in needed or chooses(override) or override.startswith("model.name=")
+        )
         if chosen not in self._composed:
             self._composed[chosen] = self.loader.load_sweep_config(self.config, list(chosen))
         cfg = self._composed[chosen]
@@ -199,7 +206,7 @@ class _Launcher(Launcher):
                 progress.say({})
                 time.sleep(1)
             except KeyboardInterrupt:
-                raise MammoError("the other command and its jobs continue") from None
+                raise KeyboardInterrupt("the other command and its jobs continue") from None
 
     def follow(self, multirun: Multirun, progress: Progress) -> None:
         """Record and print the outcome of each running job that has ended, and the progress."""
@@ -217,7 +224,7 @@ class _Launcher(Launcher):
 
     def _report(self, multirun: Multirun) -> None:
         summary = multirun.write_summary(self.reasons)
-        print(multirun.summary_text(summary))
+        print(results_text(multirun, summary))
         if failed := sum(summary["status"] == "failed"):
             raise MammoError(
                 f"{failed} of {len(multirun.jobs)} jobs failed, see {multirun.folder / 'summary.csv'}; give "
@@ -255,9 +262,10 @@ class LocalLauncher(_Launcher):
                 time.sleep(0.1)
                 self.follow(multirun, progress)
         except KeyboardInterrupt:
-            raise MammoError(
-                f"{len(self.running)} jobs continue without this command, {len(waiting)} do not begin; give "
-                f"it again with hydra.sweep.dir={multirun.folder} to begin them and to show the progress"
+            again = this_call({"hydra.sweep.dir": multirun.folder})
+            raise KeyboardInterrupt(
+                f"{len(self.running)} jobs continue without this command, {len(waiting)} do not begin; to "
+                f"begin them and to show the progress: {again}"
             ) from None
 
     def _start(self, multirun: Multirun, job: Job, slot: int, share: Slot) -> None:
@@ -293,7 +301,7 @@ class SlurmLauncher(_Launcher):
                 self.follow(multirun, progress)
         except KeyboardInterrupt:
             ids = " ".join(process.job_id for process in self._slurm_jobs().values())
-            raise MammoError(f"the jobs continue in Slurm; to cancel them: scancel {ids}") from None
+            raise KeyboardInterrupt(f"the jobs continue in Slurm; to cancel them: scancel {ids}") from None
 
     def _submit(self, multirun: Multirun, jobs: list[Job]) -> None:
         from mammo.sweeping.jobs.training_job import TrainingJob

@@ -101,8 +101,11 @@ class Multirun:
 
     def settings_of(self, job: Job) -> str:
         """Return the overrides that not all jobs have in common, separated by spaces."""
-        own = [override for override in job.overrides if override not in self._common]
-        return " ".join(own) or "the only one"
+        return " ".join(self.own_overrides(job)) or "the only one"
+
+    def own_overrides(self, job: Job) -> list[str]:
+        """Return the overrides that not all jobs have in common."""
+        return [override for override in job.overrides if override not in self._common]
 
     def outcome(self, job: Job, reason: str | None = None) -> dict[str, Any]:
         """Return the job's row of the summary.
@@ -160,8 +163,8 @@ class Multirun:
         """Return the summary for the terminal, without columns that are empty for all jobs."""
         columns = ["job", "status", "auc", "low", "high", "settings", "error"]
         table = summary[columns].dropna(axis="columns", how="all")
-        text = table.to_string(index=False, na_rep="", float_format="%.3f", max_colwidth=60)
-        return f"{text}\nsummary {self.folder / 'summary.csv'}"
+        text: str = table.to_string(index=False, na_rep="", float_format="%.3f", max_colwidth=60)
+        return text
 
 
 def varied_keys(configs: Sequence[DictConfig]) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from mammo.config.calls.differences import short_names
 from mammo.sweeping.leaderboard.trial_table import override_text, setting_names
 from mammo.sweeping.search.trials import Trial, Value
 
@@ -137,28 +138,6 @@ def axes_of(trials: Sequence[Trial], *, logarithmic: Collection[str] | None = No
     keys = setting_names(trials)
     labels = short_names(keys)
     return {key: _axis(key, labels[key], trials, logarithmic) for key in keys}
-
-
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Return the shortest unique end of each dotted key.
-
-    Example:
-        >>> short_names(["optim.lr", "model.head.width", "model.stem.width"])
-        {'optim.lr': 'lr', 'model.head.width': 'head.width', 'model.stem.width': 'stem.width'}
-    """
-    found = {}
-    for key in keys:
-        parts = key.split(".")
-        tails = [".".join(parts[-length:]) for length in range(1, 1 + len(parts))]
-        found[key] = next(
-            (
-                tail
-                for tail in tails
-                if not any(other != key and f".{other}".endswith(f".{tail}") for other in keys)
-            ),
-            key,
-        )
-    return found
 
 
 def is_number(value: Value) -> TypeGuard[int | float]:

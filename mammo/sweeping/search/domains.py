@@ -1,15 +1,14 @@
 """What a searched key may be: one of several values, or a number of a range."""
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType, Quote, QuotedString
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
+from mammo.config.calls.override_values import parser, quoted
 from mammo.errors import ConfigError
 from mammo.sweeping.search.trials import Value
 
@@ -77,32 +76,6 @@ class Range:
 
 
 Domain = Choice | Range
-
-
-def quoted(value: Value) -> str:
-    """The value as Hydra's grammar reads it back, a string in quotes where it needs them.
-
-    Example:
-        >>> [quoted(value) for value in (None, True, 5e-05, "resnet18", "5e-05", "a, b")]
-        ['null', 'true', '5e-05', 'resnet18', "'5e-05'", "'a, b'"]
-    """
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if not isinstance(value, str):
-        return repr(value)
-    try:
-        read = parser().parse_override(f"key={value}").value()
-    except HydraException:
-        read = None
-    return (
-        value if read == value and isinstance(read, str) else QuotedString(value, Quote.single).with_quotes()
-    )
-
-
-@functools.cache
-def parser() -> Any:
-    """Hydra's, of overrides."""
-    return OverridesParser.create()
 
 
 def read_domain(place: str, node: Any) -> Domain:

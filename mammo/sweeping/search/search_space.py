@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mammo.config.calls.override_values import parser
 from mammo.config.checks import CONF, nearest
 from mammo.config.composition import compose_train, compose_with_choices, keys_of, options_of
 from mammo.errors import ConfigError
-from mammo.sweeping.search.domains import Domain, parser, read_domain
+from mammo.sweeping.search.domains import Domain, read_domain
 from mammo.sweeping.search.trials import Value
 
 if TYPE_CHECKING:

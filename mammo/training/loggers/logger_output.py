@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # takes long to import, and the first step does not need it
     from matplotlib.figure import Figure
 
 
+_DPI = 160  # of a figure of 4.6 inches: its text is readable without enlarging it
+
+
 def log_settings(loggers: Iterable[Logger], *, config: Mapping[str, Any], run: RunFolder) -> None:
     """Hand the settings of the run, with dotted keys, and the path of its best checkpoint to the loggers."""
     best = str((run.checkpoints / "best.ckpt").absolute())
@@ -44,11 +47,11 @@ def log_picture(logger: Logger, name: str, picture: "Figure | NDArray[Any]", ste
         step: epoch.
     """
     if isinstance(logger, TensorBoardRuns):
-        writer = logger.writer("val")
         if not isinstance(picture, np.ndarray):
-            writer.add_figure(name, picture, step, close=False)
+            picture.set_dpi(_DPI)
+            logger.experiment.add_figure(name, picture, step, close=False)
         else:
-            writer.add_image(name, picture, step, dataformats="HWC")
+            logger.experiment.add_image(name, picture, step, dataformats="HWC")
     elif isinstance(logger, MLFlowLogger):
         file = f"{name}/{step}.png"
         if not isinstance(picture, np.ndarray):
@@ -82,9 +85,7 @@ def log_score(
     for logger in loggers:
         if isinstance(logger, TensorBoardRuns):
             with output_of(logger):
-                write_hparams(
-                    run.tensorboard, config=run.config(), score=score, seconds=seconds, varied=varied
-                )
+                write_hparams(run, score=score, seconds=seconds, varied=varied)
         else:
             known = {f"score/{key}": value for key, value in values.items() if not math.isnan(value)}
             logger.log_metrics(known, step=step)

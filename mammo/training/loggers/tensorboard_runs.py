@@ -1,5 +1,6 @@
-"""The logger of TensorBoard: one run for training and one for validation, with the same tags."""
+"""The logger of TensorBoard: one run, with charts that show training and validation together."""
 
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -14,9 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 class TensorBoardRuns(Logger):
-    """Writes the runs `tensorboard/train` and `tensorboard/val`, so that each chart shows both.
+    """Writes one run, `tensorboard`, with the tags `train/loss`, `val/loss` and so on.
 
-    A name that begins with neither `train/` nor `val/` is written to `train`.
+    The tab "Custom scalars" has a chart for each score, with its values in training and validation.
 
     Args:
         save_dir: folder of the run.
@@ -26,7 +27,8 @@ class TensorBoardRuns(Logger):
         super().__init__()
         self.folder = save_dir / "tensorboard"
         self.purge_step: int | None = None
-        self.writers: dict[str, SummaryWriter] = {}
+        self._writer: SummaryWriter | None = None
+        self._charts: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -43,14 +45,12 @@ class TensorBoardRuns(Logger):
     @property
     @rank_zero_experiment
     def experiment(self) -> SummaryWriter:
-        """Writer of the run `train`."""
-        return self.writer("train")
-
-    def writer(self, stage: str) -> SummaryWriter:
-        """Return the writer of a run, `train` or `val`."""
-        if stage not in self.writers:
-            self.writers[stage] = SummaryWriter(self.folder / stage, purge_step=self.purge_step)
-        return self.writers[stage]
+        """Writer of the run."""
+        if self._writer is None:
+            # each purge removes what was written at the step or later, so only the first writer purges
+            self._writer = SummaryWriter(self.folder, purge_step=self.purge_step)
+            self.purge_step = None
+        return self._writer
 
     def forget_from(self, step: int) -> None:
         """Make TensorBoard ignore what was written at this step and later; a resumed run writes it again.
@@ -60,7 +60,7 @@ class TensorBoardRuns(Logger):
         """
         self.finalize("")  # Lightning opens a writer before the checkpoint is loaded
         self.purge_step = step
-        newest = max((_second(file) for file in self.folder.glob("*/events.out.tfevents.*")), default=0)
+        newest = max((_second(file) for file in self.folder.glob("events.out.tfevents.*")), default=0)
         behind = newest + 1 - time.time()
         if behind > _LONGEST_WAIT:
             print(
@@ -73,27 +73,34 @@ class TensorBoardRuns(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        writer = self.experiment
         for name, value in metrics.items():
-            stage, _, tag = name.partition("/")
-            if stage not in ("train", "val") or not tag:
-                stage, tag = "train", name
-            self.writer(stage).add_scalar(tag, value, step)
+            writer.add_scalar(name, value, step)
+        both = {name.removeprefix("val/") for name in metrics if name.startswith("val/")}
+        both &= {name.removeprefix("train/") for name in metrics if name.startswith("train/")}
+        if not both <= self._charts:
+            self._charts |= both
+            charts = {
+                name: ["Multiline", [f"{side}/{re.escape(name)}$" for side in ("train", "val")]]
+                for name in sorted(self._charts)
+            }
+            writer.add_custom_scalars({"training and validation": charts})
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         text = yaml.safe_dump(dict(params), sort_keys=False).replace("\n", "\n    ")
-        self.writer("train").add_text("config", f"    {text}")
+        self.experiment.add_text("config", f"    {text}")
 
     @rank_zero_only
     def save(self) -> None:
-        for writer in self.writers.values():
-            writer.flush()
+        if self._writer is not None:
+            self._writer.flush()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        for writer in self.writers.values():
-            writer.close()
-        self.writers.clear()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
 
 _LONGEST_WAIT = 10.0  # in seconds, for a clock that differs from that of another node
