@@ -105,8 +105,9 @@ def grey_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     lesion = {"image_path": "i0.png", "x_min": 4, "y_min": 8, "x_max": 12, "y_max": 20}
     pd.DataFrame([lesion]).to_csv(folder / "lesions.csv", index=False)
     catalog = read_csv(table=folder / "images.csv", root=folder, lesions=folder / "lesions.csv")
-    settings = {"height": 40, "width": 32, "crop": "none", "aspect": "stretch", "white": "file"}
-    return prepare(catalog, store=folder / "store", **settings)
+    return prepare(
+        catalog, store=folder / "store", height=40, width=32, crop="none", aspect="stretch", white="file"
+    )
 
 
 @pytest.fixture(scope="session")
