@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # these import PyTorch or pandas, which takes seconds
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mammo.data.images.display import Display
     from mammo.data.store.store_building import Settings
     from mammo.evaluation.evaluation_settings import Evaluation
     from mammo.evaluation.explain.heatmaps import Method
@@ -158,6 +159,11 @@ class Run:
         return open_scorer(self.folder)
 
     @property
+    def display(self) -> "Display":
+        """How files are shown to the network: `read_mammogram(file, run.display)`; see `Display`."""
+        return self._preparation.display
+
+    @property
     def _preparation(self) -> "Settings":
         from mammo.evaluation.prediction.file_scoring import preparation_of
 
@@ -179,10 +185,10 @@ class Run:
         grouped as by the command: by header, name or table.
 
         Args:
-            images: path of a DICOM, PNG, TIFF, JPEG or PGM file, of a folder, or a pattern such as
-                `new/*.dcm`; or an array H W (N H W for several) as it is meant to be shown, with dark
-                background: uint8 in 0..255, uint16 in 0..65535 or float in [0, 1]; or several of these. For
-                breasts or exams files only.
+            images: path of a DICOM, PNG, TIFF, JPEG, BMP, WebP, JPEG 2000 or PGM file, of a folder, or a
+                pattern such as `new/*.dcm`; or an array H W (N H W for several) as it is meant to be shown,
+                with dark background: uint8 in 0..255, uint16 in 0..65535 or float in [0, 1]; or several of
+                these. For breasts or exams files only.
             table: CSV file with `image_path`, `patient_id`, `laterality`, `view` and, optionally,
                 `study_date` of the files of breasts or exams, used in place of their headers.
             secondary: whether to score the cropped images and lesion masks of CBIS-DDSM too.

@@ -1,5 +1,6 @@
 """The samples of a split of a run, and their scores."""
 
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from mammo.data.sources.reader import read_catalog
 from mammo.data.splits import make_split
 from mammo.data.store.fingerprint import PREPARATION_KEYS
 from mammo.data.store.store import Store, prepare
-from mammo.data.store.white_points import known_ranges
+from mammo.data.store.white_points import ranges_of_run
 from mammo.data.tasks import Task, labels, unlabelled_sentence
 from mammo.errors import ConfigError, DataError
 from mammo.evaluation.predictions import Predictions
@@ -95,8 +96,14 @@ def open_split(
     """
     config: Any = OmegaConf.create(run.config())
     settings = config.data if data is None else _as_prepared(data, config.data)
-    known = None if data is None else known_ranges(run.facts().get("kinds"))
+    known = None if data is None else ranges_of_run(run)
     store = prepare(read_catalog(plain(settings)), **arguments_for(prepare, settings), known_kinds=known)
+    if known is not None and (others := sorted(store.manifest["kinds"].keys() - known.keys())):
+        print(
+            "warning: some images are of a kind of file that is not among the training images: "
+            f"{'; '.join(others)}; the white point of each is that of the images of this kind",
+            file=sys.stderr,
+        )
     ids = _image_ids(run, split, store=store, data=settings, own=data is None)
     table = store.table.set_index("image_id", drop=False)
     missing = [image for image in ids if image not in table.index]

@@ -76,7 +76,9 @@ def check_metadata(known: dict[str, Any], place: Path, model: str) -> None:
     classifier = open_classifier(run(place, model))
     assert known["task"] == "pathology"
     assert known["classes"] == ["BENIGN", "MALIGNANT"]
-    assert known["preparation"] == {"height": 64, "width": 48, "crop": "breast", "aspect": "keep"}
+    shape = {"height": 64, "width": 48, "crop": "breast", "aspect": "keep"}
+    assert known["preparation"] == shape | {"white": "auto", "window": None, "for_processing": "reject"}
+    assert known["kinds"]["DICOM, 16 bits"]["white"] == 65535
     assert (known["mean"], known["std"]) == (classifier.mean.item(), classifier.std.item())
     assert "places" not in known
     assert known["commit"] == run(place, model).facts()["commit"]

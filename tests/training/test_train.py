@@ -189,6 +189,14 @@ def test_audit_counts_the_phantom(place: Path, trained: Path) -> None:
     assert counts["files_missing"] == 0
     assert counts["leak_patients"] > 0
     assert counts["images"] > 20
+    assert counts["files"]["format"] == {"DICOM": counts["images"]}
+    assert counts["warnings"] == []
+    assert (place / "audit.html").read_text().count("<figure>") == 16
+    files = command("audit", "input=runs/a/figures/*.png", "sheet=null", folder=place)
+    assert "format: PNG 3" in files.stdout
+    assert "not usable: 3 files, the first is runs/a/figures/accuracy.png; it is a colour" in files.stdout
+    refused = command("audit", *SMALL[:3], "sheet=nowhere/a.html", folder=place)
+    assert refused.stderr.startswith("error: sheet=nowhere/a.html: its folder does not exist")
 
 
 @pytest.mark.slow

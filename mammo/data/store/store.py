@@ -32,7 +32,7 @@ from mammo.data.store.store_building import (
     row_bytes,
     run_chunks,
 )
-from mammo.data.store.white_points import measure_ranges
+from mammo.data.store.white_points import known_ranges, measure_ranges
 from mammo.errors import DataError
 
 if TYPE_CHECKING:
@@ -218,6 +218,12 @@ def prepare(
         display=Display(white, window, for_processing, known_kinds),
     )
     fingerprint = fingerprint_of(catalog, jobs, settings)
+    if known_kinds is not None:  # a store that measured the same is used as well
+        measuring = replace(settings, display=replace(settings.display, kinds=None))
+        measured = fingerprint_of(catalog, jobs, measuring)
+        if (store / measured).is_dir():
+            kinds = known_ranges(Store(store / measured).manifest["kinds"])
+            fingerprint = measured if kinds.items() <= known_kinds.items() else fingerprint
     final, partial = store / fingerprint, store / f"{fingerprint}.partial"
     try:
         if not final.is_dir():

@@ -12,19 +12,24 @@ from mammo.data.images.display import Display, Range, needs_range, range_of
 from mammo.data.progress_bar import progress
 from mammo.data.worker_pool import completed_results, in_own_process
 from mammo.errors import DataError
+from mammo.runs import RunFolder
 
 # Kind, smallest and largest value of an image, and those that its file can have; None if it does not count.
 UsedRange = tuple[str, Range, Range] | None
 
 
-def known_ranges(kinds: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Range | None] | None:
+def known_ranges(kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, Range | None]:
     """Return black and white of the kinds of files in the manifest of a store, None for a kind without."""
-    if kinds is None:
-        return None
     return {
         name: None if kind["white"] is None else (kind["black"], kind["white"])
         for name, kind in kinds.items()
     }
+
+
+def ranges_of_run(run: RunFolder) -> dict[str, Range | None] | None:
+    """Return black and white of the kinds of files that a run was trained on; None if it does not say."""
+    kinds = run.facts().get("kinds")
+    return None if kinds is None else known_ranges(kinds)
 
 
 def measure_ranges(

@@ -14,7 +14,7 @@ from mammo.data.images.dicom import Pixels
 from mammo.data.images.display import Display
 from mammo.data.progress_bar import progress
 from mammo.data.store.store_building import Settings
-from mammo.data.store.white_points import known_ranges
+from mammo.data.store.white_points import ranges_of_run
 from mammo.data.tasks import Task
 from mammo.data.worker_pool import completed_results
 from mammo.errors import ConfigError
@@ -47,8 +47,8 @@ def preparation_of(run: RunFolder) -> Settings:
         )
     preparation = {key: data[key] for key in ("height", "width", "crop", "aspect")}
     display = {key: data[key] for key in ("white", "window", "for_processing")}
-    kinds = known_ranges(run.facts().get("kinds"))
-    return Settings(**preparation, dtype="uint16", masks=False, display=Display(**display, kinds=kinds))
+    shown = Display(**display, kinds=ranges_of_run(run))
+    return Settings(**preparation, dtype="uint16", masks=False, display=shown)
 
 
 def identity_of(run: RunFolder, files: Files) -> dict[str, str]:

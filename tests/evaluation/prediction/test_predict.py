@@ -20,6 +20,7 @@ import yaml
 from helpers.commands import command, film_of, start
 
 from mammo import open_run
+from mammo.data.images.dicom import read_stored
 from mammo.data.store.store import Store
 from mammo.data.store.store_building import Settings
 from mammo.evaluation.prediction import file_scoring as predicting
@@ -250,6 +251,33 @@ def test_crops_and_masks_are_scored_only_if_wanted(names: dict[str, str], place:
     assert not again["error"].astype(str).str.contains("CBIS-DDSM").any()
     assert again.loc["film.dcm", SCORES].tolist() == found.loc["film.dcm", SCORES].tolist()
     assert len(open_run(run).predict(str(tree)).dropna(subset="score_BENIGN")) == 1
+
+
+@pytest.mark.slow
+def test_files_of_another_kind_than_those_of_the_training_are_warned_of(place: Path) -> None:
+    """The same film with 12 of 16 bits has nearly the same score, not that of a black image."""
+    run = RunFolder(place / "runs" / "a")
+    kinds = run.facts()["kinds"]
+    assert {name: (kind["black"], kind["white"]) for name, kind in kinds.items()} == {
+        "DICOM, 16 bits": (0, 65535)
+    }
+    films = Store.open(Path(run.facts()["store"])).table["path"]
+    folder = place / "kinds"
+    folder.mkdir()
+    for number in range(3):
+        film = film_of(films.iloc[number], place)
+        shutil.copy(film, folder / f"{number}.dcm")
+        cv2.imwrite(str(folder / f"{number}.png"), read_stored(film) >> 4)
+    said = predict("run=runs/a", "input=kinds", "output=kinds.csv", "workers=0", folder=place)
+    assert (
+        "warning: of 3 images: is of a kind of file that is not among the training images (PNG, 16 bits)\n"
+        "warning: of 3 images: its white point is 4095, by its own values\n"
+    ) in said
+    scores = table(place / "kinds.csv")["score_MALIGNANT"]
+    for number in range(3):
+        assert scores[f"{number}.png"] == pytest.approx(scores[f"{number}.dcm"], abs=1e-3)
+    of_films = predict("run=runs/a", "input=kinds/*.dcm", "output=films.csv", "workers=0", folder=place)
+    assert "warning" not in of_films
 
 
 @pytest.mark.slow
