@@ -177,6 +177,11 @@ def _check_key(command: str, argument: str, override: Override, *, multirun: boo
     if "/" not in key and key != "hydra" and (CONF / key).is_dir() and key not in groups:
         places = " or ".join(map(command_line, commands_with(key)))
         raise ConfigError(f"{argument}: {command_line(command)} has no group {key}; it is for {places}")
+    if key == "data" and isinstance(override.value(), list):
+        raise ConfigError(
+            f"{argument}: is one choice; for several data sets give data=combined and data.sets.NAME=DIR for "
+            "each of them"
+        )
     if key == "hydra/launcher" and override.value() in _LAUNCHERS_ELSEWHERE:
         raise ConfigError(
             f"{argument}: give hydra/launcher=local, which runs hydra.launcher.n jobs at the same time on "
