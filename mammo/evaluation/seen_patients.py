@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from mammo.config.data.combined_sets import own_id
 from mammo.data.store.store import Store
 from mammo.errors import DataError
 from mammo.runs import RunFolder
@@ -56,17 +57,26 @@ def count_seen(run: RunFolder, images: pd.DataFrame, *, table: pd.DataFrame, own
         data have no image id in common with the run's.
     """
     known = table if own else _own_table(run)
-    if known is None or not (own or known["image_id"].isin(table["image_id"]).any()):
+    if known is None:
         return None
+    if not own:  # one of them may be a set of `data=combined`, and the other the set itself
+        known, table, images = (_with_own_ids(each) for each in (known, table, images))
+        if not known["image_id"].isin(table["image_id"]).any():
+            return None
     patients = known.set_index("image_id")["patient_id"]
     counts: list[int] = []
     for side in ("train", "val"):
         file = run.path / "split" / f"{side}.txt"
         listed = file.read_text().splitlines() if file.exists() else [""]
+        listed = listed if own else list(map(own_id, listed))
         if not set(listed) <= set(patients.index):
             return None
         counts += _of_patients(images, listed, set(patients[listed]))
     return Seen(*counts)
+
+
+def _with_own_ids(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(**{name: table[name].map(own_id) for name in ("image_id", "patient_id")})
 
 
 def _of_patients(images: pd.DataFrame, ids: Collection[str], patients: Collection[str]) -> tuple[int, int]:

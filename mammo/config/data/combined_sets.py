@@ -1,5 +1,6 @@
 """The data sets of `data=combined`, `data.sets`, as nodes with `_target_`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,19 @@ TARGETS = {
     "csv": "mammo.data.sources.csv_dataset.read_csv",
     **{name: f"mammo.data.sources.public.{name}.read_{name}" for name in _PUBLIC},
 }
+
+
+_PREFIX = re.compile(f"^(?:{'|'.join(TARGETS)})/")
+
+
+def own_id(name: str) -> str:
+    """Return the id that an image or patient of `data=combined` has in its own set.
+
+    Example:
+        >>> own_id("inbreast/20586908"), own_id("P_00016")
+        ('20586908', 'P_00016')
+    """
+    return _PREFIX.sub("", name)
 
 
 def set_nodes(
