@@ -29,7 +29,10 @@ def all_schema_keys() -> set[tuple[str, str]]:
 
 # the group that holds the keys of each dataclass of the schema; the commands' own classes are in COMMANDS
 GROUPS: dict[str, tuple[str, ...]] = {
-    "data": ("PhantomConfig", "CbisDdsmConfig", "CsvConfig", "PublicSetConfig", "BiradsSetConfig"),
+    "data": (
+        *("PhantomConfig", "CbisDdsmConfig", "CsvConfig", "PublicSetConfig", "BiradsSetConfig"),
+        "CombinedConfig",
+    ),
     "task": ("TaskConfig",),
     "model": ("BackboneConfig", "CustomCnnConfig"),
     "model/pool": ("GemConfig", "PoolConfig", "AttentionPoolConfig"),

@@ -124,7 +124,9 @@ def _table(counts: dict[str, Any]) -> str:
     columns = [column.replace("_", " ") for column in _COLUMNS]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     width = max(map(len, rest))
-    lines = [f"{name.replace('_', ' '):{width}}  {n:>7}" for name, n in rest.items()]
+    # a name with a colon has a word of the data
+    shown = {name if ":" in name else name.replace("_", " "): n for name, n in rest.items()}
+    lines = [f"{name:{width}}  {n:>7}" for name, n in shown.items()]
     return "\n".join([table.to_string(), "", *lines])
 
 

@@ -184,6 +184,11 @@ def _check_key(command: str, argument: str, override: Override, *, multirun: boo
     if "/" not in key and key != "hydra" and (CONF / key).is_dir() and key not in groups:
         places = " or ".join(map(command_line, commands_with(key)))
         raise ConfigError(f"{argument}: {command_line(command)} has no group {key}; it is for {places}")
+    if key == "data" and isinstance(override.value(), list):
+        raise ConfigError(
+            f"{argument}: is one choice; for several data sets give data=combined and data.sets.NAME=DIR for "
+            "each of them"
+        )
     if (CONF / key).is_dir() and isinstance(value := override.value(), list) and key not in _SEVERAL_CHOICES:
         one = value[0] if value else "CHOICE"
         raise ConfigError(f"{argument}: a group takes one choice; give {key}={one}, or {key}=A,B with -m")

@@ -14,6 +14,7 @@ from omegaconf.errors import ConfigKeyError, ValidationError
 
 from mammo.compat import child_node, is_missing
 from mammo.config.choices import Normalisation, SplitName, View
+from mammo.config.data.combined_sets import set_nodes
 from mammo.config.data.data_schema import DataConfig
 from mammo.config.data.label_words import label_words
 from mammo.config.task.task_checks import check_task, check_unit
@@ -278,7 +279,10 @@ def _check_data(data: DictConfig) -> None:
         if "labels" in data:
             label_words(plain(data.labels))
         paths = ("cases", "table", "lesions", "split_file")
-        if not data["_target_"].endswith(".read_phantom") and not Path(data.root).is_dir():
+        if "sets" in data:
+            chosen = plain(data)
+            set_nodes(**{key: chosen[key] for key in ("sets", "train_on", "test_on")})
+        elif not data["_target_"].endswith(".read_phantom") and not Path(data.root).is_dir():
             raise ConfigError(f"data.root={data.root}: no such folder")
     for key in paths:
         path = OmegaConf.select(data, key)

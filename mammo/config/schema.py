@@ -26,6 +26,7 @@ from mammo.config.choices import (
 from mammo.config.data.data_schema import (
     BiradsSetConfig,
     CbisDdsmConfig,
+    CombinedConfig,
     CsvConfig,
     PhantomConfig,
     PublicSetConfig,
@@ -293,6 +294,7 @@ def register_schema() -> None:
             "csv": CsvConfig,
             "public_set": PublicSetConfig,
             "birads_set": BiradsSetConfig,
+            "combined": CombinedConfig,
         },
         "model": {"backbone": BackboneConfig, "custom_cnn": CustomCnnConfig},
         "pool": {"pool": PoolConfig, "gem": GemConfig, "attention": AttentionPoolConfig},

@@ -34,7 +34,8 @@ def inventory(
         official split, the abnormality type or both (`train_mass_images`, without the images that have
         calcifications too: these are `train_both_images`). `leak_...` counts what is in both official
         splits, `clean_test_...` the test set without the leaked patients, `left out: ...` images of the
-        data set that are not in its table, by reason.
+        data set that are not in its table, by reason; `cohort: ...` the images of one, and `dataset` and
+        `diagnosis` alike.
     """
     images, lesions = catalog.images, catalog.lesions
     counts = _contents(images, lesions) | _files(images)
@@ -63,6 +64,10 @@ def _contents(images: pd.DataFrame, lesions: pd.DataFrame) -> dict[str, Any]:
                 selected = _select(lesions, split, kind)
                 counts[f"{name}lesions"] = len(selected)
                 counts[f"{name}malignant_lesions"] = _malignant(selected)
+    for column in ("dataset", "cohort", "diagnosis"):
+        for value, part in images.groupby(column) if column in images else ():
+            counts[f"{column}: {value}, images"] = len(part)
+            counts[f"{column}: {value}, malignant images"] = _malignant(part)
     labels = lesions.groupby("image_id")["pathology"].nunique()
     counts["images_with_benign_and_malignant_lesions"] = int((labels > 1).sum())
     counts["images_with_several_lesions"] = int((lesions["image_id"].value_counts() > 1).sum())

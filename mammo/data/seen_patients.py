@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from mammo.config.data.combined_sets import own_id
 from mammo.data.store.store import Store
 from mammo.errors import DataError
 from mammo.runs import RunFolder
@@ -59,12 +60,17 @@ def count_seen(run: RunFolder, images: pd.DataFrame, *, table: pd.DataFrame, own
         data have no image id in common with the run's.
     """
     known = table if own else _own_table(run)
-    if known is None or not (own or known["image_id"].isin(table["image_id"]).any()):
+    if known is None:
         return None
+    if not own:  # one of them may be a set of `data=combined`, and the other the set itself
+        known, table, images = (_with_own_ids(each) for each in (known, table, images))
+        if not known["image_id"].isin(table["image_id"]).any():
+            return None
     patients = known.set_index("image_id")["patient_id"]
     counts: list[int] = []
     for sides in (_TRAINED, ("val",)):
         listed = _listed(run, sides)
+        listed = listed if own else list(map(own_id, listed))
         if not listed or not set(listed) <= set(patients.index):
             return None
         counts += _counts(_of_patients(images, listed, set(patients[listed])))
@@ -85,10 +91,12 @@ def pretrained_images(weights: Path, table: pd.DataFrame) -> list[str]:
     known = _own_table(run) if listed else None
     if known is None:  # the store is gone: its ids alone tell the patients
         known = table
-    if not known["image_id"].isin(table["image_id"]).any():
+    known, own = _with_own_ids(known), _with_own_ids(table)
+    if not known["image_id"].isin(own["image_id"]).any():
         return []
+    listed = list(map(own_id, listed))
     patients = known.loc[known["image_id"].isin(listed), "patient_id"]
-    found: list[str] = _of_patients(table, listed, set(patients))["image_id"].tolist()
+    found: list[str] = table.loc[_of_patients(own, listed, set(patients)).index, "image_id"].tolist()
     return found
 
 
@@ -127,6 +135,10 @@ def _of_patients(images: pd.DataFrame, ids: Collection[str], patients: Collectio
 def _counts(images: pd.DataFrame) -> tuple[int, int]:
     """Return the numbers of images and patients."""
     return len(images), images["patient_id"].nunique()
+
+
+def _with_own_ids(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(**{name: table[name].map(own_id) for name in ("image_id", "patient_id")})
 
 
 def _own_table(run: RunFolder) -> pd.DataFrame | None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from helpers.trees import LAYOUTS, LESIONS, files, write_cases, write_tree
 
-from mammo.data.catalog import Catalog
+from mammo.data.catalog import Catalog, validate
 from mammo.data.inventory import inventory
 from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
 from mammo.data.sources.csv_dataset import read_csv
@@ -188,3 +188,13 @@ def test_official_counts(cbis_ddsm_files: Path) -> None:
     for kind in ("mass", "calc"):
         alone = inventory(read_cbis_ddsm(root=cbis_ddsm_files, abnormality=kind))
         assert alone["leak_patients"] == 0
+
+
+def test_what_is_left_out_and_the_cohorts_are_counted() -> None:
+    images = pd.DataFrame({"image_id": list("abc"), "patient_id": "p", "cohort": ["D1", "D1", "D2"]})
+    images["pathology"] = ["BENIGN", "MALIGNANT", "MALIGNANT"]
+    catalog = validate(Catalog(images=images, lesions=pd.DataFrame(), left_out={"no label": 2}))
+    counts = inventory(catalog)
+    assert counts["left out: no label"] == 2
+    assert [counts[f"cohort: {name}, images"] for name in ("D1", "D2")] == [2, 1]
+    assert [counts[f"cohort: {name}, malignant images"] for name in ("D1", "D2")] == [1, 1]

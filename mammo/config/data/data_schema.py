@@ -136,3 +136,25 @@ class PublicSetConfig(DataConfig):
 @dataclasses.dataclass
 class BiradsSetConfig(PublicSetConfig):
     birads_3: Birads3 = MISSING
+
+
+@dataclasses.dataclass
+class SetsConfig:
+    """The keys of `data.sets`: the folder of a set, or a mapping of its keys."""
+
+    cbis_ddsm: Any = None
+    csv: Any = None
+    inbreast: Any = None
+    vindr_mammo: Any = None
+    cmmd: Any = None
+    rsna: Any = None
+    embed: Any = None
+    mini_mias: Any = None
+
+
+@dataclasses.dataclass
+class CombinedConfig(DataConfig):
+    _target_: str = MISSING
+    sets: SetsConfig = dataclasses.field(default_factory=SetsConfig)
+    train_on: list[str] | None = MISSING
+    test_on: list[str] | None = MISSING
