@@ -122,7 +122,7 @@ class _Launcher(Launcher):
         return jobs, configs
 
     def _subdir(self, overrides: Sequence[str], number: int) -> str:
-        """Return the name of a job's folder; Hydra composes once for all jobs of the same groups and network."""
+        """Return the name of a job's folder; Hydra composes once for jobs of the same groups and network."""
         pattern = str(OmegaConf.to_container(self.config.hydra.sweep)["subdir"])  # type: ignore[index,call-overload]
         needed = re.sub(r"\$\{hydra[.:](job\.num|runtime\.choices\.[\w/]+)\}", "", pattern)
         needed = needed.replace("${oc.select:model.name,}", "")

@@ -20,8 +20,8 @@ from helpers.pages import Browser, Outline
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from mammo.errors import ConfigError
 from mammo.config.calls.differences import short_names
+from mammo.errors import ConfigError
 from mammo.sweeping.leaderboard.axes import Scale, axes_of
 from mammo.sweeping.leaderboard.importance import importances
 from mammo.sweeping.leaderboard.leaderboard import write_leaderboard

@@ -10,9 +10,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mammo.config.calls.override_values import quoted
 from mammo.config.instantiation import part_name
 from mammo.errors import ConfigError
-from mammo.config.calls.override_values import quoted
 from mammo.sweeping.search.search_space import Space
 from mammo.sweeping.search.trials import Value
 
