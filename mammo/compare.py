@@ -65,6 +65,12 @@ def _chosen(cfg: DictConfig) -> list[RunFolder]:
             f"runs={cfg.runs}: give at least two different runs, the folder of a multirun or search, or a "
             "pattern"
         )
+    data = [run.config().get("data", {}) for run in runs]
+    if all(each.get("split") == "kfold" for each in data) and len({each["fold"] for each in data}) > 1:
+        raise ConfigError(
+            f"runs={cfg.runs}: are folds of one split, which have no images in common; "
+            f"{call('evaluate', run=cfg.runs if isinstance(cfg.runs, str) else names)} evaluates them as one"
+        )
     if cfg.best is None or len(runs) <= cfg.best:
         return runs
     best = sorted(runs, key=lambda run: run.score or 0.0, reverse=True)[: cfg.best]

@@ -32,8 +32,7 @@ def _ending(run: RunFolder, overrides: list[str]) -> str:
         whole = [override for override in overrides if "trainer.fast_dev_run" not in override]
         return ending(written, call("train", *whole))
     curves = [tensorboard(run.path.parent)] if run.tensorboard.exists() else []
-    test = run.path / "split" / "test.txt"
-    split = "test" if test.exists() and test.stat().st_size else "val"
+    split = "test" if run.has_test_images() else "val"
     return ending(written, *curves, call("evaluate", run=run.path, split=split))
 
 

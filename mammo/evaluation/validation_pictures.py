@@ -43,7 +43,8 @@ class ValidationPictures(BestEpochCallback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if self.every is not None and epoch % self.every == 0:
+        is_last = epoch == trainer.max_epochs  # the best epoch is drawn in its place
+        if self.every is not None and epoch % self.every == 0 and not is_last:
             self._draw(trainer, pl_module, epoch)
 
     def on_best_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -146,7 +146,7 @@ class RunFolder:
     def find(cls, name: str, *, key: str = "resume", parent: Path = Path("runs")) -> "RunFolder":
         """Returns the run in the folder `name`; for `latest`, the one below `parent` that was started last.
 
-        A run of `trainer.fast_dev_run` is never the latest.
+        A run of `trainer.fast_dev_run` and a trial of a search are never the latest.
 
         Args:
             name: the folder, or `latest`.
@@ -163,7 +163,8 @@ class RunFolder:
             return run
         newest_first = sorted(find_runs(parent), key=lambda run: str(run.facts()["started"]), reverse=True)
         for run in newest_first:
-            if not run.config().get("trainer", {}).get("fast_dev_run"):
+            is_trial = (Path(run.facts().get("part_of") or "/") / "search.json").exists()
+            if not is_trial and not run.config().get("trainer", {}).get("fast_dev_run"):
                 return run
         raise ConfigError(f"{key}=latest: there is no run in {parent.absolute()}; give its folder")
 
@@ -200,6 +201,11 @@ class RunFolder:
             code=versions,
             config_sha256=file_digest(self.path / "config.yaml"),
         )
+
+    def has_test_images(self) -> bool:
+        """Returns whether the split of the run has test images."""
+        names = self.path / "split" / "test.txt"
+        return names.exists() and names.stat().st_size > 0
 
     @property
     def score(self) -> float | None:

@@ -1,5 +1,6 @@
 """User mistakes in real commands."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -162,3 +163,19 @@ def test_every_key_of_data_reaches_a_function() -> None:
     nodes = (schema.PhantomConfig, schema.CbisDdsmConfig, schema.CsvConfig)
     keys = {field.name for node in nodes for field in dataclasses.fields(node)}
     assert keys - taken == {"normalisation", "_target_"}  # read by `fit` itself, and by `read_catalog`
+
+
+@pytest.mark.slow
+def test_the_package_lists_its_commands_without_pytorch(tmp_path: Path) -> None:
+    code = "import runpy, sys; runpy.run_module('mammo', run_name='__main__'); print('torch' in sys.modules)"
+    pipes = {"capture_output": True, "text": True, "cwd": tmp_path}
+    pipes |= {"env": os.environ | {"PYTHONPATH": str(REPOSITORY)}}
+    listed = subprocess.run([sys.executable, "-c", code], check=True, **pipes)
+    lines = listed.stdout.splitlines()
+    assert lines[-1] == "False"
+    for name in COMMANDS:
+        meanings = [line.partition("  ")[2] for line in lines if f"-m mammo.{name}  " in line]
+        assert [len(meaning) > 30 for meaning in meanings] == [True], name
+    refused = subprocess.run([sys.executable, "-m", "mammo", "trian"], **pipes)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: trian: give ")

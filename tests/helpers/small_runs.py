@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 
 from helpers.networks import build_model
 from mammo.data.loading.datamodule import MammogramDataModule
@@ -52,9 +52,10 @@ def train(
     """Trains; only the callbacks write files."""
     rows = Rows()
     options["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
+    options["enable_progress_bar"] = any(isinstance(callback, ProgressBar) for callback in callbacks)
     trainer = pl.Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, callbacks=[rows, *callbacks],
-        enable_progress_bar=False, enable_model_summary=False, **options,
+        enable_model_summary=False, **options,
     )  # fmt: skip
     trainer.fit(model, datamodule)
     return rows

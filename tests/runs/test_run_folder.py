@@ -4,7 +4,6 @@ import datetime
 import multiprocessing
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -82,12 +81,10 @@ def make_folder(parent: Path) -> str:
     return folder.name
 
 
-def test_the_printed_command_of_tensorboard_can_be_pasted(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "my runs; $HOME" / "a")
-    run.tensorboard.mkdir(parents=True)
-    run.record(score={"value": None})
-    line = run.summary().splitlines()[-1]
-    assert shlex.split(line) == ["curves", "tensorboard", "--logdir", str(run.path.parent)]
+def test_the_name_of_a_network_makes_no_folder_of_its_own(tmp_path: Path) -> None:
+    with dated_folder("phantom-hub/net", parent=tmp_path) as folder:
+        assert folder.parent == tmp_path
+        assert folder.name.endswith("-phantom-hub-net")
 
 
 def test_processes_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:

@@ -247,8 +247,8 @@ def test_a_command_given_again_attaches_to_the_queued_jobs(abandoned: Abandoned)
 
 
 def test_interrupted_parent_leaves_the_jobs_and_names_them(abandoned: Abandoned) -> None:
-    assert abandoned.code == 1
-    sentence = f"error: the jobs continue in Slurm; to cancel them: scancel {' '.join(abandoned.ids)}"
+    assert abandoned.code == 130
+    sentence = f"the jobs continue in Slurm; to cancel them: scancel {' '.join(abandoned.ids)}"
     assert abandoned.told.splitlines()[-1] == sentence
     assert "Traceback" not in abandoned.told
     multirun = abandoned.multirun

@@ -217,7 +217,7 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
             os.killpg(attached.pid, sign)  # as the terminal does
             told = "".join(lines)
         if sign == signal.SIGINT:
-            assert attached.returncode == 1
+            assert attached.returncode == 130
             assert "the search continues without this command" in told
             assert "Traceback" not in told
     assert worker_pids(folder) == pids
@@ -287,8 +287,8 @@ def test_ctrl_c_ends_the_workers_that_the_command_started_and_the_status_starts_
         assert len(worker_pids(folder)) == left
         if left:
             run(folder, *settings, "stop=true")
-    assert attached.returncode == 1
-    assert "error: interrupted, 2 workers stopped; give the command again to resume" in told
+    assert attached.returncode == 130
+    assert "\ninterrupted, 2 workers stopped; to resume the search: " in told
     assert "Traceback" not in told
     assert "2 waiting for a worker" in status.stdout
 

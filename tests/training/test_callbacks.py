@@ -11,12 +11,15 @@ import torch
 from helpers.commands import command
 from helpers.small_runs import module, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
 from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.errors import DataError
 from mammo.metrics import Estimate
 from mammo.models.layer_depth import layer_of_parameters
+from mammo.runs import RunFolder
 from mammo.runs.run_lock import RunLock, RunTakenError
 from mammo.training.callbacks import BatchSeed, FiniteLoss, Unfreezing
 from mammo.training.checkpoints import Checkpoints
@@ -247,25 +250,26 @@ def test_hparams_hold_settings_and_final_score(tmp_path: Path) -> None:
         "model": {"name": "resnet18", "dropout": 0.1},
         "data": {"root": "x", "sample": [1, 2]},
     }
-    for value in (0.5, 0.75):  # a run with more epochs writes them again
-        score = Estimate(value, 0.4, 0.9, 0.05)
-        write_hparams(tmp_path, config=config, score=score, seconds=9.0)
-    events = EventAccumulator(str(tmp_path)).Reload()
-    assert [event.value for event in events.Scalars("score/auc")] == [0.75]
-    metadata = events.summary_metadata["_hparams_/session_start_info"]
-    for word in (b"model.name", b"resnet18", b"data.sample", b"[1, 2]", b"seed"):
-        assert word in metadata.plugin_data.content
-    assert b"data.root" not in metadata.plugin_data.content
-    varied = tmp_path / "varied"
-    write_hparams(varied, config=config, score=score, seconds=9.0, varied=["model"])
-    metadata = EventAccumulator(str(varied)).Reload().summary_metadata["_hparams_/session_start_info"]
-    content = metadata.plugin_data.content
-    assert [word in content for word in (b"model.name", b"model.dropout", b"seed", b"data.sample")] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    overrides = ["seed=3", "model.dropout=0.1", "data.root=x", "data.sample=[1,2]"]
+    run = RunFolder.create(tmp_path / "run", config=config, overrides=overrides)
+    with SummaryWriter(run.tensorboard) as writer:
+        writer.add_scalar("val/auc", 0.7, 1)
+
+    def columns(varied: list[str] | None) -> dict[str, Any]:
+        for value in (0.5, 0.75):  # a run with more epochs writes them again
+            write_hparams(run, score=Estimate(value, 0.4, 0.9, 0.05), seconds=9.0, varied=varied)
+        events = EventAccumulator(str(run.tensorboard)).Reload()
+        assert [event.value for event in events.Scalars("score/auc")] == [0.75]
+        assert [event.step for event in events.Scalars("val/auc")] == [1]  # the curves are in the same run
+        assert "_hparams_/experiment" not in events.summary_metadata  # it would hide other runs' columns
+        content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+        found = parse_session_start_info_plugin_data(content).hparams
+        return {name: value.string_value or value.number_value for name, value in found.items()}
+
+    differing = {"seed": 3, "model.dropout": 0.1, "data.sample": "[1, 2]"}
+    assert columns(None) == pytest.approx(differing | {"model": "resnet18"})
+    assert columns(["model"]) == pytest.approx({"model.dropout": 0.1, "model": "resnet18"})
+    assert columns(["seed", "name"]) == {"seed": 3, "model": "resnet18"}
 
 
 def test_best_checkpoint_is_of_the_best_epoch(

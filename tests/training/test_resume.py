@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import random
+import shlex
 import signal
 import subprocess
 import time
@@ -321,3 +322,18 @@ def test_latest_is_the_run_that_started_last(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "run.json").write_text(json.dumps({"started": started}))
     assert RunFolder.find("latest", parent=tmp_path).path.name == "a"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_the_command_that_resumes(place: Path) -> None:
+    arguments = [*SMALL, "trainer.max_epochs=300", "run_dir=my runs/a"]
+    with start_command("train", *arguments, folder=place, start_new_session=True) as training:
+        assert training.stderr
+        lines = iter(training.stderr)
+        assert any(line.startswith("epoch 1/300: ") for line in lines)
+        os.killpg(training.pid, signal.SIGINT)  # as the terminal does
+        *_, told = lines
+    assert training.returncode == 130
+    assert told.startswith("interrupted; to resume: ")
+    assert shlex.split(told)[-1] == "resume=my runs/a"
+    assert RunFolder(place / "my runs" / "a").facts()["status"] == "interrupted"

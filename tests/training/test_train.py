@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,10 @@ def trained(place: Path) -> Path:
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith("validation AUC ")
-    assert lines[1:] == ["run folder runs/a", "curves     tensorboard --logdir runs"]
+    assert lines[1:3] == ["run folder runs/a", "report     runs/a/evaluation/val/report.html"]
+    logdir, evaluate = (shlex.split(line.removeprefix("next")) for line in lines[3:])
+    assert logdir[1:] == ["--logdir", "runs"]
+    assert evaluate[-2:] == ["run=runs/a", "split=test"]
     return place / "runs" / "a"
 
 
@@ -101,16 +105,14 @@ def test_checkpoint_loads_without_trusting_it(trained: Path, name: str) -> None:
 
 @pytest.mark.slow
 def test_tensorboard_shows_both_sides_in_one_chart(trained: Path) -> None:
+    events = EventAccumulator(str(trained / "tensorboard")).Reload()
+    tags = events.Tags()
     for side in ("train", "val"):
-        events = EventAccumulator(str(trained / "tensorboard" / side)).Reload()
-        tags = events.Tags()
-        assert {"loss", "auc", "accuracy"} <= set(tags["scalars"])
-        assert [event.step for event in events.Scalars("auc")] == [1, 2]
-        if side == "val":
-            assert {"figures/roc", "figures/confusion", "heat/1"} <= set(tags["images"])
-        if side == "train":
-            assert {"lr", "images_per_second", "waiting_for_data"} <= set(tags["scalars"])
-            assert "config/text_summary" in tags["tensors"]
+        assert {f"{side}/{name}" for name in ("loss", "auc", "accuracy")} <= set(tags["scalars"])
+        assert [event.step for event in events.Scalars(f"{side}/auc")] == [1, 2]
+    assert {"figures/roc", "figures/confusion", "heat/1"} <= set(tags["images"])
+    assert {"train/lr", "train/images_per_second", "train/waiting_for_data"} <= set(tags["scalars"])
+    assert {"config/text_summary", "custom_scalars__config__"} <= set(tags["tensors"])
 
 
 @pytest.mark.slow

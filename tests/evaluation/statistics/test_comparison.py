@@ -1,6 +1,7 @@
 import json
 import re
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from mammo.errors import DataError
 from mammo.evaluation.predictions import Predictions
-from mammo.evaluation.statistics.comparison import compare, comparison_table, holm
+from mammo.evaluation.statistics.comparison import compare, comparison_table, holm, verdict
 from mammo.evaluation.statistics.intervals import draw_patients
 from mammo.evaluation.statistics.weighted_metrics import AucOnly, expit
 from mammo.metrics import auc, auc_difference, clustered_covariance, delong_auc
@@ -197,3 +198,33 @@ def test_holm_lies_between_none_and_bonferroni(p: list[float]) -> None:
     assert (adjusted >= p).all()
     assert (adjusted <= np.minimum(1, len(p) * np.array(p))).all()
     assert np.array_equal(adjusted[np.argsort(p)], np.sort(adjusted))
+
+
+def found_of(*pairs: tuple[str, str, float, float | None]) -> dict[str, Any]:
+    """The result of `compare` with the difference and the adjusted p of each pair."""
+    made = [
+        {"a": a, "b": b, "difference": {"value": d, "low": d - 0.02, "high": d + 0.02}, "p": p, "p_holm": p}
+        for a, b, d, p in pairs
+    ]
+    return {"pairs": made, "method": {"level": 0.95}}
+
+
+def test_the_verdict_names_the_better_run_first() -> None:
+    assert verdict(found_of(("A", "B", -0.03, 0.0101))) == (
+        "B ranks better than A: AUC higher by 0.030 (0.010 to 0.050), p 0.010."
+    )
+    three = found_of(("A", "B", 0.03, 0.2), ("A", "C", 0.05, 0.0001), ("B", "C", 0.02, 0.9))
+    assert verdict(three) == (
+        "A ranks better than C: AUC higher by 0.050 (0.030 to 0.070), p after Holm < 0.001. "
+        "1 of 3 pairs differ beyond chance."
+    )
+
+
+def test_the_verdict_claims_nothing_that_chance_explains() -> None:
+    assert verdict(found_of(("A", "B", -0.01, 0.4))) == (
+        "The difference is not clear of chance: B above A by 0.010 (-0.010 to 0.030), p 0.400."
+    )
+    assert verdict(found_of(("A", "B", 0.01, 0.4), ("A", "C", -0.02, 1.0))).startswith(
+        "None of 2 pairs differs beyond chance; the largest difference: C above A by 0.020"
+    )
+    assert verdict(found_of(("A", "B", 0.01, None))).startswith("No difference can be tested")

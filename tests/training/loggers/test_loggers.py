@@ -1,7 +1,6 @@
 """Loggers: what arrives there, and that they never change or stop a training."""
 
 import csv
-import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +12,14 @@ import pytest
 import torch
 from helpers.wandb_records import read_offline_runs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from mammo.config.composition import compose_train
 from mammo.config.resume import reopen
 from mammo.errors import ConfigError
+from mammo.evaluation.evaluation_files import calibration_of, predictions_of
+from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.report import evaluation_report
 from mammo.evaluation.training_run import train
 from mammo.runs import RunFolder
 from mammo.runs.run_lock import RunLock, RunTakenError
@@ -96,7 +99,7 @@ def test_a_resumed_run_whose_files_begin_in_one_second_has_each_epoch_once(
     for epoch in (1, 2):
         killed.log_metrics({"val/auc": 0.5, "train/auc": 0.5}, step=epoch)
     killed.finalize("")
-    [file] = (tmp_path / "tensorboard" / "val").iterdir()
+    [file] = (tmp_path / "tensorboard").iterdir()
     # of a process with a greater id, or of a node whose clock is ahead
     file.rename(file.with_name(f"events.out.tfevents.{int(time.time()) + ahead}.~.99999999.0"))
     resumed = TensorBoardRuns(save_dir=tmp_path)
@@ -104,10 +107,12 @@ def test_a_resumed_run_whose_files_begin_in_one_second_has_each_epoch_once(
     resumed.forget_from(2)
     resumed.log_metrics({"val/auc": 0.6, "train/auc": 0.6}, step=2)
     resumed.finalize("")
+    assert resumed.experiment is not None  # for the pictures of the best epoch: it forgets nothing
+    resumed.finalize("")
     told = capsys.readouterr().err
     if ahead < 60:
         for side in ("train", "val"):
-            events = EventAccumulator(str(tmp_path / "tensorboard" / side)).Reload().Scalars("auc")
+            events = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars(f"{side}/auc")
             assert [event.step for event in events] == [1, 2]
         assert told == ""
     else:
@@ -154,12 +159,33 @@ def test_several_loggers_get_the_curves_and_change_nothing(
     start: Callable[..., RunFolder], silent: RunFolder, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(place))
+    drawn, figures_of = [], evaluation_report.figures_of
+
+    def draw(predictions: Predictions, metrics: dict[str, float], *, split: str) -> Any:
+        drawn.append((predictions.malignancy, metrics["threshold"]))
+        return figures_of(predictions, metrics, split=split)
+
+    monkeypatch.setattr(evaluation_report, "figures_of", draw)
     run = start("several", "logger=[tensorboard,csv]", "+logger.mine._target_=my_loggers.Mine")
     assert_same_result(silent, run)
+    # the pictures are those of the best epoch, with the threshold of the report
+    calibration = calibration_of(run)
+    assert calibration is not None
+    [(scores, threshold)] = drawn
+    assert threshold == calibration.threshold()
+    assert sorted(scores) == sorted(predictions_of(run, "val").malignancy)
     auc = pd.read_csv(run.metrics)["val/auc"].tolist()
-    events = EventAccumulator(str(run.tensorboard / "val")).Reload()
-    assert [event.step for event in events.Scalars("auc")] == [1, 2]
-    assert [event.value for event in events.Scalars("auc")] == pytest.approx(auc)
+    assert [path.name for path in run.tensorboard.iterdir() if path.is_dir()] == []  # one entry a run
+    events = EventAccumulator(str(run.tensorboard)).Reload()
+    assert [event.step for event in events.Scalars("val/auc")] == [1, 2]
+    assert [event.value for event in events.Scalars("val/auc")] == pytest.approx(auc)
+    content = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    [category] = Layout.FromString(content).category
+    charts = {chart.title: list(chart.multiline.tag) for chart in category.chart}
+    assert charts["auc"] == ["train/auc$", "val/auc$"]
+    assert {"loss", "accuracy"} < set(charts)
+    [confusion] = events.Images("figures/confusion")  # of the best epoch only
+    assert confusion.width > 700
     assert any(tag.startswith("heat/") for tag in events.Tags()["images"])
     with (run.path / "csv" / "version_0" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -172,8 +198,7 @@ def test_several_loggers_get_the_curves_and_change_nothing(
     steps = [step for step, values in Mine.kept if "train/loss_step" in values]
     assert steps == list(range(1, 1 + max(steps)))
     assert Mine.kept[-1][1]["score/auc"] == run.score
-    assert f"tensorboard --logdir {shlex.quote(str(place))}" in run.summary()
-    assert "tensorboard" not in silent.summary()
+    assert not silent.tensorboard.exists()
 
 
 @pytest.mark.slow
