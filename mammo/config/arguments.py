@@ -85,7 +85,8 @@ def groups_of(command: str) -> dict[str, str | None]:
     """Return the groups of a command with their default choices."""
     entries = yaml.safe_load((CONF / f"{command}.yaml").read_text())["defaults"]
     groups = {name: choice for entry in entries if isinstance(entry, dict) for name, choice in entry.items()}
-    return {name: choice for name, choice in groups.items() if not name.startswith("override ")}
+    others = ("override ", "optional ")
+    return {name: choice for name, choice in groups.items() if not name.startswith(others)}
 
 
 def commands_with(key: str) -> list[str]:

@@ -133,8 +133,8 @@ def check(cfg: DictConfig) -> None:
     """
     for key, known in _added_keys(cfg, ""):
         raise ConfigError(f"+{key}: {explained(key) or f'no such key{nearest(key, known)}'}")
-    for key in sorted(OmegaConf.missing_keys(cfg)):
-        raise ConfigError(f"{key} has no value: give {key}=...")
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise ConfigError(_without_value(missing))
     for key, (low, high) in _LIMITS.items():
         value = OmegaConf.select(cfg, key)
         if value is not None and key in _OF_SHIPPED_PARTS and _is_own(cfg[key.partition(".")[0]]):
@@ -179,6 +179,16 @@ def subgroup_cuts(chosen: Any) -> dict[str, list[float]] | None:
                 )
             cuts[name] = [float(point) for point in numbers]
     return cuts
+
+
+def _without_value(keys: list[str]) -> str:
+    """Return the sentence on keys that have no value."""
+    have = "has" if len(keys) == 1 else "have"
+    names = " and ".join(filter(None, [", ".join(keys[:-1]), keys[-1]]))
+    said = f"{names} {have} no value: give {' '.join(f'{key}=...' for key in keys)}"
+    if not set(keys) & {"optim.lr", "trainer.max_epochs"}:
+        return said
+    return f"{said}, or an experiment that is made for real mammograms, such as experiment=plain"
 
 
 def _check_training(cfg: DictConfig) -> None:

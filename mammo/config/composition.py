@@ -175,7 +175,7 @@ def compose_with_groups(name: str, overrides: list[str]) -> tuple[DictConfig, Di
         groups = {
             group.partition("@")[0]: Group(choice, [each for each in options(group) if each[0] != "_"])
             for group, choice in cfg.hydra.runtime.choices.items()
-            if group == "hydra/launcher" or not group.startswith(("schema/", "hydra/"))
+            if group == "hydra/launcher" or not (group.startswith(("schema/", "hydra/")) or "/_" in group)
         }
         launcher = cfg.hydra.launcher
         HydraConfig.instance().set_config(cfg)

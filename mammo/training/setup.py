@@ -40,10 +40,12 @@ from mammo.data.tasks import Task, labels, unlabelled_sentence
 from mammo.errors import ConfigError, DataError
 from mammo.metrics.own_metrics import OwnMetrics
 from mammo.models.backbones import build_network, input_statistics
+from mammo.models.weights.weight_loading import saved_statistics
 from mammo.runs import RunFolder
 from mammo.training.devices.batch_memory import largest_batch
 from mammo.training.devices.distributed import Processes, find_processes
 from mammo.training.devices.precision import choose_precision
+from mammo.training.input_check import input_sentence
 from mammo.training.loggers.logger_nodes import build_loggers
 from mammo.training.losses import LOSS
 from mammo.training.module import MammogramModule
@@ -147,13 +149,20 @@ def set_up(cfg: DictConfig, *, run: RunFolder | None = None) -> Training:
     precision = choose_precision(cfg.trainer.precision, accelerator=accelerator, network=network, size=size)
     device = f"{_device(processes, on_gpu=on_gpu)}, {_FORMATS[precision]}"
     say(f"{device}, channels-last")
+    module = _module(cfg, network, datamodule, monitor, metrics)
+    pretrained = bool(cfg.model.get("pretrained"))
+    say(
+        input_sentence(
+            module, datamodule.train, normalisation=str(cfg.data.normalisation), pretrained=pretrained
+        )
+    )
     return Training(
         store=store,
         split=split,
         left_out=left_out(store.table, split, views=views_of(unit, views), **choice),
         pretrained=pretrained,
         datamodule=datamodule,
-        module=_module(cfg, network, datamodule, monitor, metrics),
+        module=module,
         monitor=monitor,
         processes=processes,
         options=scoring_options(cfg, accelerator=accelerator, precision=precision),
@@ -322,6 +331,13 @@ def _monitor(datamodule: MammogramDataModule) -> str:
     return "val/loss"
 
 
+def _weights_statistics(cfg: DictConfig, network: nn.Module) -> tuple[float, float]:
+    """Return the statistics of the initial weights: of a run those of its training, else those of timm."""
+    weights = cfg.model.get("weights")
+    saved = None if weights is None else saved_statistics(Path(weights))
+    return saved or input_statistics(network)
+
+
 def mode_of(monitor: str) -> Literal["max", "min"]:
     return "min" if monitor == "val/loss" else "max"
 
@@ -337,7 +353,7 @@ def _module(
         mean, std = 0.0, 1.0
     else:
         by_weights = cfg.data.normalisation == "weights"
-        mean, std = input_statistics(network) if by_weights else datamodule.statistics()
+        mean, std = _weights_statistics(cfg, network) if by_weights else datamodule.statistics()
     if cfg.trainer.compile:
         network.compile()
     return MammogramModule(

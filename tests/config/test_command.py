@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from helpers.commands import COMMANDS, REPOSITORY, command
 
+# what the phantom has a default for, and real data have not
+REAL = ["optim.lr=1e-4", "trainer.max_epochs=1"]
+
 
 def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
     return command("train", *arguments, folder=folder)
@@ -46,9 +49,19 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
         (["sead=3"], "sead=3: no such key; did you mean seed?"),
         (["modle=resnet18"], "modle=resnet18: no such key; did you mean model?"),
         (["model=custom_cnn", "model.drop_path=0.1"], "model.drop_path=0.1: no such key"),
-        (["data=cbis_ddsm"], "data.root has no value: give data.root=..."),
-        (["data=cbis_ddsm", "data.root=/nowhere"], "data.root=/nowhere: no such folder"),
-        (["data=csv", "data.root=.", "data.table=t.csv"], "data.table=t.csv: no such file or folder"),
+        (["data=cbis_ddsm", *REAL], "data.root has no value: give data.root=..."),
+        (["data=cbis_ddsm", "data.root=/nowhere", *REAL], "data.root=/nowhere: no such folder"),
+        (["data=csv", "data.root=.", "data.table=t.csv", *REAL], "data.table=t.csv: no such file or folder"),
+        (
+            ["data=cbis_ddsm", "data.root=."],
+            "optim.lr and trainer.max_epochs have no value: give optim.lr=... trainer.max_epochs=..., or an "
+            "experiment that is made for real mammograms, such as experiment=plain",
+        ),
+        (
+            ["data=csv", "optim.lr=1"],
+            "data.root, data.table and trainer.max_epochs have no value: give data.root=... data.table=... "
+            "trainer.max_epochs=..., or an experiment",
+        ),
         (["trainer.max_epochs=0"], "trainer.max_epochs=0: must be at least 1"),
         (["data.views=[CC,CC]"], "data.views=[CC,CC]: give one or more views, each once"),
         (["data.views=[CC,AP]"], "data.views=[CC,AP]: 'AP' is not one of CC, MLO, ML, LM, LMO,"),

@@ -116,3 +116,16 @@ def test_a_recorded_config_is_checked_like_a_composed_one() -> None:
         with pytest.raises(ConfigError) as refused:
             check(wrong)
         assert str(refused.value).startswith(sentence)
+
+
+def test_epochs_and_learning_rate_of_the_phantom_are_of_no_other_data(tmp_path: Path) -> None:
+    phantom = compose_train([])
+    assert (phantom.optim.lr, phantom.trainer.max_epochs) == (0.001, 14)
+    assert compose_train(["data=phantom_films"]).trainer.max_epochs == 14
+    assert compose_train(["optim=sgd"]).optim.lr == 0.01  # an optimiser's own
+    assert compose_train(["experiment=plain", "data=phantom", "model.pretrained=false"]).optim.lr == 0.0003
+    real = [f"data.root={tmp_path}", "data=cbis_ddsm"]
+    with pytest.raises(ConfigError, match=r"^optim\.lr and trainer\.max_epochs have no value: give"):
+        compose_train(real)
+    assert compose_train([*real, "experiment=plain"]).trainer.max_epochs == 12
+    assert compose_train([*real, "optim.lr=1e-4", "trainer.max_epochs=3"]).optim.lr == 1e-4

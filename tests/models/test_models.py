@@ -15,6 +15,7 @@ from torch import nn
 from mammo.errors import ConfigError
 from mammo.models import backbones
 from mammo.models.backbones import input_statistics, timm_network
+from mammo.models.weights.weight_loading import saved_statistics
 
 
 def logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -264,3 +265,12 @@ def test_a_classifier_for_other_classes_than_the_files_starts_small(tmp_path: Pa
     assert model.fc.weight.std().item() == pytest.approx(0.01, rel=0.1)
     same = build_model(name="resnet18", num_classes=5, weights=tmp_path / "w.pt")
     assert torch.equal(same.fc.weight, torch.load(tmp_path / "w.pt", weights_only=True)["fc.weight"])
+
+
+def test_a_run_as_weights_has_the_statistics_of_its_training(tmp_path: Path) -> None:
+    state = {"network.x": torch.ones(3), "mean": torch.tensor(0.21), "std": torch.tensor(0.17)}
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"state_dict": state}, tmp_path / "checkpoints" / "best.ckpt")
+    assert saved_statistics(tmp_path) == pytest.approx((0.21, 0.17))
+    torch.save({"x": torch.ones(3)}, tmp_path / "plain.pth")
+    assert saved_statistics(tmp_path / "plain.pth") is None

@@ -25,7 +25,9 @@ def test_the_names_of_choices_become_their_nodes(model: str, pool: str) -> None:
 
 def test_every_source_is_found(tmp_path: Path) -> None:
     (tmp_path / "images.csv").write_text("")
-    for source, keys in (("cbis_ddsm", []), ("csv", [f"data.table={tmp_path}/images.csv"])):
+    training = ["optim.lr=1e-3", "trainer.max_epochs=1"]
+    for source, more in (("cbis_ddsm", []), ("csv", [f"data.table={tmp_path}/images.csv"])):
+        keys = [*training, *more]
         today = plain(compose_train([f"data={source}", f"data.root={tmp_path}", *keys]).data)
         old = {"source": source} | {key: value for key, value in today.items() if key != "_target_"}
         assert in_current_form({"data": old}) == {"data": today}

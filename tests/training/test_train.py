@@ -235,12 +235,13 @@ OWN = [
     "data.width=32",
     "data.crop=none",
 ]
+TRAINING = [*OWN, "optim.lr=1e-3", "trainer.max_epochs=1"]
 
 
 @pytest.mark.slow
 def test_a_class_without_an_image_is_refused(own_images: pd.DataFrame, tmp_path: Path) -> None:
     own_images.assign(label=0).to_csv(tmp_path / "t.csv", index=False)
-    result = command("train", *OWN, folder=tmp_path)
+    result = command("train", *TRAINING, folder=tmp_path)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith(
         "error: task=pathology: no image in the data is of class MALIGNANT; choose data or a split that has"
@@ -252,7 +253,7 @@ def test_validation_images_of_one_class_are_said(own_images: pd.DataFrame, tmp_p
     sides = own_images["patient_id"].map({"p0": "val", "p2": "val"}).fillna("train")
     own_images.assign(split=sides).to_csv(tmp_path / "t.csv", index=False)
     files = ["data.split=file", "data.split_file=t.csv"]
-    result = command("train", *OWN, *files, "trainer.max_epochs=1", "run_dir=r", folder=tmp_path)
+    result = command("train", *TRAINING, *files, "run_dir=r", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "one class: their AUC is undefined" in result.stderr
     assert json.loads((tmp_path / "r" / "run.json").read_text())["score"]["value"] is None
@@ -260,7 +261,7 @@ def test_validation_images_of_one_class_are_said(own_images: pd.DataFrame, tmp_p
 
 def test_table_without_its_columns_is_refused(own_images: pd.DataFrame, tmp_path: Path) -> None:
     own_images.rename(columns={"patient_id": "patient"}).to_csv(tmp_path / "t.csv", index=False)
-    result = command("train", *OWN, folder=tmp_path)
+    result = command("train", *TRAINING, folder=tmp_path)
     assert result.returncode == 1
     assert "patient_id" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
@@ -287,7 +288,7 @@ def test_case_files_without_images_can_be_audited_but_not_trained(
     audit = command("audit", *data, "output=a.json", folder=tmp_path)
     assert audit.returncode == 0, audit.stderr
     assert json.loads((tmp_path / "a.json").read_text())["clean_test_images"] == 591
-    train = command("train", *data, folder=tmp_path)
+    train = command("train", "experiment=plain", "model.pretrained=false", *data, folder=tmp_path)
     assert train.returncode == 1
     assert "data.max_rejected" in train.stderr.splitlines()[-1]
     assert not (tmp_path / "runs").exists()

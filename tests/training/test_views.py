@@ -15,6 +15,7 @@ from mammo.runs import RunFolder
 
 SMALL = ["model=custom_cnn", "data.height=64", "data.width=48", "trainer.max_epochs=1", "report=false"]
 SMALL += ["trainer.precision=32-true", "trainer.accelerator=cpu", "data.batch_size=8", "data.split=random"]
+SMALL += ["optim.lr=1e-3"]
 TABLE = ["data=csv", "data.table=images.csv", "data.root=images"]
 LEFT_OUT = "data.views=[CC,MLO]: 25 of 80 images have none of these views (5 without view, 20 with view ML)"
 

@@ -121,6 +121,22 @@ def load_weights(model: nn.Module, file: Path) -> LoadedWeights:
     )
 
 
+def saved_statistics(file: Path) -> tuple[float, float] | None:
+    """Return mean and standard deviation, in [0, 1], by which a run of mammo normalised its images.
+
+    Args:
+        file: see `load_weights`.
+
+    Returns:
+        The statistics; None for weights that are not of a run.
+    """
+    if (best := RunFolder(file).checkpoints / "best.ckpt").is_file():
+        file = best
+    tensors = _read(file)
+    found = [tensors[name] for name in ("mean", "std") if name in tensors and tensors[name].numel() == 1]
+    return (float(found[0]), float(found[1])) if len(found) == 2 else None
+
+
 def _read(file: Path) -> dict[str, Tensor]:
     """Read the tensors of a file, out of the dictionaries that hold them; no code in the file is run."""
     if not file.is_file():

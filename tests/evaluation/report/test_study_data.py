@@ -199,7 +199,8 @@ def test_the_page_of_a_training_has_the_flow(tmp_path: Path) -> None:
     write_images(tmp_path)
     data = ["data=csv", f"data.table={tmp_path}/images.csv", f"data.root={tmp_path}", "data.height=32"]
     data += ["data.width=32", "data.split=clean", "model=custom_cnn", "trainer.max_epochs=1", "report=false"]
-    for arguments in (["train", *data, "run_dir=a"], ["evaluate", "run=a", "split=test", "heatmap=none"]):
+    lr = "optim.lr=1e-3"  # of a training on real data
+    for arguments in (["train", *data, lr, "run_dir=a"], ["evaluate", "run=a", "split=test", "heatmap=none"]):
         result = command(*arguments, folder=tmp_path)
         assert result.returncode == 0, result.stderr
     folder = tmp_path / "a" / "evaluation" / "test"

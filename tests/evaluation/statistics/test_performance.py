@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mammo.evaluation.predictions import Predictions, Units, by_unit
 from mammo.evaluation.statistics.calibration import Calibration, fit_calibration
+from mammo.evaluation.statistics.class_performance import image_auc
 from mammo.evaluation.statistics.headline_intervals import headline_intervals
 from mammo.evaluation.statistics.intervals import bootstrap, draw_patients
 from mammo.evaluation.statistics.performance import measure_performance, performance_table
@@ -140,6 +141,8 @@ def test_folds_are_summarised_by_the_mean_of_their_aucs() -> None:
     scored = TEST.with_scores(np.stack([1 - malignant, malignant], axis=1))
     folds = Predictions(scored.table.assign(fold=fold.astype("Int64")), TEST.task, "folds")
     found = measure_performance(folds, calibration=None, resamples=100)
+    alone = image_auc(folds)  # of a page without metrics.json
+    assert found["image"]["auc"] == {"value": alone.value, "low": alone.low, "high": alone.high}
     for unit in ("image", "breast", "patient"):
         units = by_unit(folds, unit)
         expected = mean_fold_auc(units.score, units.label, units.cluster, units.fold)

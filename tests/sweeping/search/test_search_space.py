@@ -287,7 +287,7 @@ LR = {"optim.lr": {"log_uniform": [1e-5, 1e-2]}}
             "sweep.space: no key of it applies, for no condition holds",
         ),
         (LR, ["sead=3"], "sead=3: no such key; did you mean seed?"),
-        (LR, ["data=cbis_ddsm"], "data.root has no value: give data.root=..."),
+        (LR, ["data=cbis_ddsm"], "data.root and trainer.max_epochs have no value: give data.root=..."),
     ],
 )
 def test_a_key_or_value_that_does_not_compose_is_refused(
@@ -323,7 +323,9 @@ def test_a_mandatory_value_comes_from_the_space() -> None:
     space = Space.from_config({"model.name": {"choice": ["convnext_tiny", "resnet18d"]}})
     trainings = space.check(["model=timm"])
     assert [training.model.name for training in trainings] == ["convnext_tiny", "resnet18d"]
-    with pytest.raises(ConfigError, match=r"^data.root has no value: give data.root="):
+    with pytest.raises(
+        ConfigError, match=r"^data.root, optim.lr and trainer.max_epochs have no value: give "
+    ):
         space.check(["model=timm", "data=cbis_ddsm"])
     wrong = {"model.name": {"choice": ["resnet18d"]}, "optim.lr": {"uniform": [-1, 1]}}
     with pytest.raises(ConfigError, match=r"^sweep.space.optim.lr=-1.0: must be at least 0"):

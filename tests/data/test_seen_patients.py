@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from mammo.evaluation.seen_patients import Seen, count_seen
 
 from mammo.evaluation import seen_patients
-from mammo.evaluation.seen_patients import Seen, count_seen
 
 
 def images(*ids: str, of: str = "") -> pd.DataFrame:
