@@ -77,16 +77,26 @@ def count_seen(run: RunFolder, images: pd.DataFrame, *, table: pd.DataFrame, own
     return Seen(*counts)
 
 
-def pretrained_images(weights: Path, table: pd.DataFrame) -> list[str]:
-    """Return the ids of the images whose patients the weights of a run were trained on.
+def pretrained_images(
+    weights: str | None, *, split: Mapping[str, Collection[str]], table: pd.DataFrame
+) -> list[str]:
+    """Return the ids of the images whose patients the initial weights were trained on.
 
-    Those of the run's own initial weights are among them. Patients are compared as by `count_seen`.
+    These are the training patients of the run that the weights are of, and those of its own initial weights.
+    Patients are compared as by `count_seen`.
 
     Args:
-        weights: folder of a run, or a checkpoint in it. For any other file no image is known.
+        weights: folder of a run, or a checkpoint in it. For any other file and for None no image is known.
+        split: ids of the images of each set.
         table: images table of all the data.
+
+    Raises:
+        DataError: they are images of the validation or test set.
     """
-    run = RunFolder(weights if weights.is_dir() else weights.absolute().parent.parent)
+    if weights is None:
+        return []
+    path = Path(weights)
+    run = RunFolder(path if path.is_dir() else path.absolute().parent.parent)
     listed = _listed(run, _TRAINED)
     known = _own_table(run) if listed else None
     if known is None:  # the store is gone: its ids alone tell the patients
@@ -96,29 +106,17 @@ def pretrained_images(weights: Path, table: pd.DataFrame) -> list[str]:
         return []
     listed = list(map(own_id, listed))
     patients = known.loc[known["image_id"].isin(listed), "patient_id"]
-    found: list[str] = table.loc[_of_patients(own, listed, set(patients)).index, "image_id"].tolist()
-    return found
-
-
-def refuse_pretrained(
-    weights: str, pretrained: Collection[str], *, split: Mapping[str, Collection[str]], table: pd.DataFrame
-) -> None:
-    """Raise DataError if the initial weights were trained on patients of the validation or test set.
-
-    Args:
-        weights: the key `model.weights`.
-        pretrained: result of `pretrained_images`.
-        split: ids of the images of each set; of these, `val` and `test` are looked at.
-        table: images table of all the data.
-    """
+    pretrained = table.loc[_of_patients(own, listed, set(patients)).index]
     for side, name in (("val", "validation"), ("test", "test")):
-        seen = table[table["image_id"].isin(split[side]) & table["image_id"].isin(pretrained)]
-        if len(seen):
+        images, women = _counts(pretrained[pretrained["image_id"].isin(split[side])])
+        if images:
             raise DataError(
-                f"model.weights={weights}: {len(seen)} of the {len(split[side])} {name} images are of "
-                f"{seen['patient_id'].nunique()} patients that these weights were trained on; give the "
-                "data.split, data.fold and data.seed of that run, or other weights"
+                f"model.weights={weights}: {images} of the {len(split[side])} {name} images are of {women} "
+                "patients that these weights were trained on; give the data.split, data.fold and data.seed of "
+                "that run, or other weights"
             )
+    found: list[str] = pretrained["image_id"].tolist()
+    return found
 
 
 def _listed(run: RunFolder, sides: Iterable[str]) -> list[str]:

@@ -32,7 +32,7 @@ from mammo.data.samples import (
     sides_of,
     views_of,
 )
-from mammo.data.seen_patients import pretrained_images, refuse_pretrained
+from mammo.data.seen_patients import pretrained_images
 from mammo.data.sources.reader import read_catalog
 from mammo.data.splits import Split, left_out, make_split
 from mammo.data.store.store import Store, prepare
@@ -127,10 +127,8 @@ def set_up(cfg: DictConfig, *, run: RunFolder | None = None) -> Training:
             choice["among"] = set(images["image_id"][found >= 0])
     split = make_split(store.table, **choice)
     _refuse_empty(split, cfg.data.split)
-    pretrained: list[str] = []
-    if (weights := cfg.model.get("weights")) is not None and not cfg.resume:
-        pretrained = pretrained_images(Path(weights), store.table)
-        refuse_pretrained(weights, pretrained, split=asdict(split), table=store.table)
+    weights = None if cfg.resume else cfg.model.get("weights")
+    pretrained = pretrained_images(weights, split=asdict(split), table=store.table)
     on_gpu = accelerator == "gpu"
     datamodule = _datamodule(
         cfg, task, augment, store=store, split=split, on_gpu=on_gpu, processes=processes.count
@@ -150,10 +148,12 @@ def set_up(cfg: DictConfig, *, run: RunFolder | None = None) -> Training:
     device = f"{_device(processes, on_gpu=on_gpu)}, {_FORMATS[precision]}"
     say(f"{device}, channels-last")
     module = _module(cfg, network, datamodule, monitor, metrics)
-    pretrained = bool(cfg.model.get("pretrained"))
     say(
         input_sentence(
-            module, datamodule.train, normalisation=str(cfg.data.normalisation), pretrained=pretrained
+            module,
+            datamodule.train,
+            normalisation=str(cfg.data.normalisation),
+            pretrained=bool(cfg.model.get("pretrained")),
         )
     )
     return Training(
