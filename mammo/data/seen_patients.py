@@ -112,8 +112,8 @@ def pretrained_images(
         if images:
             raise DataError(
                 f"model.weights={weights}: {images} of the {len(split[side])} {name} images are of {women} "
-                "patients that these weights were trained on; give the data.split, data.fold and data.seed of "
-                "that run, or other weights"
+                "patients that these weights were trained on; give the data.split, data.fold and data.seed "
+                "of that run, or other weights"
             )
     found: list[str] = pretrained["image_id"].tolist()
     return found
