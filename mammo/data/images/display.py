@@ -18,6 +18,8 @@ Range: TypeAlias = tuple[int, int]
 
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that detectors and scanners use
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+# Ratio of the range of an image's kind to that of its own values from which it is reported as dark.
+_DARK = 8
 # Share of the pixels of a raw image below black and above white, so that dead pixels do not set the contrast.
 _RAW_TAIL = 0.001
 
@@ -175,17 +177,23 @@ def grey_values(stored: Stored, display: Display, name: str) -> tuple[Pixels, tu
 def _range(stored: Stored, used: Range, display: Display, notes: list[str]) -> Range:
     """Return black and white of an image without a window."""
     low, high = stored.full
+    own = range_of(used, stored.full)
     if isinstance(display.white, int):
-        return (0 if used[0] >= 0 else max(low, -display.white - 1)), min(high, display.white)
-    if display.white == "file" or high - low <= 255:
-        return low, high
-    found = None if display.kinds is None else display.kinds.get(stored.kind)
-    if found is None:
-        found = range_of(used, stored.full)
+        found = (0 if used[0] >= 0 else max(low, -display.white - 1)), min(high, display.white)
+    elif display.white == "file" or high - low <= 255:
+        found = stored.full
+    elif (known := (display.kinds or {}).get(stored.kind)) is not None:
+        found = known
+    else:
         if display.kinds is not None:
-            notes.append(f"its white point is {found[1]}, by its own values")
-    elif used[0] < found[0] or used[1] > found[1]:
-        notes.append(f"has values outside black and white of its kind, {found[0]} and {found[1]}")
+            notes.append(f"its white point is {own[1]}, by its own values")
+        return own
+    if used[0] < found[0] or used[1] > found[1]:
+        notes.append(f"has values outside black and white, {found[0]} and {found[1]}")
+    if found[1] - found[0] >= _DARK * (own[1] - own[0]):
+        notes.append(
+            f"is dark, because its values need only {own[1].bit_length()} bits and white is {found[1]}"
+        )
     return found
 
 

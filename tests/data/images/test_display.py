@@ -39,21 +39,24 @@ def shown(folder: Path, header: Dataset, **choices: Any) -> tuple[NDArray[Any], 
     ("choices", "white"),
     [
         ({}, 4095),
-        ({"white": "file"}, 65535),
         ({"white": 5000}, 5000),
         ({"kinds": {"DICOM, 16 bits": (0, 16383)}}, 16383),
+        ({"white": "file"}, 65535),
+        ({"white": 40000}, 40000),
+        ({"kinds": {"DICOM, 16 bits": (0, 65535)}}, 65535),
     ],
 )
 def test_the_white_point(tmp_path: Path, choices: dict[str, Any], white: int) -> None:
     grey, notes = shown(tmp_path, header_of(RAMP), **choices)
     np.testing.assert_allclose(grey, RAMP / white, atol=1e-5)
-    assert notes == ()
+    dark = f"is dark, because its values need only 12 bits and white is {white}"
+    assert notes == ((dark,) if white > 8 * 4095 else ())
 
 
 def test_values_above_the_white_point_are_told(tmp_path: Path) -> None:
     grey, notes = shown(tmp_path, header_of(RAMP), kinds={"DICOM, 16 bits": (0, 1023)})
     np.testing.assert_allclose(grey, np.minimum(RAMP / 1023, 1), atol=1e-5)
-    assert notes == ("has values outside black and white of its kind, 0 and 1023",)
+    assert notes == ("has values outside black and white, 0 and 1023",)
 
 
 def test_another_kind_of_file_is_told(tmp_path: Path) -> None:

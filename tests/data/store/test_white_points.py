@@ -42,7 +42,8 @@ def test_each_kind_of_file_has_the_white_point_of_its_images(tmp_path: Path) -> 
         "TIFF, 16 bits": {"images": 2, "black": 0, "white": 65535},
     }
     assert store.manifest["settings"]["white"] == "auto"
-    assert store.manifest["notes"] == {}
+    dark = "is dark, because its values need only 12 bits and white is 65535"
+    assert store.manifest["notes"] == {dark: 1}
     assert store.table["kind"].tolist() == ["PNG, 16 bits"] * 2 + ["TIFF, 16 bits"] * 2
     highest = store.images.max(axis=(1, 2)).tolist()
     assert highest == [round(900 / 4095 * 65535), round(4000 / 4095 * 65535), 60000, 3000]
@@ -61,7 +62,7 @@ def test_other_choices_of_the_white_point_give_other_stores(tmp_path: Path) -> N
     assert again.directory == stores[0].directory  # which measured the same
     known = stored(tmp_path, films, known_kinds={"PNG, 16 bits": (0, 1023)})
     assert known.images.max() == 65535
-    assert known.manifest["notes"] == {"has values outside black and white of its kind, 0 and 1023": 1}
+    assert known.manifest["notes"] == {"has values outside black and white, 0 and 1023": 1}
 
 
 def test_films_are_decoded_until_all_bits_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
