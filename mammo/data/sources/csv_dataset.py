@@ -63,8 +63,8 @@ def read_csv(
     """
     check_root(root)
     own = label_words(labels or {})
-    read = [TextTable.read(table, sheet=sheet)]
-    read += [TextTable.read(lesions, sheet=lesions_sheet)] if lesions else []
+    read = [TextTable.read(table, sheet=sheet, key="data.sheet")]
+    read += [TextTable.read(lesions, sheet=lesions_sheet, key="data.lesions_sheet")] if lesions else []
     read = _renamed(read, {name: old for name, old in (columns or {}).items() if old is not None})
     if read[0].cells.empty:
         raise DataError(f"{table}: has names of columns, but no rows; add one for each image")

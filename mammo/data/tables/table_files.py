@@ -57,7 +57,11 @@ def shown(text: str, *, most: int = 60) -> str:
 
 
 def read_rows(
-    path: Path, *, sheet: str | None = None, wanted: Callable[[str], bool] = lambda name: True
+    path: Path,
+    *,
+    sheet: str | None = None,
+    key: str | None = None,
+    wanted: Callable[[str], bool] = lambda name: True,
 ) -> list[Row]:
     """Return the rows of a table with their numbers in a spreadsheet, the names of the columns first.
 
@@ -68,6 +72,7 @@ def read_rows(
     Args:
         path: The file.
         sheet: Name of the sheet of an Excel file, which may be None if only one has content.
+        key: Key of the configuration that names the sheet, for messages; None if there is none.
         wanted: Whether a column is read, by its name; the others of a large table need no memory.
 
     Raises:
@@ -81,7 +86,7 @@ def read_rows(
             content.seek(0)
             if sheet is not None and not head.startswith(_ZIP):
                 raise DataError(f"{path}: is not an Excel file, so it has no sheet '{sheet}'; leave it out")
-            rows = list(_picked(_rows(path, content, head, sheet), wanted))
+            rows = list(_picked(_rows(path, content, head, sheet, key), wanted))
     except OSError as error:
         reason = "is a damaged gzip file" if isinstance(error, gzip.BadGzipFile) else error.strerror
         raise DataError(f"{path}: {(reason or 'cannot be read').lower()}; name a table file") from None
@@ -104,9 +109,9 @@ def _picked(rows: Iterator[Row], wanted: Callable[[str], bool]) -> Iterator[Row]
         yield number, picked
 
 
-def _rows(path: Path, content: IO[bytes], head: bytes, sheet: str | None) -> Iterator[Row]:
+def _rows(path: Path, content: IO[bytes], head: bytes, sheet: str | None, key: str | None) -> Iterator[Row]:
     if head.startswith(_ZIP):
-        return _excel_rows(path, io.BytesIO(content.read()), sheet)
+        return _excel_rows(path, io.BytesIO(content.read()), sheet, key)
     if head.startswith(_PARQUET):
         return _parquet_rows(path, io.BytesIO(content.read()))
     if head[128:132] == b"DICM":
@@ -167,7 +172,7 @@ def _delimited(path: Path, text: io.TextIOWrapper) -> Iterator[Row]:
         raise DataError(f"{path}, row {number + 1}: {problem}") from None
 
 
-def _excel_rows(path: Path, content: IO[bytes], sheet: str | None) -> Iterator[Row]:
+def _excel_rows(path: Path, content: IO[bytes], sheet: str | None, key: str | None) -> Iterator[Row]:
     import openpyxl
 
     try:
@@ -181,7 +186,7 @@ def _excel_rows(path: Path, content: IO[bytes], sheet: str | None) -> Iterator[R
         if "xl/workbook.xml" not in names:
             raise DataError(f"{path}: is a zip archive, not a table; unpack it")
         book = openpyxl.load_workbook(content, read_only=True, data_only=True)
-        chosen = _sheet(path, {each.title: each for each in book.worksheets}, sheet)
+        chosen = _sheet(path, {each.title: each for each in book.worksheets}, sheet, key)
         uncomputed = openpyxl.load_workbook(content, read_only=True)[chosen.title] if formulas else None
         for number, cells in enumerate(_values(chosen), start=1):
             texts = [_text(value) for value in cells]
@@ -199,7 +204,7 @@ def _values(sheet: Any) -> Iterator[tuple[Any, ...]]:
     return iter(sheet.iter_rows(values_only=True))
 
 
-def _sheet(path: Path, sheets: dict[str, Any], wanted: str | None) -> Any:
+def _sheet(path: Path, sheets: dict[str, Any], wanted: str | None, key: str | None) -> Any:
     """Return the wanted sheet, or the only one with content."""
     listed = ", ".join(f"'{shown(name, most=31)}'" for name in list(sheets)[:8])
     if wanted is not None:
@@ -210,7 +215,8 @@ def _sheet(path: Path, sheets: dict[str, Any], wanted: str | None) -> Any:
         each for each in sheets.values() if any(cell is not None for row in _values(each) for cell in row)
     ]
     if len(filled) > 1:
-        raise DataError(f"{path}: has several sheets; give data.sheet=NAME with one of {listed}")
+        remedy = f"give {key}=NAME with one of" if key else "delete all but one of"
+        raise DataError(f"{path}: has several sheets; {remedy} {listed}")
     return filled[0] if filled else next(iter(sheets.values()))
 
 

@@ -51,17 +51,23 @@ class TextTable:
 
     @classmethod
     def read(
-        cls, path: Path, *, sheet: str | None = None, columns: Collection[str] | None = None
+        cls,
+        path: Path,
+        *,
+        sheet: str | None = None,
+        key: str | None = None,
+        columns: Collection[str] | None = None,
     ) -> "TextTable":
         """Read a table file of any kind that `read_rows` reads; raises DataError as it does.
 
         Args:
             path: The file.
             sheet: Sheet of an Excel file.
+            key: Key of the configuration that names the sheet, for messages.
             columns: Names of the columns to read, in lower_snake_case; None for all.
         """
         (_, names), *rows = read_rows(
-            path, sheet=sheet, wanted=lambda name: columns is None or column_name(name) in columns
+            path, sheet=sheet, key=key, wanted=lambda name: columns is None or column_name(name) in columns
         )
         header = [column_name(name) for name in names]
         repeated = sorted({name for name in header if name and header.count(name) > 1})

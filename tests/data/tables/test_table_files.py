@@ -81,6 +81,8 @@ def test_one_of_several_sheets(tmp_path: Path) -> None:
     path.write_bytes(excel([["a"], [1]], [["b"], [2]]))
     assert read_rows(path, sheet="Sheet1") == [(1, ["b"]), (2, ["2"])]
     with pytest.raises(DataError, match=r"has several sheets; give data.sheet=NAME with one of 'Sheet', 'Sh"):
+        read_rows(path, key="data.sheet")
+    with pytest.raises(DataError, match=r"has several sheets; delete all but one of 'Sheet', 'Sheet1'"):
         read_rows(path)
     with pytest.raises(DataError, match=r"t.xlsx: has no sheet 'B'; give one of 'Sheet', 'Sheet1'"):
         read_rows(path, sheet="B")
