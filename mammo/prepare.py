@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> None:
         print(f"warning: of {count} {'image' if count == 1 else 'images'}: {note}", file=sys.stderr)
     print(f"{counts['images']} images prepared, {counts['rejected']} rejected, {counts['lesions']} lesions")
     overrides = HydraConfig.get().overrides.task
-    print(ending({"store": store.directory}, call("train", *overrides), call("audit", *overrides)))
+    print(ending({"store": store.directory.absolute()}, call("train", *overrides), call("audit", *overrides)))
 
 
 if __name__ == "__main__":

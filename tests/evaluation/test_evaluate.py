@@ -264,7 +264,7 @@ def test_mistakes_are_told_in_one_sentence(evaluated: Path, place: Path, tmp_pat
     targeted = told("evaluate", "predictions=scores.csv", "target_sensitivity=0.9", folder=place)
     assert "target_sensitivity=0.9: the threshold is fixed on validation images" in targeted
     assert "split=test" not in told("evaluate", "split=tset", folder=place)
-    assert "give at least two different folders" in told("compare", "runs=[runs/a,runs/a]", folder=place)
+    assert "give at least two different runs" in told("compare", "runs=[runs/a,runs/a]", folder=place)
     shutil.copytree(place / "runs" / "a", tmp_path / "r")
     best = tmp_path / "r" / "checkpoints" / "best.ckpt"
     content = best.read_bytes()

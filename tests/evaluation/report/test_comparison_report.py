@@ -1,5 +1,6 @@
 """The page of a comparison and its figure, with short and with long labels."""
 
+import io
 import itertools
 import warnings
 from pathlib import Path
@@ -36,7 +37,7 @@ def test_the_intervals_have_the_whole_width_however_long_the_labels_are(names: t
     figure = forest_figure(found(*names))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # such as "axes sizes collapsed to zero"
-        figure.canvas.draw()
+        figure.savefig(io.BytesIO())
     for axes in figure.axes:
         box = axes.get_position()
         assert box.width > 0.9
