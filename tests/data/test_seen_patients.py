@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from mammo.evaluation.seen_patients import Seen, count_seen
 
+from mammo.data.seen_patients import Seen, count_seen
 from mammo.evaluation import seen_patients
 
 
