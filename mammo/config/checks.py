@@ -19,7 +19,7 @@ from mammo.config.data.data_schema import DataConfig
 from mammo.config.data.label_words import label_words
 from mammo.config.task.task_checks import check_task, check_unit
 from mammo.config.trainer.trainer_keys import check_trainer, explained, require_package
-from mammo.config.usual_names import usual_name
+from mammo.config.usual_names import USUAL_NAMES, usual_name
 from mammo.errors import ConfigError
 from mammo.runs import slurm_suffix
 
@@ -341,7 +341,12 @@ def nearest(key: str, known: list[str]) -> str:
     """
     if meant := usual_name(key, known):
         return f"; did you mean {meant}?"
-    near = difflib.get_close_matches(key, [name for name in known if name != key], n=1)
+    others = [name for name in known if name != key]
+    mistyped = difflib.get_close_matches(key.rpartition(".")[2], USUAL_NAMES, n=1, cutoff=0.85)
+    very_near = difflib.get_close_matches(key, others, n=1, cutoff=0.85)
+    if mistyped and not very_near and (meant := usual_name(mistyped[0], known)):
+        return f"; did you mean {meant}?"
+    near = difflib.get_close_matches(key, others, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.commands import command
 
+from mammo.config.checks import nearest
 from mammo.config.composition import compose_with_groups, keys_of
 from mammo.config.help.conf_comments import choice_files, resolved_keys
 from mammo.config.usual_names import USUAL_NAMES, keys_in, usual_name
@@ -40,6 +41,20 @@ def test_no_name_is_a_key_itself(known: set[str]) -> None:
 )
 def test_a_name_is_known_with_any_node_before_it(key: str, meant: str | None, known: set[str]) -> None:
     assert usual_name(key, known) == meant
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("optim.learning_rte", "optim.lr"),
+        ("optim.weight_dcay", "optim.weight_decay"),
+        ("trainer.max_epoch", "trainer.max_epochs"),
+        ("data.batchsize", "data.batch_size"),
+        ("seeed", "seed"),
+    ],
+)
+def test_a_mistyped_name_is_known_unless_a_key_is_as_near(key: str, meant: str, known: set[str]) -> None:
+    assert nearest(key, sorted(known)) == f"; did you mean {meant}?"
 
 
 def test_nothing_is_named_that_the_command_does_not_have() -> None:

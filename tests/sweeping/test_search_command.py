@@ -258,7 +258,7 @@ def test_a_search_of_which_every_trial_failed_fails_with_the_commonest_error(fol
     settings = (f"+sweep.space={{optim.lr: null, {rates}}}", "sweep.sampler.name=grid", NO_PRUNER)
     done = run(folder, *settings, "trainer.gradient_clip_val=null", epochs=3)
     assert done.returncode == 1
-    told = "2 failed, 2 of them: the loss is nan in epoch 1, batch 2: check the images"
+    told = "2 failed: the loss is nan in epoch 1, batch 2: check the images"
     assert f"error: lr: no trial was finished, {told}" in done.stderr
     again = run(folder, *settings, "trainer.gradient_clip_val=null", "detach=true", epochs=3)
     assert again.returncode == 1

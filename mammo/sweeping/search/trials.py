@@ -38,7 +38,9 @@ def failures_text(trials: list[Trial]) -> str:
     Example:
         >>> a, b = (Trial(n, "failed", {}, Path(), error=f"loss is nan (image {n})") for n in range(2))
         >>> failures_text([]), failures_text([a]), failures_text([a, b])
-        ('0 failed', '1 failed: loss is nan', '2 failed, 2 of them: loss is nan')
+        ('0 failed', '1 failed: loss is nan', '2 failed: loss is nan')
+        >>> failures_text([a, b, Trial(2, "failed", {}, Path(), error="out of memory")])
+        '3 failed, 2 of them: loss is nan'
     """
     # what is in brackets, such as the images of a batch, differs between trials and may be long
     failed = [
@@ -49,5 +51,5 @@ def failures_text(trials: list[Trial]) -> str:
     if not failed:
         return "0 failed"
     [(error, count)] = Counter(failed).most_common(1)
-    of_them = "" if len(failed) == 1 else f", {count} of them"
+    of_them = "" if count == len(failed) else f", {count} of them"
     return f"{len(failed)} failed{of_them}: {error}"
