@@ -82,7 +82,8 @@ def measure_subgroups(
         resamples: number of resamples of the patients of each group.
         seed: seed of the resamples.
         columns: columns of the table of predictions -> ascending numbers at which its values are cut, empty
-            for a group for each value; None for `COLUMNS`, and those of `FURTHER_COLUMNS` that there are.
+            for a group for each value; None for `COLUMNS`, and those of `FURTHER_COLUMNS` that there are with
+            at most 20 values.
 
     Raises:
         DataError: there is no such column, or it has too many values or no numbers.
@@ -199,9 +200,9 @@ def check_subgroups(columns: Chosen | None, table: pd.DataFrame, *, task: Task) 
         task: task of the scores.
 
     Raises:
-        DataError: the table has no such column, or the task has no positive class.
+        DataError: the task has no positive class, or see `measure_subgroups`.
     """
-    for column in columns or ():
+    for column, cuts in (columns or {}).items():
         if not task.positive:
             raise DataError(f"subgroups=[{column}]: the task {task.name} has no positive class; leave it out")
         if column not in table:
@@ -210,6 +211,7 @@ def check_subgroups(columns: Chosen | None, table: pd.DataFrame, *, task: Task) 
             raise DataError(
                 f"subgroups=[{column}]: the data have no such column; choose from {', '.join(known)}"
             )
+        _cut(table[column], cuts)
 
 
 def _groups(
@@ -218,7 +220,10 @@ def _groups(
     """Yield column, value and rows of each group that is not empty."""
     table = predictions.table
     if columns is None:
-        columns = dict.fromkeys((*COLUMNS, *(name for name in FURTHER_COLUMNS if name in table)), ())
+        further = [
+            name for name in FURTHER_COLUMNS if name in table and table[name].nunique() <= _MOST_GROUPS
+        ]
+        columns = dict.fromkeys((*COLUMNS, *further), ())
     for column, cuts in columns.items():
         values, order = _cut(table[column], cuts)
         if values.isna().all() or (column == "view" and predictions.unit in ("breast", "exam")):

@@ -200,6 +200,10 @@ def test_chosen_columns_replace_the_usual_ones_and_numbers_are_cut() -> None:
 def test_columns_of_a_data_set_are_subgroups_if_they_are_there() -> None:
     groups = measured(changed(cohort=["D1", "D2"] * (len(TEST.table) // 2) + ["D1"] * (len(TEST.table) % 2)))
     assert list(by_column(groups, "cohort")) == ["D1", "D2"]
+    many = changed(manufacturer=[f"spelling {index % 21}" for index in range(len(TEST.table))])
+    assert by_column(measured(many), "manufacturer") == {}
+    with pytest.raises(DataError, match=r"subgroups=\[manufacturer\]: has 21 values"):
+        check_subgroups({"manufacturer": []}, many.table, task=many.task)
 
 
 def test_a_group_of_one_kind_has_the_metric_of_this_kind() -> None:
