@@ -102,8 +102,8 @@ def range_of(used: Range, full: Range) -> Range:
         full: Smallest and largest value that a file can have.
 
     Example:
-        >>> range_of((3, 4000), (0, 65535)), range_of((-5, 900), (-2048, 2047)), range_of((0, 9), (0, 15))
-        ((0, 4095), (-1024, 1023), (0, 15))
+        >>> range_of((3, 4000), (0, 65535)), range_of((-5, 500), (-2048, 2047)), range_of((0, 9), (0, 15))
+        ((0, 4095), (-512, 511), (0, 15))
     """
     low, high = used
     for bits in _DEPTHS:

@@ -346,7 +346,7 @@ def test_memory_holds_a_batch_and_places_are_kept(tmp_path: Path, monkeypatch: p
             weakref.finalize(pixels, ended)
             alive += 1
             bad = number == 7 and "_MLO" in path
-            row = {"path": path, "error": "bad" if bad else None}
+            row = {"path": path, "error": "bad" if bad else None, "notes": []}
             batch.append((row, None if bad else pixels))
         most = max(most, alive)
         return batch
