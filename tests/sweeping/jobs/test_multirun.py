@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from helpers.commands import REPOSITORY, copy_of_the_clone, line
 from helpers.fork_server import ForkedPython
 
@@ -82,8 +83,13 @@ def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tm
     compared = line("compare", "runs=sweep", "output=compare")
     told = subprocess.run(compared, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert told.returncode == 0, told.stderr
-    for number in (0, 2):  # the finished ones
-        assert f"{number}-phantom-custom_cnn" in told.stdout
+    rows = [row.split()[0] for row in told.stdout.splitlines()[1:3]]
+    assert rows == ["lr=0.001", "lr=0.0001"]  # the finished ones, labelled by what differs
+    leaderboard = pd.read_csv(tmp_path / "sweep" / "leaderboard.csv")
+    assert leaderboard["state"].tolist() == ["finished", "finished", "failed"]
+    best = yaml.safe_load((tmp_path / "sweep" / "experiment" / "best.yaml").read_text())
+    assert best["optim"]["lr"] == leaderboard["optim.lr"][0]
+    assert "-m mammo.compare runs=sweep split=val" in ended.stdout
     assert "preparing" not in (tmp_path / "sweep" / "jobs" / "0.log").read_text()
 
 
