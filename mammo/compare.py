@@ -2,7 +2,9 @@
 
 import contextlib
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -15,19 +17,42 @@ from mammo.runs import RunFolder, dated_folder
 from mammo.runs.run_selection import select_runs
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """A run, or the folds of one setting, which are compared as one."""
+
+    path: Path
+    runs: list[RunFolder]
+
+    @property
+    def score(self) -> float:
+        """Mean validation AUC."""
+        return sum(run.score or 0.0 for run in self.runs) / len(self.runs)
+
+    def config(self) -> dict[str, Any]:
+        """Return the configuration, without the fold if there are several."""
+        config = self.runs[0].config()
+        if len(self.runs) > 1:
+            config["data"].pop("fold")
+        return config
+
+
 @hydra_main("compare")
 def main(cfg: DictConfig) -> None:
-    runs = _chosen(cfg)
-    names = labels({str(run.path): run.config() for run in runs})
-    by_name = {names[str(run.path)]: run for run in runs}
+    compared = _chosen(cfg)
+    names = labels({str(each.path): each.config() for each in compared})
+    by_name = {names[str(each.path)]: each for each in compared}
 
     with quick_imports():
-        from mammo.evaluation.evaluation_files import predictions_of
+        from mammo.evaluation.evaluation_files import combine_predictions, predictions_of
         from mammo.evaluation.report.comparison_report import write_comparison
         from mammo.evaluation.statistics.comparison import compare, comparison_table, verdict
 
     split = cfg.split.value
-    predictions = {name: predictions_of(run, split) for name, run in by_name.items()}
+    predictions = {}
+    for name, each in by_name.items():
+        scored = [predictions_of(run, split) for run in each.runs]
+        predictions[name] = scored[0] if len(scored) == 1 else combine_predictions(scored, split=split)
     found = compare(predictions, unit=cfg.unit, reduce=cfg.reduce)
     for model in found["models"]:
         model["run"] = str(by_name[model["name"]].path)
@@ -41,11 +66,13 @@ def main(cfg: DictConfig) -> None:
     own = dated_folder("compare") if cfg.output is None else contextlib.nullcontext(Path(cfg.output))
     with own as folder:
         page = write_comparison(found, folder=folder, split=split)
-    print(ending({"written to": folder, "page": page}, *_next(cfg, runs)))
+    print(ending({"written to": folder, "page": page}, *_next(cfg, compared)))
 
 
-def _chosen(cfg: DictConfig) -> list[RunFolder]:
+def _chosen(cfg: DictConfig) -> list[_Compared]:
     """Return the runs of `runs`; of more than `best`, those with the highest validation AUC.
+
+    The runs of one folder or pattern that are folds of one split are compared as one.
 
     Raises:
         ConfigError: they are not at least two different finished runs.
@@ -53,39 +80,51 @@ def _chosen(cfg: DictConfig) -> list[RunFolder]:
     names = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
     if cfg.best is not None and cfg.best < 2:
         raise ConfigError(f"best={cfg.best}: must be at least 2, or null for all runs")
-    runs: list[RunFolder] = []
+    compared: list[_Compared] = []
     for name in map(str, names):
         found, left_out = select_runs(name, key="runs")
-        runs += found
         if left_out:
             print(f"{name}: {len(left_out)} unfinished runs are left out", file=sys.stderr)
+        if _are_folds(found):
+            compared.append(_Compared(Path(name), found))
+        else:
+            compared += [_Compared(run.path, [run]) for run in found]
+    runs = [run for each in compared for run in each.runs]
     paths = [run.path.resolve() for run in runs]
     if len(runs) < 2 or len(set(paths)) < len(paths):
         raise ConfigError(
             f"runs={cfg.runs}: give at least two different runs, the folder of a multirun or search, or a "
             "pattern"
         )
-    data = [run.config().get("data", {}) for run in runs]
-    if all(each.get("split") == "kfold" for each in data) and len({each["fold"] for each in data}) > 1:
+    if len(compared) == 1 or (len(compared) == len(runs) and _are_folds(runs)):
         raise ConfigError(
             f"runs={cfg.runs}: are folds of one split, which have no images in common; "
             f"{call('evaluate', run=cfg.runs if isinstance(cfg.runs, str) else names)} evaluates them as one"
         )
-    if cfg.best is None or len(runs) <= cfg.best:
-        return runs
-    best = sorted(runs, key=lambda run: run.score or 0.0, reverse=True)[: cfg.best]
+    if cfg.best is None or len(compared) <= cfg.best:
+        return compared
+    best = sorted(compared, key=lambda each: each.score, reverse=True)[: cfg.best]
     print(
-        f"the {cfg.best} of {len(runs)} runs with the highest validation AUC; best=null compares all",
+        f"the {cfg.best} of {len(compared)} runs with the highest validation AUC; best=null compares all",
         file=sys.stderr,
     )
-    return [run for run in runs if run in best]
+    return [each for each in compared if each in best]
 
 
-def _next(cfg: DictConfig, runs: list[RunFolder]) -> list[str]:
+def _are_folds(runs: list[RunFolder]) -> bool:
+    """Whether there are several runs, each of another fold."""
+    data = [run.config().get("data", {}) for run in runs]
+    return len(runs) > 1 and (
+        all(each.get("split") == "kfold" for each in data)
+        and len({each["fold"] for each in data}) == len(runs)
+    )
+
+
+def _next(cfg: DictConfig, compared: list[_Compared]) -> list[str]:
     if cfg.split.value != "test":
         names = cfg.runs if isinstance(cfg.runs, str) else list(cfg.runs)
         return [call("compare", runs=names, split="test"), call("runs")]
-    best = max(runs, key=lambda run: run.score or 0.0)
+    best = max(compared, key=lambda each: each.score)
     return [call("evaluate", run=best.path, split="test"), call("runs")]
 
 

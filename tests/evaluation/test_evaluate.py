@@ -223,6 +223,23 @@ def test_folds_are_put_together_out_of_fold(place: Path) -> None:
     for area in areas:
         assert f"{area:.3f}" in text
     assert "mean of the folds" in result.stdout
+    # two sets of folds are compared out of fold, by their ranks within the folds
+    shutil.copytree(place / "runs" / "cv", place / "runs" / "again")
+    result = command("compare", "runs=[runs/cv,runs/again]", "output=both_folds", folder=place)
+    assert result.returncode == 0, result.stderr
+    compared = json.loads((place / "both_folds" / "comparison.json").read_text())
+    assert [model["run"] for model in compared["models"]] == ["runs/cv", "runs/again"]
+    assert compared["n"]["units"] == len(table)
+    ranked = pd.concat(
+        [
+            scored["score_MALIGNANT"].rank(pct=True).where(table["fold"] == fold)
+            for fold, scored in table.groupby("fold")
+        ],
+        axis=1,
+    ).max(axis=1)
+    area = roc_auc_score(table["label"] == "MALIGNANT", ranked)
+    assert compared["models"][0]["auc"]["value"] == pytest.approx(area, abs=2e-3)  # of other ranks for ties
+    assert compared["pairs"][0]["difference"]["value"] == 0
     # no image is a validation image of all folds, so the mean of their scores cannot be calibrated
     result = command("evaluate", runs, "split=test", "output=mean", folder=place)
     assert result.returncode == 0, result.stderr

@@ -14,6 +14,7 @@ from mammo.evaluation.combined_predictions import aligned, aligned_units
 from mammo.evaluation.number_format import aligned as columns
 from mammo.evaluation.number_format import as_json, finite, interval, number_and_interval, p_value
 from mammo.evaluation.predictions import Predictions, Reduce, Unit
+from mammo.evaluation.statistics.fold_scores import ranked_within_folds
 from mammo.metrics import (
     Estimate,
     auc_difference,
@@ -38,7 +39,8 @@ def compare(
 
     Args:
         runs: predictions of the same images, by name of the model; models of two and of four classes can be
-            compared with each other, and by breast or patient also models of images, breasts and exams.
+            compared with each other, and by breast or patient also models of images, breasts and exams. Of
+            scores out of fold, the ranks within the folds are compared.
         unit: unit that is ranked; None for the samples of the models, or for breasts if these differ.
         reduce: how the scores of a unit's images become one score.
 
@@ -64,7 +66,11 @@ def compare(
         return _compare_classes(dict(zip(runs, tables, strict=True)), reduce=reduce)
     units = aligned_units(list(runs.values()), unit, reduce=reduce)
     labels, clusters = units[0].label, units[0].cluster
-    score = {name: found.score for name, found in zip(runs, units, strict=True)}
+    score = {
+        # the network of each fold has its own scale
+        name: found.score if found.fold is None else ranked_within_folds(found.score, found.fold)
+        for name, found in zip(runs, units, strict=True)
+    }
     return _compared(
         {name: clustered_auc(score[name], labels, clusters) for name in runs},
         {
