@@ -22,6 +22,7 @@ USUAL_NAMES: dict[str, str] = {
     "betas": "optim.betas",
     "opt_betas": "optim.betas",
     "opt": "optim",
+    "optim.name": "optim",
     "optimizer": "optim",
     "optimiser": "optim",
     "layer_decay": "optim.layer_decay",
@@ -32,6 +33,7 @@ USUAL_NAMES: dict[str, str] = {
     "unfreeze_epoch": "optim.freeze_epochs",
     # schedule
     "sched": "schedule",
+    "schedule.name": "schedule",
     "scheduler": "schedule",
     "lr_scheduler": "schedule",
     "lr_schedule": "schedule",
@@ -171,6 +173,7 @@ USUAL_NAMES: dict[str, str] = {
     "checkpoint_path": "model.weights",
     "pretrained_path": "model.weights",
     # loss
+    "loss.name": "loss",
     "criterion": "loss",
     "loss_function": "loss",
     "loss_fn": "loss",

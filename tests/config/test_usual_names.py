@@ -36,6 +36,7 @@ def test_no_name_is_a_key_itself(known: set[str]) -> None:
         ("optimizer.lr", "optim.lr"),
         ("trainer.gpus", "trainer.devices"),
         ("model.net.dropout", "model.dropout"),
+        ("optim.name", "optim"),
         ("no.such.thing", None),
     ],
 )
