@@ -46,6 +46,7 @@ def main(cfg: DictConfig) -> None:
     with quick_imports():
         from mammo.evaluation.evaluation_files import combine_predictions, predictions_of
         from mammo.evaluation.report.comparison_report import write_comparison
+        from mammo.evaluation.side_by_side import draw_side_by_side
         from mammo.evaluation.statistics.comparison import compare, comparison_table, verdict
 
     split = cfg.split.value
@@ -66,6 +67,15 @@ def main(cfg: DictConfig) -> None:
     own = dated_folder("compare") if cfg.output is None else contextlib.nullcontext(Path(cfg.output))
     with own as folder:
         page = write_comparison(found, folder=folder, split=split)
+        if cfg.pictures:
+            pictures = draw_side_by_side(
+                {name: each.runs[0] for name, each in by_name.items()},
+                predictions,
+                split=split,
+                number=cfg.pictures,
+                folder=folder / "pictures",
+            )
+            page = write_comparison(found, folder=folder, split=split, pictures=pictures)
     print(ending({"written to": folder, "page": page}, *_next(cfg, compared)))
 
 
@@ -100,6 +110,11 @@ def _chosen(cfg: DictConfig) -> list[_Compared]:
         raise ConfigError(
             f"runs={cfg.runs}: are folds of one split, which have no images in common; "
             f"{call('evaluate', run=cfg.runs if isinstance(cfg.runs, str) else names)} evaluates them as one"
+        )
+    if cfg.pictures and len(compared) < len(runs):
+        raise ConfigError(
+            f"pictures={cfg.pictures}: heat is that of one network, not of several folds; give pictures=0, "
+            "or one fold of each setting"
         )
     if cfg.best is None or len(compared) <= cfg.best:
         return compared

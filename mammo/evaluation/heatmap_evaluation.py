@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,14 +189,33 @@ def write_gallery(
         chosen = choose_class_gallery(predictions.labels, predictions.scores)
     beside = other_breasts(opened.images) if opened.dataset.sample_unit == "image" else {}
     units = list(dict.fromkeys(unit for index, _ in chosen for unit in (index, beside.get(index, index))))
-    samples = opened.dataset.first_of_units[units].tolist()
+    views = views_of_units(opened, results.heatmaps, units, hanging=hanging)
+    facts = {"hanging": hanging}
+    try:
+        _write_pictures(predictions, chosen=chosen, beside=beside, views=views, facts=facts, folder=folder)
+    except OSError as error:
+        raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
+
+
+def views_of_units(
+    opened: OpenedSplit, heatmaps: Heatmaps, units: Sequence[int], *, hanging: bool = True
+) -> dict[int, list[DrawnView | None]]:
+    """Return the views of units with their heat, of the first sample of each.
+
+    Args:
+        opened: the split.
+        heatmaps: heatmaps of the network of the split.
+        units: indices of units of the dataset.
+        hanging: see `drawn_views`.
+    """
+    samples = opened.dataset.first_of_units[list(units)].tolist()
     size = opened.scorer.batch_size
     views: dict[int, list[DrawnView | None]] = {}
     for start in range(0, len(units), size):
         part = slice(start, start + size)
         batch = opened.dataset.batch(samples[part])
         scored = opened.scorer.with_heat(
-            batch["image"], results.heatmaps, classes=opened.task.shown, present=batch["present"]
+            batch["image"], heatmaps, classes=opened.task.shown, present=batch["present"]
         )
         heats = scored.heat
         crops = [None] * len(heats) if scored.crops is None else zip(*scored.crops, strict=True)
@@ -206,11 +226,7 @@ def write_gallery(
                 units[part], samples[part], heats, boxes, crops, strict=True
             )
         }
-    facts = {"hanging": hanging}
-    try:
-        _write_pictures(predictions, chosen=chosen, beside=beside, views=views, facts=facts, folder=folder)
-    except OSError as error:
-        raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
+    return views
 
 
 def other_breasts(images: pd.DataFrame) -> dict[int, int]:

@@ -1,6 +1,7 @@
 """`python -m mammo.evaluate` and `mammo.compare` from the user's side."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def evaluated(place: Path) -> Path:
         assert result.returncode == 0, result.stderr
         assert f"\n\nwritten to runs/a/evaluation/{split}\n" in result.stdout
         # the last map of the custom CNN has one pixel for images of this size
-        assert "heatmap=gradcam: every map is empty" in result.stderr
+        assert "heatmap=gradcam: The heat is of the layer features.7" in result.stderr
     return place / "runs" / "a" / "evaluation"
 
 
@@ -227,6 +228,8 @@ def test_folds_are_put_together_out_of_fold(place: Path) -> None:
     shutil.copytree(place / "runs" / "cv", place / "runs" / "again")
     result = command("compare", "runs=[runs/cv,runs/again]", "output=both_folds", folder=place)
     assert result.returncode == 0, result.stderr
+    with_pictures = ["runs=[runs/cv,runs/again]", "pictures=2", "output=both_folds"]
+    assert "pictures=2: heat is that of one network" in told("compare", *with_pictures, folder=place)
     compared = json.loads((place / "both_folds" / "comparison.json").read_text())
     assert [model["run"] for model in compared["models"]] == ["runs/cv", "runs/again"]
     assert compared["n"]["units"] == len(table)
@@ -262,7 +265,8 @@ def test_transfer_keeps_the_runs_preprocessing(place: Path) -> None:
 
 @pytest.mark.slow
 def test_runs_are_compared_on_the_same_images(evaluated: Path, place: Path) -> None:
-    result = command("compare", "runs=[runs/a,runs/b]", "split=test", "output=c", folder=place)
+    choices = ["runs=[runs/a,runs/b]", "split=test", "pictures=3", "output=c"]
+    result = command("compare", *choices, folder=place)
     assert result.returncode == 0, result.stderr
     found = json.loads((place / "c" / "comparison.json").read_text())
     single = json.loads((evaluated / "test" / "metrics.json").read_text())["image"]["auc"]["value"]
@@ -272,6 +276,15 @@ def test_runs_are_compared_on_the_same_images(evaluated: Path, place: Path) -> N
     assert "http://" not in page.replace("http://www.w3.org", "")
     for kind in ("png", "svg"):
         assert (place / "c" / f"forest.{kind}").stat().st_size > 3000
+    # the same samples with lesions, with the heat of each run
+    scored = pd.read_csv(evaluated / "test" / "predictions.csv").set_index("image_id")["score_MALIGNANT"]
+    heads = re.findall(r"<h3>(\S+), (BENIGN|MALIGNANT)</h3>", page)
+    assert len(heads) == 3
+    assert [name for name, _ in heads] == sorted(name for name, _ in heads)
+    for name, _ in heads:
+        assert f"score {scored[name]:.3f}" in page
+    assert page.count("data:image/jpeg;base64,") == 6
+    assert len(list((place / "c" / "pictures").iterdir())) == 6
 
 
 @pytest.mark.slow

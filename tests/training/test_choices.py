@@ -76,11 +76,12 @@ def test_all_choices_are_among_them() -> None:
                 pytest.fail(f"{group}={file.stem} is tried nowhere")
 
 
-# inception_resnet_v2: test_experiments.py; trainer=gpu: test_gpu.py; trainer=ddp: test_distributed.py;
+# inception_resnet_v2, residual_blocks, multistep, random_crop: test_experiments.py; trainer=gpu: test_gpu.py; trainer=ddp: test_distributed.py;
 # the other loggers: test_loggers.py
 DEFAULTS = {"task=pathology", "loss=cross_entropy", "optim=adamw", "schedule=cosine", "augment=flips"}
 DEFAULTS |= {"model=resnet18", "model/pool=avg", "model/head=global", "metrics=none", "trainer=auto"}
 DEFAULTS |= {"logger=tensorboard"}
 ELSEWHERE = {"model=efficientnet_lite1", "model=efficientnet_lite2"}  # test_models.py
+ELSEWHERE |= {"model/head=residual_blocks", "schedule=multistep", "augment=random_crop"}
 ELSEWHERE |= {"model=inception_resnet_v2", "trainer=gpu", "trainer=ddp"}
 ELSEWHERE |= {"logger=csv", "logger=wandb", "logger=mlflow"}

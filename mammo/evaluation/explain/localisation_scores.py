@@ -19,7 +19,11 @@ from mammo.metrics import Estimate
 FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0)
 
 
-_POINTS = {"brightest": "the brightest point of the breast", "random": "a random point of the breast"}
+_POINTS = {
+    "brightest": "the brightest point of the breast",
+    "centre": "the centre of the breast",
+    "random": "a random point of the breast",
+}
 
 # What the scores mean, for the reader of `metrics.json` and of the report.
 METHOD = {
@@ -144,7 +148,8 @@ def heat_verdict(found: Mapping[str, Any]) -> str | None:
     above = scores[method]["pointing_above"]
     shares = {name: parts(scores[name]["pointing"])[0] or 0.0 for name in above}
     best = max(shares, key=lambda name: shares[name])
-    points = " and ".join(f"{_POINTS[name]} in {_percent(shares[name])} %" for name in shares)
+    *several, last = (f"{_POINTS[name]} in {_percent(shares[name])} %" for name in shares)
+    points = " and ".join(filter(None, [", ".join(several), last]))
     difference, least, most = parts(above[best])
     if least is None or most is None:
         verdict = f"the difference from {_POINTS[best]} has no interval, so that it shows nothing"

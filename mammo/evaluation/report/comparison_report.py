@@ -3,6 +3,7 @@
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,40 @@ from mammo.errors import ConfigError
 from mammo.evaluation.number_format import interval, number, p_value, parts
 from mammo.evaluation.report.figure_style import BLUE, GREY, draw_figures
 from mammo.evaluation.report.html_page import TEMPLATES
+from mammo.evaluation.report.report_content import data_pictures
 from mammo.evaluation.statistics.comparison import verdict
 
 _CHARACTERS = 84  # of a line of a label in the figure
 Entry = tuple[str, Mapping[str, Any]]  # label, and estimate
 
 
-def write_comparison(found: Mapping[str, Any], *, folder: Path, split: str) -> Path:
+@dataclass(frozen=True)
+class Pictured:
+    """A sample with the heat of each run.
+
+    Attributes:
+        sample_id: name of the sample.
+        label: class of the sample.
+        score: score of the positive classes, or of the likeliest class without one, by name of the run.
+        picture: file of the picture, by name of the run.
+    """
+
+    sample_id: str
+    label: str
+    score: dict[str, float]
+    picture: dict[str, Path]
+
+
+def write_comparison(
+    found: Mapping[str, Any], *, folder: Path, split: str, pictures: Sequence[Pictured] = ()
+) -> Path:
     """Write `comparison.json`, `forest.png`, `forest.svg` and `compare.html`.
 
     Args:
         found: result of `compare`; a model may have `run`, the path of its folder.
         folder: output folder, created if it does not exist.
         split: split of the images.
+        pictures: samples with the heat of each run; they become part of the page.
 
     Returns:
         Path of the page.
@@ -41,7 +63,7 @@ def write_comparison(found: Mapping[str, Any], *, folder: Path, split: str) -> P
         (folder / "comparison.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
         draw_figures({"forest": forest_figure(found)}, folder=folder)
         page = folder / "compare.html"
-        page.write_text(_render(found, split=split))
+        page.write_text(_render(found, split=split, pictures=pictures))
     except OSError as error:
         raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
     return page
@@ -122,7 +144,7 @@ def _axis(entries: Sequence[Entry], *, line: float) -> dict[str, Any]:
     }
 
 
-def _render(found: Mapping[str, Any], *, split: str) -> str:
+def _render(found: Mapping[str, Any], *, split: str, pictures: Sequence[Pictured]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -130,6 +152,7 @@ def _render(found: Mapping[str, Any], *, split: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    files = [file for each in pictures for file in each.picture.values()]
     environment.filters.update(number=number, interval=interval, p_value=p_value)
     return environment.get_template("compare.html.j2").render(
         found=found,
@@ -138,5 +161,7 @@ def _render(found: Mapping[str, Any], *, split: str) -> str:
         pairs=_axis(_pairs(found), line=0.0),
         style=Markup("".join((TEMPLATES / name).read_text() for name in ("report.css", "compare.css"))),
         split=split,
+        pictures=pictures,
+        uri=dict(zip(files, data_pictures(files), strict=True)),
         plurals=PLURALS,
     )

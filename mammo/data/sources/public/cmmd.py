@@ -11,7 +11,7 @@ import pandas as pd
 
 from mammo.data.catalog import ABNORMALITY_TYPES, Catalog, validate
 from mammo.data.sources.image_files import is_image, walk
-from mammo.data.sources.public.header_places import places_in_headers
+from mammo.data.sources.public.missing_places import places_in_headers
 from mammo.data.sources.public.set_files import find_table, without
 from mammo.data.tables.text_table import TextTable
 from mammo.data.tables.vocabulary import diagnoses, lateralities, pathologies

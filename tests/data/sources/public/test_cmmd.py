@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.public_sets import NBIA, cmmd
 
-from mammo.data.sources.public import header_places
+from mammo.data.sources.public import missing_places
 from mammo.data.sources.public.cmmd import read_cmmd
 from mammo.errors import DataError
 
@@ -37,7 +37,7 @@ def test_images(folder: str, tmp_path: Path) -> None:
 def test_headers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cmmd(tmp_path / "set")
     first = read_cmmd(root=tmp_path / "set").images
-    monkeypatch.setattr(header_places, "_read", lambda file: pytest.fail(file))
+    monkeypatch.setattr(missing_places, "_read", lambda file: pytest.fail(file))
     assert read_cmmd(root=tmp_path / "set").images.equals(first)
 
 
