@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mammo.config.calls.override_values import quoted
+from mammo.config.composition import extra_config_dirs
 from mammo.config.instantiation import part_name
 from mammo.errors import ConfigError
 from mammo.sweeping.search.search_space import Space
@@ -330,3 +332,13 @@ def test_a_mandatory_value_comes_from_the_space() -> None:
     wrong = {"model.name": {"choice": ["resnet18d"]}, "optim.lr": {"uniform": [-1, 1]}}
     with pytest.raises(ConfigError, match=r"^sweep.space.optim.lr=-1.0: must be at least 0"):
         Space.from_config(wrong).check(["model=timm"])
+
+
+def test_a_condition_may_name_a_choice_of_the_users_config_folder(tmp_path: Path) -> None:
+    (tmp_path / "optim").mkdir()
+    (tmp_path / "optim" / "mine.yaml").write_text("_target_: torch.optim.RAdam\n")
+    space = Space.from_config({"seed": {"choice": [1, 2], "when": {"optim": ["mine", "sgd"]}}})
+    with extra_config_dirs([tmp_path]):
+        assert space.fixed([]) == {"optim": "adamw"}
+    with pytest.raises(ConfigError, match=r"when\.optim=mine: no such choice"):
+        space.fixed([])
