@@ -76,7 +76,8 @@ def test_all_choices_are_among_them() -> None:
                 pytest.fail(f"{group}={file.stem} is tried nowhere")
 
 
-# inception_resnet_v2, residual_blocks, multistep, random_crop: test_experiments.py; trainer=gpu: test_gpu.py; trainer=ddp: test_distributed.py;
+# inception_resnet_v2, residual_blocks, multistep, random_crop: test_experiments.py; trainer=gpu: test_gpu.py;
+# trainer=ddp: test_distributed.py;
 # the other loggers: test_loggers.py
 DEFAULTS = {"task=pathology", "loss=cross_entropy", "optim=adamw", "schedule=cosine", "augment=flips"}
 DEFAULTS |= {"model=resnet18", "model/pool=avg", "model/head=global", "metrics=none", "trainer=auto"}
