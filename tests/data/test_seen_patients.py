@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from mammo.data import seen_patients
 from mammo.data.seen_patients import Seen, count_seen
-from mammo.evaluation import seen_patients
 
 
 def images(*ids: str, of: str = "") -> pd.DataFrame:
