@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from mammo.config.calls.next_steps import call, ending
 from mammo.config.checks import arguments_for, plain
 from mammo.config.command import hydra_main, write_json
+from mammo.errors import ConfigError
 
 if TYPE_CHECKING:
     from mammo.data.inspection.file_survey import FileFacts
@@ -22,6 +23,10 @@ _MOST_VALUES = 12  # values of a property that are printed; all are in the JSON
 
 @hydra_main("audit")
 def main(cfg: DictConfig) -> None:
+    for key in ("sheet", "output"):
+        if cfg[key] is not None:
+            _require_folder(key, Path(cfg[key]))
+
     from mammo.data.inspection.survey_findings import count_properties, warnings_of
 
     counts: dict[str, Any] = {}
@@ -65,6 +70,16 @@ def main(cfg: DictConfig) -> None:
     print(f"\n{ending(written, *commands)}")
 
 
+def _require_folder(key: str, file: Path) -> None:
+    """Make the folder of a file, so that a wrong path is told before the images are read."""
+    try:
+        file.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{key}={file}: its folder cannot be made ({error.strerror}); name another file"
+        ) from error
+
+
 def _survey(cfg: DictConfig, paths: list[Path]) -> "list[FileFacts]":
     from mammo.data.images.display import Display
     from mammo.data.inspection.file_survey import survey
@@ -93,7 +108,6 @@ def _write_sheet(
         masks=False,
         display=display,
     )
-    Path(cfg.sheet).parent.mkdir(parents=True, exist_ok=True)
     write_sheet(Path(cfg.sheet), files, settings=settings, warnings=warnings, labels=labels)
 
 

@@ -127,7 +127,7 @@ def set_up(cfg: DictConfig, *, run: RunFolder | None = None) -> Training:
             choice["among"] = set(images["image_id"][found >= 0])
     split = make_split(store.table, **choice)
     _refuse_empty(split, cfg.data.split)
-    weights = None if cfg.resume else cfg.model.get("weights")
+    weights = None if cfg.get("resume") else cfg.model.get("weights")
     pretrained = pretrained_images(weights, split=asdict(split), table=store.table)
     on_gpu = accelerator == "gpu"
     datamodule = _datamodule(

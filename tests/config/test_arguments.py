@@ -43,7 +43,7 @@ WORKS = {
 
 # command line -> what the one sentence contains
 REFUSED = {
-    "train experiment=nosuch": "experiment=nosuch: no such choice; choose from mil, patches, petrini2025",
+    "train experiment=nosuch": "experiment=nosuch: no such choice; choose from full_size, mil, patches",
     "train experiment=a,b": "experiment=a,b: several values; give -m to train with each of them",
     f"train {RESNETS}optim.lr=-1": "optim.lr=-1.0: must be at least 0",
     "train -m 'model=glob(*)'": "timm needs model.name; give it, or model=glob(*,exclude=timm)",

@@ -29,6 +29,9 @@ def test_a_search_is_well_formed(name: str, tmp_path: Path) -> None:
     overrides = settings["overrides"]
     if any(override.startswith("experiment=") for override in overrides):
         overrides = [*overrides, f"data.root={tmp_path}"]
+    if name == "lesions":  # starts from a run of patches
+        (tmp_path / "weights.pt").touch()
+        overrides = [*overrides, f"model.weights={tmp_path / 'weights.pt'}"]
     space = Space.from_config(settings["space"])
     trainings, fixed = space.check(overrides), space.fixed(overrides)
     check_search(settings, space=space, fixed=fixed, training=trainings[0])

@@ -176,7 +176,7 @@ def test_own_parts_in_a_multirun_and_a_search(place: Path) -> None:
     assert several.returncode == 0, several.stderr
     widths = [RunFolder(run).config()["model"]["width"] for run in sorted((place / "many").glob("*-tiny"))]
     assert widths == [4, 8]
-    search = ["model=custom_cnn", *DATA, *SHORT, "trainer.max_epochs=1"]
+    search = ["model=custom_cnn", *DATA, *SHORT, "trainer.max_epochs=1", "optim.lr=0.001"]
     search += ["sweep=lr", "sweep_dir=search", "sweep.workers=1", "sweep.budget.trials=2"]
     search += ["sweep.pruner.name=none", "sweep.sampler.name=grid", "~schedule", "logger=[csv,tensorboard]"]
     search += ["+sweep.space={optim.lr: null, model/pool: {choice: [gem, top]}}"]
@@ -218,7 +218,7 @@ def test_own_parts_in_a_multirun_and_a_search(place: Path) -> None:
     ],
 )
 def test_a_mistake_is_refused_before_data_are_read(place: Path, mistake: str, sentence: str) -> None:
-    done = command("train", *OWN, *DATA, mistake, "data.store=fresh", folder=place)
+    done = command("train", *OWN, *DATA, *SHORT, mistake, "data.store=fresh", folder=place)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {sentence}")
     assert not (place / "fresh").exists()

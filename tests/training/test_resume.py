@@ -321,6 +321,7 @@ def test_latest_is_the_run_that_started_last(tmp_path: Path) -> None:
     for name, started in (("b", "2026-01-02"), ("a", "2026-01-03"), ("many/0", "2026-01-01")):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "run.json").write_text(json.dumps({"started": started}))
+        (tmp_path / name / "config.yaml").write_text("trainer: {fast_dev_run: false}\n")
     assert RunFolder.find("latest", parent=tmp_path).path.name == "a"
 
 

@@ -118,7 +118,7 @@ def test_counts_add_up(store: Store, tmp_path: Path, split: str, sample: list[in
     assert (flow.prepared.images, flow.prepared.patients) == (IMAGES - len(BROKEN), 29)
     assert {part.name: part.images for part in flow.rejected or ()} == {
         "file missing": 2,
-        "is not an image; supported formats: DICOM, PNG, TIFF, JPEG, PGM": 1,
+        "is not an image; supported formats: DICOM, PNG, JPEG, TIFF, BMP, WebP, JPEG 2000, PGM": 1,
     }
     assert [part.name for part in flow.origins] == ["test"]
     reasons = {part.name: part.images for part in flow.left_out or ()}
