@@ -205,12 +205,15 @@ class Abandoned:
     told_again: str  # by the same command, given while the jobs wait and run
 
 
+LONG_ENOUGH = "trainer.max_epochs=40"  # that the first job still runs when the command is given again
+
+
 @pytest.fixture(scope="module")
 def abandoned(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Abandoned:
     code = copy_of_the_clone(tmp_path_factory.mktemp("abandoned"))
     (code / "cache").symlink_to(shared_cache)
     launcher = ["hydra.launcher.array_parallelism=1", "hydra.launcher.additional_parameters={mail-type: END}"]
-    settings = [*SMALL, "trainer.max_epochs=2", "seed=0,1", *launcher]
+    settings = [*SMALL, LONG_ENOUGH, "seed=0,1", *launcher]
     multirun = Multirun(slurm, code, *settings, code=code)
     ids = multirun.ids()
     multirun.wait_for(lambda: slurm.state(ids[0]) == "RUNNING")
@@ -243,7 +246,9 @@ def test_a_command_given_again_attaches_to_the_queued_jobs(abandoned: Abandoned)
     assert "Slurm jobs" not in told
     for number in range(2):
         assert "resumed" not in facts(abandoned.multirun.job(number))
-        assert [row[0] for row in rows_of(abandoned.multirun.job(number))] == ["1", "2"]
+        epochs = [int(row[0]) for row in rows_of(abandoned.multirun.job(number))]
+        assert epochs == list(range(1, 1 + len(epochs)))
+        assert f"trainer.max_epochs={len(epochs)}" == LONG_ENOUGH
 
 
 def test_interrupted_parent_leaves_the_jobs_and_names_them(abandoned: Abandoned) -> None:
@@ -254,7 +259,7 @@ def test_interrupted_parent_leaves_the_jobs_and_names_them(abandoned: Abandoned)
     multirun = abandoned.multirun
     assert [multirun.slurm.states(job) for job in abandoned.ids] == [["COMPLETED"], ["COMPLETED"]]
     written = (multirun.job(1) / "run.json").read_bytes()
-    again = Multirun(multirun.slurm, multirun.folder.parent, *SMALL, "trainer.max_epochs=2", "seed=0,1")
+    again = Multirun(multirun.slurm, multirun.folder.parent, *SMALL, LONG_ENOUGH, "seed=0,1")
     assert again.end() == 0, again.told
     assert "0 of 2 jobs to run" in again.told
     assert "Slurm jobs" not in again.told
