@@ -254,7 +254,7 @@ def other_breasts(images: pd.DataFrame) -> dict[int, int]:
     return {index: place for index, place in found.items() if place is not None}
 
 
-def _score_shown(predictions: Predictions, index: int) -> tuple[float, str]:
+def score_shown(predictions: Predictions, index: int) -> tuple[float, str]:
     """Return the score that the picture of an image shows, and what it is, with the class of the heat."""
     task, scores = predictions.task, predictions.scores[index]
     drawn = max(task.shown, key=lambda place: scores[place])
@@ -303,6 +303,6 @@ def _write_pictures(
 
 
 def _caption(predictions: Predictions, index: int) -> dict[str, Any]:
-    score, said = _score_shown(predictions, index)
+    score, said = score_shown(predictions, index)
     label = str(predictions.table["label"].iloc[index])
     return {"sample_id": str(predictions.samples[index]), "label": label, "score": score, "said": said}

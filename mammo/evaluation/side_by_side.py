@@ -8,7 +8,7 @@ import numpy as np
 from mammo.errors import ConfigError
 from mammo.evaluation.explain.heatmaps import Heatmaps, default_method
 from mammo.evaluation.explain.overlays import draw_views, save_picture
-from mammo.evaluation.heatmap_evaluation import views_of_units
+from mammo.evaluation.heatmap_evaluation import score_shown, views_of_units
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.report.comparison_report import Pictured
 from mammo.evaluation.split_scoring import SplitName, open_split
@@ -70,13 +70,7 @@ def draw_side_by_side(
             file = folder / f"{row:02}-{place}.jpg"
             save_picture(file, draw_views(views[unit_of[sample]], "", width=_WIDTH))
             pictures.setdefault(sample, {})[name] = file
-            scores.setdefault(sample, {})[name] = _score(table, row_of[sample])
+            scores.setdefault(sample, {})[name] = score_shown(table, row_of[sample])[0]
     first = next(iter(predictions.values()))
     label_of = dict(zip(first.samples.tolist(), first.table["label"].astype(str), strict=True))
     return [Pictured(sample, label_of[sample], scores[sample], pictures[sample]) for sample in chosen]
-
-
-def _score(predictions: Predictions, row: int) -> float:
-    if predictions.task.positive:
-        return float(predictions.malignancy[row])
-    return float(predictions.scores[row].max())

@@ -31,7 +31,7 @@ def render_page(
     Args:
         template: template that uses `style`, `script` and, in its content security policy, `script_hash`.
         context: other variables of the template.
-        script: script of the page, a template of plain words among the variables, after the common one.
+        script: script of the page, a template of plain words among the variables, after the common ones.
         style: additional stylesheet of the page, after the common one.
         finalize: `finalize` of the Jinja environment.
         filters: additional filters, besides `number`, `interval`, `count` and `duration`.
@@ -45,7 +45,7 @@ def render_page(
         finalize=finalize,
     )
     environment.filters.update(number=number, interval=interval, count=count, duration=duration, **filters)
-    scripts = (TEMPLATES / "scroll_hint.js", script)
+    scripts = (TEMPLATES / "scroll_hint.js", TEMPLATES / "sortable.js", script)
     code = "".join(
         jinja2.Template(s.read_text(), keep_trailing_newline=True).render(context) for s in scripts
     )

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import pytest
+from helpers.dicom_headers import header_of
 from numpy.typing import NDArray
 from pydicom import Dataset, uid
 
@@ -14,18 +14,6 @@ from mammo.data.images.display import Display, range_of
 from mammo.errors import DataError
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # all values of 12 bits
-
-
-def header_of(pixels: NDArray[Any], *, bits: int = 16, **elements: Any) -> Dataset:
-    header = Dataset()
-    header.file_meta = pydicom.dataset.FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    header.SOPClassUID = uid.DigitalMammographyXRayImageStorageForPresentation
-    header.SOPInstanceUID = "1.2.3"
-    header.set_pixel_data(pixels, "MONOCHROME2", bits, generate_instance_uid=False)
-    for keyword, value in elements.items():
-        setattr(header, keyword, value)
-    return header
 
 
 def shown(folder: Path, header: Dataset, **choices: Any) -> tuple[NDArray[Any], tuple[str, ...]]:

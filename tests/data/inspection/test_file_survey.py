@@ -7,10 +7,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pydicom
 import pytest
+from helpers.dicom_headers import header_of
 from numpy.typing import NDArray
-from pydicom import Dataset, uid
 
 from mammo.data.images.display import Display
 from mammo.data.inspection.contact_sheet import chosen_files, write_sheet
@@ -27,14 +26,7 @@ def breast(highest: int) -> NDArray[np.uint16]:
 
 
 def save(path: Path, pixels: NDArray[Any], *, bits: int = 12, **elements: Any) -> Path:
-    header = Dataset()
-    header.file_meta = pydicom.dataset.FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    header.SOPClassUID = uid.DigitalMammographyXRayImageStorageForPresentation
-    header.SOPInstanceUID = "1.2.3"
-    header.set_pixel_data(pixels, "MONOCHROME2", bits, generate_instance_uid=False)
-    for keyword, value in elements.items():
-        setattr(header, keyword, value)
+    header = header_of(pixels, bits=bits, **elements)
     header.save_as(path, enforce_file_format=True)
     return path
 

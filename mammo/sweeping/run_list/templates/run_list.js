@@ -1,8 +1,7 @@
 "use strict";
 (() => {
   const table = document.getElementById("runs");
-  const body = table.tBodies[0];
-  const rows = [...body.rows];
+  const rows = [...table.tBodies[0].rows];
   const words = rows.map((row) => row.textContent.toLowerCase());
   const lines = new Map();
   for (const line of document.querySelectorAll(".curves [data-run]")) {
@@ -25,30 +24,7 @@
     row.addEventListener("pointerleave", () => light(row, false));
   }
 
-  // missing values come last in both orders
-  const compare = (left, right, sign) => {
-    if (left === "" || right === "") return (left === "") - (right === "");
-    const difference = Number(left) - Number(right);
-    if (!Number.isNaN(difference)) return sign * difference;
-    return sign * left.localeCompare(right, "en", { numeric: true });
-  };
-  const sort = (header) => {
-    const descending = header.getAttribute("aria-sort") === "ascending";
-    for (const other of table.tHead.rows[0].cells) {
-      if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
-    }
-    header.setAttribute("aria-sort", descending ? "descending" : "ascending");
-    const value = (row) => {
-      const cell = row.cells[header.cellIndex];
-      return cell.dataset.value ?? cell.textContent.trim();
-    };
-    const keyed = rows.map((row) => [value(row), row]);
-    keyed.sort((a, b) => compare(a[0], b[0], descending ? -1 : 1));
-    body.append(...keyed.map(([, row]) => row));
-  };
-  for (const header of table.tHead.rows[0].cells) {
-    header.querySelector("button")?.addEventListener("click", () => sort(header));
-  }
+  makeSortable(table);
 
   const form = document.getElementById("filters");
   const text = document.getElementById("filter-text");
