@@ -5,6 +5,7 @@ import os
 import platform
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -51,15 +52,15 @@ def composed(place: Path, *overrides: str) -> DictConfig:
 
 @pytest.fixture
 def start(place: Path) -> Callable[..., bool]:
-    def start(run: Path, *overrides: str, kill_at: Callable[[int, Checkpoints], bool] | None = None) -> bool:
-        """Trains until the end, or until `kill_at` is true for the number of a checkpoint."""
+    def start(run: Path, *overrides: str, kill_at: Callable[[int], bool] | None = None) -> bool:
+        """Trains until the end, or until `kill_at` is true for the number of a checkpoint just written."""
         saved = 0
 
         def save(self: Checkpoints, *arguments: Any, **options: Any) -> None:
             nonlocal saved
             write(self, *arguments, **options)
             saved += 1
-            if kill_at is not None and kill_at(saved, self):
+            if kill_at is not None and kill_at(saved):
                 raise Killed
 
         write = Checkpoints._save
@@ -154,18 +155,22 @@ def assert_same_end(run: Path, reference: Path) -> None:
 def test_killed_after_any_checkpoint_ends_the_same(
     choices: list[str], start: Callable[..., bool], place: Path, tmp_path: Path
 ) -> None:
-    """Checkpoints within epochs and at their ends restore every state."""
-    choices = [*choices, "trainer.checkpoint_steps=3"]
-    assert start(tmp_path / "reference", *choices)
-    number = 0
-    while True:
-        number += 1
-        run = tmp_path / str(number)
-        if start(run, *choices, kill_at=lambda saved, _, n=number: saved == n):
-            break
-        assert go_on(place, run).facts()["resumed"] == 1
-        assert_same_end(run, tmp_path / "reference")
-    assert number > 4
+    """Checkpoints within epochs and at their ends restore every state.
+
+    A copy of the run folder, made when a checkpoint is written, is what a kill at this moment leaves.
+    """
+    copies: list[Path] = []
+
+    def copy(_: int) -> bool:
+        copies.append(tmp_path / f"killed{len(copies)}")
+        shutil.copytree(tmp_path / "reference", copies[-1], ignore=shutil.ignore_patterns(".writer"))
+        return False
+
+    assert start(tmp_path / "reference", *choices, "trainer.checkpoint_steps=3", kill_at=copy)
+    for killed in copies:
+        assert go_on(place, killed).facts()["resumed"] == 1
+        assert_same_end(killed, tmp_path / "reference")
+    assert len(copies) > 3
 
 
 @pytest.mark.slow
@@ -216,7 +221,7 @@ def test_a_run_that_is_still_training_is_not_entered(place: Path) -> None:
 def test_killed_before_the_first_checkpoint_starts_again(
     start: Callable[..., bool], place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start(tmp_path / "a", kill_at=lambda saved, _: saved == 1)
+    start(tmp_path / "a", kill_at=lambda saved: saved == 1)
     for file in (tmp_path / "a" / "checkpoints").iterdir():
         file.unlink()
     go_on(place, tmp_path / "a")
@@ -234,7 +239,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(
     damage: str, start: Callable[..., bool], place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start(tmp_path / "whole")
-    start(tmp_path / "a", kill_at=lambda saved, _: saved == 2)
+    start(tmp_path / "a", kill_at=lambda saved: saved == 2)
     last = tmp_path / "a" / "checkpoints" / "last.ckpt"
     content = bytearray(last.read_bytes())
     if damage == "missing":
@@ -256,7 +261,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(
 def test_changed_setting_is_refused_with_the_difference(
     start: Callable[..., bool], place: Path, tmp_path: Path
 ) -> None:
-    start(tmp_path / "a", kill_at=lambda saved, _: saved == 1)
+    start(tmp_path / "a", kill_at=lambda saved: saved == 1)
     before = (tmp_path / "a" / "config.yaml").read_bytes()
     for change, sentence in (
         ("optim.lr=0.5", "the run has optim.lr=0.001, not 0.5; start a new run for it"),
@@ -271,7 +276,7 @@ def test_changed_setting_is_refused_with_the_difference(
 
 
 def test_other_images_are_refused(start: Callable[..., bool], place: Path, tmp_path: Path) -> None:
-    start(tmp_path / "a", kill_at=lambda saved, _: saved == 1)
+    start(tmp_path / "a", kill_at=lambda saved: saved == 1)
     names = tmp_path / "a" / "split" / "train.txt"
     names.write_text("".join(names.read_text().splitlines(keepends=True)[1:]))
     with pytest.raises(DataError, match="the run began with other images"):
