@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from mammo.config.calls.differences import labels
 from mammo.config.calls.next_steps import call, ending
+from mammo.config.checks import subgroup_cuts
 from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
@@ -48,6 +49,7 @@ def main(cfg: DictConfig) -> None:
         from mammo.evaluation.report.comparison_report import write_comparison
         from mammo.evaluation.side_by_side import draw_side_by_side
         from mammo.evaluation.statistics.comparison import compare, comparison_table, verdict
+        from mammo.evaluation.statistics.subgroups import compare_in_subgroups, compared_subgroups_table
 
     split = cfg.split.value
     predictions = {}
@@ -55,6 +57,8 @@ def main(cfg: DictConfig) -> None:
         scored = [predictions_of(run, split) for run in each.runs]
         predictions[name] = scored[0] if len(scored) == 1 else combine_predictions(scored, split=split)
     found = compare(predictions, unit=cfg.unit, reduce=cfg.reduce)
+    columns = subgroup_cuts(cfg.subgroups)
+    found["subgroups"] = compare_in_subgroups(predictions, columns=columns, unit=cfg.unit, reduce=cfg.reduce)
     for model in found["models"]:
         model["run"] = str(by_name[model["name"]].path)
     if split in ("val", "train"):
@@ -64,6 +68,8 @@ def main(cfg: DictConfig) -> None:
         )
         print(found["note"], file=sys.stderr)
     print(f"{comparison_table(found)}\n\n{verdict(found)}\n")
+    if found["subgroups"]:
+        print(f"{compared_subgroups_table(found['subgroups'])}\n")
     own = dated_folder("compare") if cfg.output is None else contextlib.nullcontext(Path(cfg.output))
     with own as folder:
         page = write_comparison(found, folder=folder, split=split)

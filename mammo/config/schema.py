@@ -192,6 +192,7 @@ class CompareConfig:
     split: EvaluatedSplit = MISSING
     unit: Unit | None = MISSING
     reduce: Reduce = MISSING
+    subgroups: Any = MISSING  # as of EvaluateConfig
     pictures: int = MISSING
     output: str | None = MISSING
 

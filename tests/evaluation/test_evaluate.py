@@ -265,14 +265,24 @@ def test_transfer_keeps_the_runs_preprocessing(place: Path) -> None:
 
 @pytest.mark.slow
 def test_runs_are_compared_on_the_same_images(evaluated: Path, place: Path) -> None:
-    choices = ["runs=[runs/a,runs/b]", "split=test", "pictures=3", "output=c"]
+    choices = [
+        "runs=[runs/a,runs/b]",
+        "split=test",
+        "pictures=3",
+        "subgroups=[view,{lesion_size:[0.1]}]",
+        "output=c",
+    ]
     result = command("compare", *choices, folder=place)
     assert result.returncode == 0, result.stderr
     found = json.loads((place / "c" / "comparison.json").read_text())
     single = json.loads((evaluated / "test" / "metrics.json").read_text())["image"]["auc"]["value"]
     assert found["models"][0]["auc"]["value"] == pytest.approx(single)
+    columns = [group["column"] for group in found["subgroups"]]
+    assert columns == ["view", "view", *["lesion_size"] * columns.count("lesion_size")]
+    assert 2 <= columns.count("lesion_size") <= 3
     page = (place / "c" / "compare.html").read_text()
     assert "runs/a" in page
+    assert "view CC" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     for kind in ("png", "svg"):
         assert (place / "c" / f"forest.{kind}").stat().st_size > 3000

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mammo.data.lesion_table import LesionTable, with_boxes
+from mammo.data.lesion_table import LesionTable, largest_lesions, with_boxes
 from mammo.data.loading.samplers import PartSampler
 from mammo.data.samples import (
     Samples,
@@ -63,7 +63,8 @@ class StoreDataset:
             anew in each epoch; None for the same ones in each epoch.
 
     Attributes:
-        units: one row for each image, breast or exam, see `facts_of_groups`.
+        units: one row for each image, breast or exam, see `facts_of_groups`; where lesions have boxes, with
+            `lesion_size`, see `largest_lesions`.
         unit: N, row of each sample in `units`; a breast with several images of a view has several samples.
         labels: N, class of each sample.
         unit_labels: class of each row of `units`.
@@ -95,6 +96,9 @@ class StoreDataset:
         self.side_labels = side_labels(of_image, task.positives, samples) if unit == "exam" else None
         self.unit_labels = self.labels[self.first_of_units]
         self.units = facts_of_groups(self._images, samples, unit=unit, own=store.own_columns)
+        if len(lesions) and "lesion_size" not in self.units:
+            sizes = largest_lesions(self.units["image_id"], lesions, height=self.shape[-2])
+            self.units = self.units.assign(lesion_size=sizes)
 
     def _draw(self, epoch: int) -> Samples:
         draw = None if self.seed is None else (self.seed, epoch)

@@ -47,7 +47,8 @@ def write_comparison(
     """Write `comparison.json`, `forest.png`, `forest.svg` and `compare.html`.
 
     Args:
-        found: result of `compare`; a model may have `run`, the path of its folder.
+        found: result of `compare`; a model may have `run`, the path of its folder, and `subgroups` be the
+            result of `compare_in_subgroups`.
         folder: output folder, created if it does not exist.
         split: split of the images.
         pictures: samples with the heat of each run; they become part of the page.
@@ -117,6 +118,19 @@ def _pairs(found: Mapping[str, Any]) -> list[Entry]:
     return [(f"{pair['a']} minus {pair['b']}", pair["difference"]) for pair in found["pairs"]]
 
 
+def _subgroup_pairs(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the pairs of all subgroups with their labels."""
+    return [
+        (
+            f"{group['column']} {'unknown' if group['value'] is None else group['value']} "
+            f"({group['n']['units']} {PLURALS[found['method']['unit']]}): {pair['a']} minus {pair['b']}",
+            pair,
+        )
+        for group in found.get("subgroups", [])
+        for pair in group["pairs"]
+    ]
+
+
 def _axis(entries: Sequence[Entry], *, line: float) -> dict[str, Any]:
     """Return the axis of the intervals of a table: its ticks, its line and each row, in percent of the width.
 
@@ -152,6 +166,7 @@ def _render(found: Mapping[str, Any], *, split: str, pictures: Sequence[Pictured
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    in_subgroups = _subgroup_pairs(found)
     files = [file for each in pictures for file in each.picture.values()]
     environment.filters.update(number=number, interval=interval, p_value=p_value)
     return environment.get_template("compare.html.j2").render(
@@ -159,6 +174,9 @@ def _render(found: Mapping[str, Any], *, split: str, pictures: Sequence[Pictured
         verdict=verdict(found),
         models=_axis(_models(found), line=0.5),
         pairs=_axis(_pairs(found), line=0.0),
+        groups=found.get("subgroups", []),
+        subgroup_pairs=in_subgroups,
+        subgroups=_axis([(label, pair["difference"]) for label, pair in in_subgroups], line=0.0),
         style=Markup("".join((TEMPLATES / name).read_text() for name in ("report.css", "compare.css"))),
         split=split,
         pictures=pictures,

@@ -14,10 +14,12 @@ from mammo.data.samples import PLURALS
 from mammo.data.tables.table_files import shown
 from mammo.data.tasks import MALIGNANCY, Task
 from mammo.errors import DataError
-from mammo.evaluation.number_format import aligned, as_json, finite, number, number_and_interval
-from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.combined_predictions import aligned
+from mammo.evaluation.number_format import aligned as as_columns
+from mammo.evaluation.number_format import as_json, finite, number, number_and_interval, p_value
+from mammo.evaluation.predictions import Predictions, Reduce, Unit
 from mammo.evaluation.statistics.clinical_metrics import calibration_in_the_large
-from mammo.evaluation.statistics.comparison import holm
+from mammo.evaluation.statistics.comparison import compare, holm
 from mammo.evaluation.statistics.headline_intervals import FEW
 from mammo.evaluation.statistics.intervals import bootstrap, draw_patients
 from mammo.evaluation.statistics.proportions import clustered_wilson
@@ -97,10 +99,7 @@ def measure_subgroups(
     groups: list[dict[str, Any]] = []
     for column, value, rows in _groups(predictions, columns):
         patients, labels = predictions.patients[rows], predictions.malignant[rows]
-        women = {
-            name: len(np.unique(patients[labels == label]))
-            for label, name in enumerate(("benign", "malignant"))
-        }
+        women, note = _women(predictions, rows)
         group: dict[str, Any] = {
             "column": column,
             "value": value,
@@ -110,16 +109,10 @@ def measure_subgroups(
             "malignant_patients": women["malignant"],
             "benign_patients": women["benign"],
             **dict.fromkeys(_METRICS),
-            "note": None,
+            "note": note,
         }
-        words = predictions.task.words
-        samples = PLURALS[predictions.unit]
-        called = {"benign": words["negative"], "malignant": words["positive"]}
-        few = [f"{count} women with {called[name]} {samples}" for name, count in women.items() if count < FEW]
-        if few:
-            group["note"] = f"too few: {' and '.join(few)}, {FEW} needed"
         estimates: dict[str, Any] = {}
-        if not few:
+        if note is None:
             metrics = _GroupMetrics(
                 predictions.malignancy[rows], labels, threshold=threshold, probability=probability[rows]
             )
@@ -160,10 +153,9 @@ def compare_subgroups(predictions: Predictions, *, columns: Chosen | None = None
     count = int(woman.max()) + 1
     for column, value, rows in _groups(predictions, columns):
         compared = areas.setdefault(column, [])
-        labels = predictions.malignant[rows]
-        women = [len(np.unique(woman[rows][labels == label])) for label in (0, 1)]
-        if value is not None and min(women) >= FEW:
-            compared.append(_influence(predictions.malignancy[rows], labels, woman[rows], count))
+        if value is not None and _women(predictions, rows)[1] is None:
+            scores, labels = predictions.malignancy[rows], predictions.malignant[rows]
+            compared.append(_influence(scores, labels, woman[rows], count))
     tests: list[dict[str, Any]] = []
     for column, compared in areas.items():
         chi_square, p, note = math.nan, math.nan, None
@@ -191,6 +183,67 @@ def compare_subgroups(predictions: Predictions, *, columns: Chosen | None = None
     return tests
 
 
+def compare_in_subgroups(
+    runs: Mapping[str, Predictions],
+    *,
+    columns: Chosen | None,
+    unit: Unit | None = None,
+    reduce: Reduce = "mean",
+) -> list[dict[str, Any]]:
+    """Compare models within each subgroup of their samples, as `compare` does on all of them.
+
+    Args:
+        runs: predictions of the same samples, by name of the model.
+        columns: columns of the first table, see `measure_subgroups`; empty for none.
+        unit: see `compare`.
+        reduce: see `compare`.
+
+    Returns:
+        For each group `column`, `value`, `n`, `models` and `pairs`, see `compare`; `p_holm` is adjusted over
+        the pairs of all groups of a column. A group without enough women of each kind has no `models` and
+        `pairs`, and the reason as `note`.
+
+    Raises:
+        DataError: the models have different samples, or see `measure_subgroups`.
+    """
+    first = next(iter(runs.values()))
+    check_subgroups(columns, first.table, task=first.task)
+    if columns == {} or not first.task.positive:
+        return []
+    tables = aligned(list(runs.values()))
+    groups: list[dict[str, Any]] = []
+    for column, value, rows in _groups(first, columns):
+        _, note = _women(first, rows)
+        if note is not None:
+            groups.append({"column": column, "value": value, "models": [], "pairs": [], "note": note})
+            continue
+        own = {name: table.take(rows) for name, table in zip(runs, tables, strict=True)}
+        found = compare(own, unit=unit, reduce=reduce)
+        kept = {name: found[name] for name in ("n", "models", "pairs")}
+        groups.append({"column": column, "value": value, **kept, "note": None})
+    for column in dict.fromkeys(group["column"] for group in groups):
+        pairs = [pair for group in groups if group["column"] == column for pair in group["pairs"]]
+        p = np.array([math.nan if pair["p"] is None else pair["p"] for pair in pairs])
+        for pair, adjusted in zip(pairs, holm(p).tolist(), strict=True):
+            pair["p_holm"] = finite(adjusted)
+    return groups
+
+
+def compared_subgroups_table(groups: Sequence[Mapping[str, Any]]) -> str:
+    """Format the result of `compare_in_subgroups` as a table to print."""
+    rows = [["subgroup", "units", "a minus b", "difference", "p", "p (Holm)"]]
+    for group in groups:
+        value = "unknown" if group["value"] is None else group["value"]
+        name = f"{group['column']} {value}"
+        if group["note"]:
+            rows.append([name, "too few", *[""] * 4])
+        for pair in group["pairs"]:
+            p = [p_value(pair[key], missing="-") for key in ("p", "p_holm")]
+            both = f"{pair['a']} - {pair['b']}"
+            rows.append([name, str(group["n"]["units"]), both, number_and_interval(pair["difference"]), *p])
+    return "\n".join(as_columns(rows))
+
+
 def check_subgroups(columns: Chosen | None, table: pd.DataFrame, *, task: Task) -> None:
     """Check columns that are chosen for subgroups before anything is scored.
 
@@ -212,6 +265,18 @@ def check_subgroups(columns: Chosen | None, table: pd.DataFrame, *, task: Task) 
                 f"subgroups=[{column}]: the data have no such column; choose from {', '.join(known)}"
             )
         _cut(table[column], cuts)
+
+
+def _women(predictions: Predictions, rows: NDArray[np.bool_]) -> tuple[dict[str, int], str | None]:
+    """Return the number of women with benign and with malignant samples, and why these are too few, if so."""
+    patients, labels = predictions.patients[rows], predictions.malignant[rows]
+    women = {
+        name: len(np.unique(patients[labels == label])) for label, name in enumerate(("benign", "malignant"))
+    }
+    words, samples = predictions.task.words, PLURALS[predictions.unit]
+    called = {"benign": words["negative"], "malignant": words["positive"]}
+    few = [f"{count} women with {called[name]} {samples}" for name, count in women.items() if count < FEW]
+    return women, f"too few: {' and '.join(few)}, {FEW} needed" if few else None
 
 
 def _groups(
@@ -313,7 +378,7 @@ def subgroups_table(
         women = f"{group['malignant_patients']}, {group['benign_patients']}"
         found = [number_and_interval(group[name]) for name in _METRICS]
         rows.append([f"  {value}", women, *(["too few", *found[1:]] if group["note"] else found)])
-    lines = ["", *aligned(rows)]
+    lines = ["", *as_columns(rows)]
     lines.append(
         f"women: with {positive} {samples}, with {negative} {samples}; level: calibration-in-the-large;"
     )
@@ -322,4 +387,4 @@ def subgroups_table(
     for test in tests:
         figures = [number(test[name], missing="-") for name in ("chi_square", "p", "p_holm")]
         rows.append([test["column"], str(test["groups"]), *figures])
-    return [*lines, "", *aligned(rows)]
+    return [*lines, "", *as_columns(rows)]

@@ -52,6 +52,12 @@ def test_batches_hold_the_split_with_its_labels(make: Make) -> None:
         assert batch["label"].tolist() == [int(row < 4) for row in batch["row"].flatten()]
 
 
+def test_units_have_the_size_of_their_largest_lesion(make: Make) -> None:
+    sizes = make().train.units.set_index("image_id")["lesion_size"]
+    assert sizes.dropna().to_dict() == {sizes.index[0]: 12 / 40}
+    assert "lesion_size" not in make().test.units  # which has no box
+
+
 def test_order_depends_on_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         sampler = EpochSampler(labels=np.zeros(50, np.int64), seed=seed, balanced=False)

@@ -60,6 +60,18 @@ def test_page(tmp_path: Path) -> None:
     )
 
 
+def test_page_of_subgroups(tmp_path: Path) -> None:
+    whole = found("a", "b")
+    compared = {"column": "density", "value": 2, **{key: whole[key] for key in ("n", "models", "pairs")}}
+    small = {"column": "density", "value": None, "models": [], "pairs": [], "note": "too few: 1 woman"}
+    whole["subgroups"] = [compared | {"note": None}, small]
+    page = write_comparison(whole, folder=tmp_path, split="test").read_text()
+    text = " ".join(" ".join(Outline(page).words).split())
+    for words in ("Subgroups", "density 2 (30 images): a minus b", "density unknown: too few: 1 woman."):
+        assert words in text
+    assert "Subgroups" not in write_comparison(found("a", "b"), folder=tmp_path, split="test").read_text()
+
+
 def test_the_page_fits_and_its_plots_take_the_width(tmp_path: Path, browser: Browser) -> None:
     for names in (("a", "b"), (LONG, f"{LONG}2")):
         page = write_comparison(found(*names), folder=tmp_path, split="test")

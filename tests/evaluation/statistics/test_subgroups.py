@@ -1,5 +1,6 @@
 """Metrics by subgroup against those of the images alone; the test of equal AUCs against scipy and DeLong."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from mammo.data.tasks import Task
 from mammo.errors import DataError
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.statistics.clinical_metrics import calibration_in_the_large
-from mammo.evaluation.statistics.comparison import holm
+from mammo.evaluation.statistics.comparison import compare, holm
 from mammo.evaluation.statistics.subgroups import (
     check_subgroups,
+    compare_in_subgroups,
     compare_subgroups,
+    compared_subgroups_table,
     measure_subgroups,
     subgroups_table,
 )
@@ -222,3 +225,50 @@ def test_a_wrong_choice_is_refused_before_anything_is_scored() -> None:
     with pytest.raises(DataError, match=r"subgroups=\[view\]: the task density has no positive class"):
         check_subgroups({"view": []}, TEST.table, task=Task.shipped("density"))
     check_subgroups({"view": []}, TEST.table, task=TEST.task)
+
+
+def better(than: Predictions) -> Predictions:
+    malignant = expit(logit(than.malignancy) + than.malignant)
+    return than.with_scores(np.stack([1 - malignant, malignant], axis=1), source="better")
+
+
+def test_models_are_compared_in_each_subgroup_as_on_its_images_alone() -> None:
+    turned = better(TEST).take(np.arange(len(TEST.samples))[::-1])
+    runs = {"plain": TEST, "better": turned, "again": TEST}
+    groups = compare_in_subgroups(runs, columns={"view": [], "density": []}, unit="breast")
+    assert [(group["column"], group["value"]) for group in groups if group["column"] == "view"] == [
+        ("view", "CC"),
+        ("view", "MLO"),
+    ]
+    for group in groups[:2]:
+        rows = (TEST.table["view"] == group["value"]).to_numpy()
+        alone = {name: run.take(np.isin(run.samples, TEST.samples[rows])) for name, run in runs.items()}
+        expected = compare(alone, unit="breast")
+        assert (group["n"], group["models"]) == (expected["n"], expected["models"])
+        for pair, other in zip(group["pairs"], expected["pairs"], strict=True):
+            assert {**pair, "p_holm": 0} == {**other, "p_holm": 0}
+        assert group["pairs"][0]["difference"]["value"] < 0  # plain minus better
+    pairs = [pair for group in groups[:2] for pair in group["pairs"]]
+    assert [pair["p_holm"] for pair in pairs] == pytest.approx(holm(np.array([pair["p"] for pair in pairs])))
+    table = compared_subgroups_table(groups)
+    assert table.count("plain - better") == sum(bool(group["pairs"]) for group in groups)
+
+
+def test_groups_that_are_too_small_for_a_comparison_say_so() -> None:
+    size = pd.Series(0.1, TEST.table.index)
+    size[TEST.malignant == 1] = 0.3
+    runs = {"a": changed(lesion_size=size), "b": changed(lesion_size=size)}
+    small, large = compare_in_subgroups(runs, columns={"lesion_size": [0.2]})
+    assert (small["value"], large["value"]) == ("< 0.2", ">= 0.2")
+    assert re.fullmatch(r"too few: 0 women with malignant images, \d+ needed", small["note"])
+    assert small["pairs"] == large["pairs"] == []
+    assert compared_subgroups_table([small, large]).count("too few") == 2
+
+
+def test_without_columns_models_of_different_samples_have_no_groups_and_with_them_are_refused() -> None:
+    runs = {"a": TEST, "b": TEST.take(np.arange(3, len(TEST.samples)))}
+    assert compare_in_subgroups(runs, columns={}) == []
+    with pytest.raises(DataError, match="3 images are in one table only"):
+        compare_in_subgroups(runs, columns={"view": []})
+    with pytest.raises(DataError, match=r"subgroups=\[nosuch\]: the data have no such column"):
+        compare_in_subgroups(runs, columns={"nosuch": []})
