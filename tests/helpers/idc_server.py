@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import io
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -61,7 +63,9 @@ def _publish(
     for name, content in objects.items():
         with (place / f"{name}.dcm").open("wb") as file:
             file.write(content)
-            file.truncate(len(content) + padding)
+            if padding:  # Data Set Trailing Padding
+                file.write(struct.pack("<HH2sHL", 0xFFFC, 0xFFFC, b"OB", 0, padding - 12))
+                file.truncate(len(content) + padding)
     return {
         "collection_id": collection,
         "PatientID": patient,
@@ -78,8 +82,6 @@ def _publish(
 
 def dicom_file(file: File) -> bytes:
     """A film with a half ellipse and a lesion in it, its mask, or its crop."""
-    import io
-
     y, x = np.mgrid[:60, :40]
     lesion = (abs(y - 30) < 5) & (abs(x - 10) < 4)
     if file.number == 2 or file.description.startswith("ROI"):

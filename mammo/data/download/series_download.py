@@ -41,7 +41,7 @@ def gigabytes(count: int) -> str:
         >>> gigabytes(102_598_000_000), gigabytes(1_234_567)
         ('102.6 GB', '1.2 MB')
     """
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def download_series(

@@ -25,11 +25,17 @@ def choose_patients(
         seed: Seed of the choice.
     """
     rng = np.random.default_rng(seed)
-    ranked: list[tuple[float, int, str]] = []
-    for _, part in malignant.groupby([test, malignant]):
-        names = rng.permutation(sorted(part.index))
-        ranked += [(rank / len(names), -len(names), name) for rank, name in enumerate(names)]
-    # the first of each part, the largest part first, then all parts at the same pace
+    parts = malignant.groupby([test, malignant])
+    shuffled = [(label, rng.permutation(sorted(part.index))) for (_, label), part in parts]
+    largest, *others = sorted(shuffled, key=lambda part: -len(part[1]))
+    # the largest part first, then the largest of the other class
+    ordered = [largest, *sorted(others, key=lambda part: part[0] == largest[0])]
+    ranked = [
+        (rank / len(names), place, name)
+        for place, (_, names) in enumerate(ordered)
+        for rank, name in enumerate(names)
+    ]
+    # the first of each part, then all parts at the same pace
     return [name for *_, name in sorted(ranked)[:count]]
 
 
