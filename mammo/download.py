@@ -1,6 +1,7 @@
 """`python -m mammo.download`: downloads a data set from the Imaging Data Commons into `data.root`."""
 
 import csv
+import functools
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mammo.config.checks import plain
+from mammo.config.calls.next_steps import ending
+from mammo.config.checks import arguments_for, plain
 from mammo.config.command import hydra_main
 from mammo.config.composition import config_dirs
 from mammo.errors import ConfigError, DataError
@@ -32,6 +34,11 @@ def main(cfg: DictConfig) -> None:
     for key in ("masks", "crops"):
         if cfg[key] and name != "cbis_ddsm":
             raise ConfigError(f"{key}=true: {name} has none; leave it out")
+    if cfg.prepare and name != "cbis_ddsm":
+        raise ConfigError(
+            f"prepare=true: only the headers of {name} name its images, so they are prepared together; leave "
+            "it out, and give python -m mammo.prepare afterwards"
+        )
 
     from mammo.data.download.download_plan import plan_download
     from mammo.data.download.series_transfer import remove_parts
@@ -54,7 +61,7 @@ def main(cfg: DictConfig) -> None:
             index=None if cfg.index is None else Path(cfg.index),
             tables=cfg.tables,
         )
-        failed = _download(cfg, plan)
+        failed = _prepare(cfg, plan) if cfg.prepare else _download(cfg, plan)
     _report(root, failed, plan.absent)
     _audit()
 
@@ -65,7 +72,7 @@ def _download(cfg: DictConfig, plan: "DownloadPlan") -> "dict[Series, str]":
     from mammo.data.download.series_transfer import require_server
 
     missing = plan.missing()
-    print(plan.summary(missing, shutil.disk_usage(plan.root).free), flush=True)
+    _say_size(plan, missing)
     if not missing:
         return {}
     require_room(
@@ -76,6 +83,31 @@ def _download(cfg: DictConfig, plan: "DownloadPlan") -> "dict[Series, str]":
     require_server(cfg.endpoint)
     with megabyte_progress(plan.series, missing) as advance:
         return download_series(missing, plan.root, endpoint=cfg.endpoint, advance=advance)
+
+
+def _say_size(plan: "DownloadPlan", missing: "list[Series]") -> None:
+    print(plan.summary(missing, shutil.disk_usage(plan.root).free), flush=True)
+
+
+def _prepare(cfg: DictConfig, plan: "DownloadPlan") -> "dict[Series, str]":
+    """Download and prepare the images in batches; return the series that did not come, with the reason."""
+    from mammo.data.download.batched_preparation import prepare_in_batches
+    from mammo.data.store.store import prepare
+
+    store, failed = prepare_in_batches(
+        plan,
+        plain(cfg.data),
+        arguments_for(prepare, cfg.data),
+        endpoint=cfg.endpoint,
+        announce=functools.partial(_say_size, plan),
+    )
+    if store is not None:
+        counts = store.manifest["counts"]
+        print(
+            f"{counts['images']} images prepared, {counts['rejected']} rejected, {counts['lesions']} lesions"
+        )
+        print(ending({"store": store.directory.absolute()}))
+    return failed
 
 
 def _report(root: Path, failed: "dict[Series, str]", absent: list[str]) -> None:

@@ -24,6 +24,7 @@ class DownloadPlan:
         wanted: `patient_id` and `uid` of each series, of CBIS-DDSM also `image_id`, the image that needs it.
         series: The series.
         absent: UIDs that the index lacks.
+        has_lesion_files: Whether masks or crops are among them.
     """
 
     root: Path
@@ -31,6 +32,7 @@ class DownloadPlan:
     wanted: pd.DataFrame
     series: list[Series]
     absent: list[str]
+    has_lesion_files: bool
 
     def summary(self, missing: list[Series], free: int) -> str:
         """Return the size of the data set and of what is missing, for a person.
@@ -50,6 +52,14 @@ class DownloadPlan:
         if self.absent:
             lines.append(f"warning: the index lacks {len(self.absent):,} series that the tables name")
         return "\n".join(lines)
+
+    def series_by_image(self) -> dict[str, list[Series]]:
+        """Return the series that each image of CBIS-DDSM needs, those of its masks included."""
+        known = self.collection.series
+        return {
+            str(image): [known[uid] for uid in uids.unique() if uid in known]
+            for image, uids in self.wanted.groupby("image_id")["uid"]
+        }
 
     def missing(self) -> list[Series]:
         """Return the series that are not whole on the disk."""
@@ -109,4 +119,5 @@ def plan_download(
         wanted=wanted,
         series=[collection.series[uid] for uid in uids if uid in collection.series],
         absent=[uid for uid in uids if uid not in collection.series],
+        has_lesion_files=masks or crops,
     )

@@ -1,6 +1,7 @@
 """`python -m mammo.download` from the user's side: it resumes after a kill and says what did not come."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,13 +14,15 @@ from typing import Any
 
 import pytest
 from helpers.commands import command, start
-from helpers.idc_server import object_of, s3_server, write_collection
+from helpers.idc_server import object_of, publish, s3_server, write_collection, write_index
+from helpers.public_sets import cmmd
 from helpers.trees import LESIONS, write_cases
 
 from mammo.data.download.download_plan import plan_download
 from mammo.data.download.idc_series import read_collection
 from mammo.data.download.series_download import download_series
 from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
+from mammo.data.sources.public.cmmd import read_cmmd
 
 
 @pytest.fixture
@@ -183,12 +186,42 @@ def test_case_files_come_from_the_source_of_the_collection(
         server.shutdown()
 
 
+@pytest.mark.slow
+def test_cmmd_comes_with_its_table(tmp_path: Path) -> None:
+    """Two of three women, one of each class; sides and views are in the headers."""
+    cmmd(tmp_path / "tree", folder="{woman}/{number}.dcm")
+    rows = []
+    for woman in ("D1-0001", "D1-0002", "D2-0001"):
+        objects = {file.stem: file.read_bytes() for file in (tmp_path / "tree" / woman).iterdir()}
+        uid = f"1.2.826.0.1.{int(woman[1])}.{int(woman[-1])}"
+        rows.append(publish(tmp_path / "server", "cmmd", woman, f"{uid}.7", uid, objects))
+    index = write_index(tmp_path / "server", rows)
+    root = tmp_path / "root"
+    root.mkdir()
+    shutil.move(tmp_path / "tree" / "CMMD_clinicaldata_revision.xlsx", root)
+    with s3_server(tmp_path / "server") as address:
+        given = ["data=cmmd", "data.root=root", f"index={index}", f"endpoint={address}", "data.workers=1"]
+        result = command("download", *given, "patients=2", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    images = read_cmmd(root=root).images
+    assert images["patient_id"].nunique() == 2
+    assert "D1-0001" in set(images["patient_id"])  # the only woman without a malignant breast
+    assert images["path"].str.startswith(str(root / "cmmd" / "D")).all()
+    assert re.search(r"files missing +0\n", result.stdout)
+    assert "mammo.prepare data=cmmd data.root=root" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
         (
             ["data=phantom"],
             "data=phantom: is not downloaded by this command; give data=cbis_ddsm or data=cmmd",
+        ),
+        (
+            ["data=cmmd", "data.root=r", "prepare=true"],
+            "prepare=true: only the headers of cmmd name its images, so they are prepared together; leave it "
+            "out, and give python -m mammo.prepare afterwards",
         ),
         (["data=cmmd", "data.root=r", "masks=true"], "masks=true: cmmd has none; leave it out"),
         (["data.root=r", "patients=1"], "patients=1: must be at least 2"),
