@@ -55,6 +55,11 @@ class GradualStore:
             if not marker(self.folder, chunk).is_file()
         ]
 
+    def allocate(self) -> None:
+        """Make the folder and its arrays; raise DataError if the disk has too little space."""
+        (self.folder / "chunks").mkdir(parents=True, exist_ok=True)
+        allocate_arrays(self.folder, self.settings, total=self.total)
+
     def fill(
         self,
         jobs: Sequence[ImageJob],
@@ -77,8 +82,7 @@ class GradualStore:
             DataError: The disk is full, too many images are unreadable, or the images change the white
                 point of those that are prepared.
         """
-        (self.folder / "chunks").mkdir(parents=True, exist_ok=True)
-        allocate_arrays(self.folder, self.settings, total=self.total)
+        self.allocate()
         paths = [path for chunk in chunks for row in chunk if (path := jobs[row].path) is not None]
         found = self._measured()
         before = found.ranges()

@@ -8,7 +8,7 @@ from helpers.trees import LESIONS, write_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammo.data.download.set_selection import choose_patients, select_cbis_ddsm
+from mammo.download.set_selection import choose_patients, select_cbis_ddsm
 
 
 @given(

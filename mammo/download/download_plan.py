@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from mammo.data.download.idc_series import Collection, Series, read_collection
-from mammo.data.download.series_download import gigabytes, missing_series
-from mammo.data.download.set_selection import select_cbis_ddsm, select_cmmd
-from mammo.data.download.source_tables import fetch_case_files, fetch_cmmd_table, write_cases_of
 from mammo.data.sources.cbis_ddsm import kinds_of
+from mammo.download.idc_series import Collection, Series, read_collection
+from mammo.download.series_download import gigabytes, missing_series
+from mammo.download.set_selection import select_cbis_ddsm, select_cmmd
+from mammo.download.source_tables import fetch_case_files, fetch_cmmd_table, write_cases_of
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,13 @@ from helpers.idc_server import object_of, publish, s3_server, write_collection, 
 from helpers.public_sets import cmmd
 from helpers.trees import LESIONS, write_cases
 
-from mammo.data.download.download_plan import plan_download
-from mammo.data.download.idc_series import read_collection
-from mammo.data.download.series_download import download_series
-from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
+from mammo.data.sources.cbis_ddsm import case_files, read_cbis_ddsm
 from mammo.data.sources.public.cmmd import read_cmmd
+from mammo.download.download_plan import plan_download
+from mammo.download.idc_series import read_collection
+from mammo.download.series_download import download_series
+from mammo.download.source_tables import fetch_case_files, write_cases_of
+from mammo.runs.run_lock import RunLock
 
 
 @pytest.fixture
@@ -209,6 +211,30 @@ def test_cmmd_comes_with_its_table(tmp_path: Path) -> None:
     assert images["path"].str.startswith(str(root / "cmmd" / "D")).all()
     assert re.search(r"files missing +0\n", result.stdout)
     assert "mammo.prepare data=cmmd data.root=root" in result.stdout
+
+
+def test_two_downloads_into_one_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    with RunLock(tmp_path / "root") as lock:
+        lock.acquire()
+        result = command("download", "data.root=root", folder=tmp_path)
+    sentence = "data.root=root: another download writes to it; wait for its end"
+    assert (result.returncode, result.stderr) == (1, f"error: {sentence}\n")
+
+
+def test_whole_case_files_are_kept_though_those_in_the_folder_are_cut(tmp_path: Path) -> None:
+    write_cases(tmp_path, LESIONS)
+    names = [name for kind in ("mass", "calc") for name in case_files(kind)]
+    whole = {name: (tmp_path / name).read_bytes() for name in names}
+    root = tmp_path / "root"
+    root.mkdir()
+    for cases in (None, root, root):  # the first are found in the folder above
+        folder = fetch_case_files(root, ["mass", "calc"], cases=cases, url="http://127.0.0.1:9")
+        assert {name: (folder / name).read_bytes() for name in names} == whole
+        write_cases_of(root, ["mass", "calc"], ["P_00001", "P_00004"])
+        assert set(read_cbis_ddsm(root=root).images["patient_id"]) == {"P_00001", "P_00004"}
+    write_cases_of(root, ["mass", "calc"], None)
+    assert {name: (root / name).read_bytes() for name in names} == whole
 
 
 @pytest.mark.parametrize(

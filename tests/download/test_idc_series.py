@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mammo.data.download.idc_series import read_collection
+from mammo.download.idc_series import read_collection
 from mammo.errors import DataError
 
 ROW = {

@@ -18,8 +18,8 @@ from mammo.config.composition import config_dirs
 from mammo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from mammo.data.download.download_plan import DownloadPlan
-    from mammo.data.download.idc_series import Series
+    from mammo.download.download_plan import DownloadPlan
+    from mammo.download.idc_series import Series
 
 _SETS = ("cbis_ddsm", "cmmd")
 _MOST_LISTED = 20  # series in the list of those that did not come; all are in the file
@@ -40,8 +40,8 @@ def main(cfg: DictConfig) -> None:
             "it out, and give python -m mammo.prepare afterwards"
         )
 
-    from mammo.data.download.download_plan import plan_download
-    from mammo.data.download.series_transfer import remove_parts
+    from mammo.download.download_plan import plan_download
+    from mammo.download.series_transfer import remove_parts
     from mammo.runs.run_lock import RunLock
 
     root = Path(cfg.data.root)
@@ -68,8 +68,8 @@ def main(cfg: DictConfig) -> None:
 
 def _download(cfg: DictConfig, plan: "DownloadPlan") -> "dict[Series, str]":
     """Download what is missing; return the series that did not come, with the reason."""
-    from mammo.data.download.series_download import download_series, megabyte_progress, require_room
-    from mammo.data.download.series_transfer import require_server
+    from mammo.download.series_download import download_series, megabyte_progress, require_room
+    from mammo.download.series_transfer import require_server
 
     missing = plan.missing()
     _say_size(plan, missing)
@@ -91,8 +91,8 @@ def _say_size(plan: "DownloadPlan", missing: "list[Series]") -> None:
 
 def _prepare(cfg: DictConfig, plan: "DownloadPlan") -> "dict[Series, str]":
     """Download and prepare the images in batches; return the series that did not come, with the reason."""
-    from mammo.data.download.batched_preparation import prepare_in_batches
     from mammo.data.store.store import prepare
+    from mammo.download.batched_preparation import prepare_in_batches
 
     store, failed = prepare_in_batches(
         plan,

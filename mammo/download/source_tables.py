@@ -24,7 +24,7 @@ def fetch_case_files(root: Path, kinds: Iterable[str], *, cases: Path | None, ur
     Args:
         root: Folder of the data set.
         kinds: Lesion types, `mass` and `calc`.
-        cases: Folder that has the case files; None to look below `root`, and else at `url`.
+        cases: Folder that has the case files; None to look in `root` and above, and else at `url`.
         url: Address of the folder of the case files.
 
     Raises:
@@ -32,9 +32,12 @@ def fetch_case_files(root: Path, kinds: Iterable[str], *, cases: Path | None, ur
     """
     folder = root / ALL_CASES
     folder.mkdir(exist_ok=True)
+    if cases is not None and cases.resolve() in (root.resolve(), root.resolve() / "csv"):
+        cases = None  # these may be cut already, and the whole ones are in `folder`
+    above = root.absolute().parent
     for kind in kinds:
         for name in case_files(kind):
-            places = [cases, cases / "csv"] if cases else [folder, root, root / "csv"]
+            places = _with_csv(cases) if cases else [folder, *_with_csv(root, above)]
             found = next((place / name for place in places if (place / name).is_file()), None)
             if found is None and cases is not None:
                 raise DataError(f"data.cases={cases}: no case file {name}; name the folder of the case files")
@@ -43,6 +46,11 @@ def fetch_case_files(root: Path, kinds: Iterable[str], *, cases: Path | None, ur
             elif found.parent != folder:
                 shutil.copyfile(found, folder / name)
     return folder
+
+
+def _with_csv(*folders: Path) -> list[Path]:
+    """Return the places where a reader of CBIS-DDSM looks for case files."""
+    return [place for folder in folders for place in (folder, folder / "csv")]
 
 
 def write_cases_of(root: Path, kinds: Iterable[str], patients: Iterable[str] | None) -> None:

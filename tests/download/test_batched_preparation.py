@@ -13,13 +13,13 @@ from helpers.commands import command
 from helpers.idc_server import object_of, s3_server, write_collection
 from helpers.trees import LESIONS, write_cases
 
-from mammo.data.download import batched_preparation
-from mammo.data.download.batched_preparation import is_stripped, prepare_in_batches
-from mammo.data.download.download_plan import DownloadPlan, plan_download
-from mammo.data.download.series_download import download_series
 from mammo.data.sources.cbis_ddsm import read_cbis_ddsm
 from mammo.data.store import gradual_store
 from mammo.data.store.store import prepare
+from mammo.download import batched_preparation
+from mammo.download.batched_preparation import is_stripped, prepare_in_batches
+from mammo.download.download_plan import DownloadPlan, plan_download
+from mammo.download.series_download import download_series
 from mammo.errors import DataError
 
 DATA = {

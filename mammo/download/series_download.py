@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mammo.data.download.idc_series import Series
-from mammo.data.download.series_transfer import require_server, transfer
 from mammo.data.progress_bar import progress
+from mammo.download.idc_series import Series
+from mammo.download.series_transfer import require_server, transfer
 from mammo.errors import DataError
 
 BATCH = 48  # series; after each batch the disk and the network are looked at

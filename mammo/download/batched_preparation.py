@@ -10,10 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from mammo.atomic_files import draft_of
 from mammo.data.catalog import Catalog
-from mammo.data.download.download_plan import DownloadPlan
-from mammo.data.download.idc_series import Series
-from mammo.data.download.series_download import download_series, missing_series, require_room
-from mammo.data.download.series_transfer import require_server
 from mammo.data.images.display import Display
 from mammo.data.progress_bar import progress
 from mammo.data.sources.reader import read_catalog
@@ -21,6 +17,10 @@ from mammo.data.store.fingerprint import fingerprint_of
 from mammo.data.store.gradual_store import RANGES, GradualStore
 from mammo.data.store.store import image_jobs, prepare
 from mammo.data.store.store_building import Settings, row_bytes
+from mammo.download.download_plan import DownloadPlan
+from mammo.download.idc_series import Series
+from mammo.download.series_download import download_series, missing_series, require_room
+from mammo.download.series_transfer import require_server
 
 if TYPE_CHECKING:
     from mammo.data.store.store import Store
@@ -72,10 +72,12 @@ def prepare_in_batches(
     strip(plan.root, list(done))  # after a kill between the preparation and this
     announce(missing_series(_series_of(chunks, images, by_image), plan.root))
     if chunks:
-        arguments["store"].mkdir(parents=True, exist_ok=True)
+        gradual.allocate()
+        same_disk = gradual.folder.stat().st_dev == plan.root.stat().st_dev
         require_room(
-            arguments["store"],
-            min(sum(each.size for each in plan.series), batch_bytes) + left * row_bytes(settings),
+            plan.root,
+            min(sum(each.size for each in plan.series), batch_bytes)
+            + (left * row_bytes(settings) if same_disk else 0),
             remedy="free some, or choose fewer with patients=N or data.abnormality",
         )
         require_server(endpoint)

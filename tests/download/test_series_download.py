@@ -9,9 +9,9 @@ import pytest
 from helpers.idc_server import object_of, s3_server, write_collection
 from helpers.trees import LESIONS
 
-from mammo.data.download import series_download, series_transfer
-from mammo.data.download.idc_series import Series, read_collection
-from mammo.data.download.series_download import download_series, gigabytes, missing_series, require_room
+from mammo.download import series_download, series_transfer
+from mammo.download.idc_series import Series, read_collection
+from mammo.download.series_download import download_series, gigabytes, missing_series, require_room
 from mammo.errors import DataError
 
 

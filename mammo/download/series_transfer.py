@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mammo.data.download.idc_series import Series
+from mammo.download.idc_series import Series
 from mammo.errors import ConfigError, DataError
 
 WORK_PREFIX = ".download-"  # of hidden folders with parts of files, which no reader of data enters
@@ -26,12 +26,19 @@ _RETRIES = 5  # of a request, by s5cmd, with growing pauses
 _SECONDS = 30
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Amazon's server leads to a page for people, which a firewall may not let through."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        return None
+
+
 def require_server(endpoint: str) -> None:
     """Raise DataError unless a server answers at an address."""
     try:
-        urllib.request.urlopen(endpoint, timeout=_SECONDS).close()
+        urllib.request.build_opener(_NoRedirect).open(endpoint, timeout=_SECONDS).close()
     except urllib.error.HTTPError:
-        return  # it answers that it has no such page
+        return  # it answers that it has no such page, or that it is elsewhere
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise DataError(
