@@ -16,6 +16,7 @@ from mammo.errors import DataError
 
 ALL_CASES = "all_cases"  # folder of the whole case files; those of the downloaded patients are beside it
 _SECONDS = 60
+_GIVE_CASES = "give data.cases=DIR with the case files"
 
 
 def fetch_case_files(root: Path, kinds: Iterable[str], *, cases: Path | None, url: str) -> Path:
@@ -42,7 +43,7 @@ def fetch_case_files(root: Path, kinds: Iterable[str], *, cases: Path | None, ur
             if found is None and cases is not None:
                 raise DataError(f"data.cases={cases}: no case file {name}; name the folder of the case files")
             if found is None:
-                _fetch(url, folder / name, check=_require_cases, remedy="data.cases=DIR with the case files")
+                _fetch(url, folder / name, check=_require_cases, remedy=_GIVE_CASES)
             elif found.parent != folder:
                 shutil.copyfile(found, folder / name)
     return folder
@@ -107,16 +108,14 @@ def _fetch(url: str, file: Path, *, check: Callable[[Path], None], remedy: str) 
                 shutil.copyfileobj(answer, target)
             check(draft)
         except urllib.error.HTTPError as error:
-            raise DataError(
-                f"{address}: the server answers {error.code} {error.reason}; give {remedy}"
-            ) from error
+            raise DataError(f"{address}: the server answers {error.code} {error.reason}; {remedy}") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise DataError(
-                f"{address}: cannot be reached ({reason}); connect to the network, or give {remedy}"
+                f"{address}: cannot be reached ({reason}); connect to the network, or {remedy}"
             ) from error
         except DataError as error:
-            raise DataError(f"{address}: is not the table of the data set; give {remedy}") from error
+            raise DataError(f"{address}: is not the table of the data set; {remedy}") from error
         draft.replace(file)
 
 

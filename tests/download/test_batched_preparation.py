@@ -22,6 +22,8 @@ from mammo.download.download_plan import DownloadPlan, plan_download
 from mammo.download.series_download import download_series
 from mammo.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 DATA = {
     "_target_": "mammo.data.sources.cbis_ddsm.read_cbis_ddsm",
     "abnormality": "all",
@@ -166,7 +168,6 @@ def test_a_later_image_with_more_bits_is_refused(
         prepared(tmp_path / "root", address)
 
 
-@pytest.mark.slow
 def test_command_prepares_and_names_the_store(served: tuple[str, Path], tmp_path: Path) -> None:
     address, _ = served
     shutil.rmtree(tmp_path / "root")

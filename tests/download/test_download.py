@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import pandas as pd
 import pytest
 from helpers.commands import command, start
 from helpers.idc_server import object_of, publish, s3_server, write_collection, write_index
@@ -250,6 +251,11 @@ def test_whole_case_files_are_kept_though_those_in_the_folder_are_cut(tmp_path: 
             "out, and give python -m mammo.prepare afterwards",
         ),
         (["data=cmmd", "data.root=r", "masks=true"], "masks=true: cmmd has none; leave it out"),
+        (
+            ["data=cmmd", "data.root=r", "tables=http://127.0.0.1:9", "index=cmmd.csv"],
+            "http://127.0.0.1:9/CMMD_clinicaldata_revision.xlsx: cannot be reached ([Errno 111] Connection "
+            "refused); connect to the network, or put CMMD_clinicaldata_revision.xlsx into data.root",
+        ),
         (["data.root=r", "patients=1"], "patients=1: must be at least 2"),
         ([], "data.root has no value: give data.root=..."),
         (["data.root=r", "data.cases=nowhere"], "data.cases=nowhere: no such file or folder"),
@@ -268,6 +274,7 @@ def test_whole_case_files_are_kept_though_those_in_the_folder_are_cut(tmp_path: 
 def test_errors_are_one_sentence(tmp_path: Path, given: list[str], sentence: str) -> None:
     write_cases(tmp_path / "cases", LESIONS)
     index = write_collection(tmp_path / "server", LESIONS)
-    result = command("download", *given, f"index={index}", folder=tmp_path)
+    pd.read_parquet(index).assign(collection_id="cmmd").to_csv(tmp_path / "cmmd.csv")
+    result = command("download", f"index={index}", *given, folder=tmp_path)
     assert (result.returncode, result.stderr) == (1, f"error: {sentence}\n")
     assert result.stdout.count("\n") == (2 if "endpoint" in sentence else 0)

@@ -22,6 +22,7 @@ ROW = {
 }
 
 
+@pytest.mark.slow
 def test_installed_index_has_both_data_sets() -> None:
     cbis = read_collection("cbis_ddsm")
     assert len(cbis.series) == 6775
