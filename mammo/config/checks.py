@@ -105,6 +105,7 @@ _LIMITS: dict[str, tuple[float, float | None]] = {
     "trainer.checkpoint_steps": (1, None),
     "trainer.picture_epochs": (1, None),
     "resamples": (1, None),
+    "patients": (2, None),  # of a download: one of each class
 }
 
 # Keys of which a part of the user's own may give the name another meaning.
@@ -125,8 +126,12 @@ _GLOBAL = (None, "mammo.models.heads.head_nodes.global_head")
 _SHARES = ("prevalence", "target_sensitivity", "target_specificity")
 
 
-def check(cfg: DictConfig) -> None:
+def check(cfg: DictConfig, *, makes_root: bool = False) -> None:
     """Check what the types cannot: missing values, numbers out of range, folders that do not exist.
+
+    Args:
+        cfg: composed configuration.
+        makes_root: whether the command makes the folder `data.root`.
 
     Raises:
         ConfigError: a check fails; the message names key, value and remedy.
@@ -151,7 +156,7 @@ def check(cfg: DictConfig) -> None:
     if cfg.get("subgroups") is not None:
         subgroup_cuts(cfg.subgroups)
     if cfg.get("data") is not None:
-        _check_data(cfg.data)
+        _check_data(cfg.data, makes_root=makes_root)
     if cfg.get("task") is not None and "column" in cfg.task:  # the config of an older run has only the name
         check_task(cfg.task)
         if cfg.get("data") is not None:
@@ -269,7 +274,7 @@ def _added_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]
             yield from _added_keys(child, f"{prefix}{key}.")
 
 
-def _check_data(data: DictConfig) -> None:
+def _check_data(data: DictConfig, *, makes_root: bool) -> None:
     _check_types(data)
     if data.split == SplitName.kfold and data.fold >= data.folds:
         raise ConfigError(
@@ -294,7 +299,7 @@ def _check_data(data: DictConfig) -> None:
         if "sets" in data:
             chosen = plain(data)
             set_nodes(**{key: chosen[key] for key in ("sets", "train_on", "test_on")})
-        elif not data["_target_"].endswith(".read_phantom") and not Path(data.root).is_dir():
+        elif not (makes_root or data["_target_"].endswith(".read_phantom") or Path(data.root).is_dir()):
             raise ConfigError(f"data.root={data.root}: no such folder")
     for key in paths:
         path = OmegaConf.select(data, key)

@@ -47,7 +47,7 @@ def hydra_main(
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def checked(cfg: DictConfig) -> Any:
             try:
-                check(cfg)
+                check(cfg, makes_root=command == "download")
                 if HydraConfig.get().mode == RunMode.RUN:
                     refuse_unused(command, cfg, list(HydraConfig.get().overrides.task))
                 return task(cfg)

@@ -239,6 +239,18 @@ class PrepareConfig:
 
 
 @dataclasses.dataclass
+class DownloadConfig:
+    data: Any = MISSING
+    patients: int | None = MISSING
+    masks: bool = MISSING
+    crops: bool = MISSING
+    prepare: bool = MISSING
+    endpoint: str = MISSING
+    index: str | None = MISSING
+    tables: str = MISSING
+
+
+@dataclasses.dataclass
 class BenchConfig:
     stage: BenchStage = MISSING
     output: str | None = MISSING
@@ -271,6 +283,7 @@ class SimulateConfig:
 COMMANDS: dict[str, type] = {
     "train": TrainConfig,
     "sweep": SweepConfig,
+    "download": DownloadConfig,
     "audit": AuditConfig,
     "prepare": PrepareConfig,
     "evaluate": EvaluateConfig,

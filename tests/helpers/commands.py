@@ -12,6 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = [
     "train",
     "sweep",
+    "download",
     "audit",
     "prepare",
     "evaluate",

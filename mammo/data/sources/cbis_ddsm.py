@@ -16,8 +16,10 @@ from mammo.data.tables.text_table import TextTable
 from mammo.data.tables.vocabulary import assessments, densities, diagnoses, lateralities, pathologies
 from mammo.errors import DataError
 
+_SPLITS = ("train", "test")
 _ABNORMALITY_OF = {"mass": "mass", "calc": "calcification"}
-_FILE_COLUMNS = {"image": "image_file_path", "crop": "cropped_image_file_path", "mask": "roi_mask_file_path"}
+# files of a lesion, with their columns in the case files
+FILE_COLUMNS = {"image": "image_file_path", "crop": "cropped_image_file_path", "mask": "roi_mask_file_path"}
 
 
 def read_cbis_ddsm(
@@ -41,27 +43,50 @@ def read_cbis_ddsm(
     check_root(root)
     if cases is not None and not cases.is_dir():
         raise DataError(f"data.cases={cases}: no such folder; name the folder of the case files")
-    kinds = ["mass", "calc"] if abnormality == "all" else [abnormality]
-    folders = [cases] if cases else [root, root.absolute().parent]
-    rows = pd.concat(
-        [
-            _read_cases(_case_file(folders, kind, split, abnormality), kind, split)
-            for kind in kinds
-            for split in ("train", "test")
-        ],
-        ignore_index=True,
-    )
-    rows["image_id"] = _image_ids(rows)
+    rows = read_case_rows([cases] if cases else [root, root.absolute().parent], abnormality)
     index = index_files(root)
     return validate(Catalog(images=_images(rows, index), lesions=_lesions(rows, index)))
 
 
-def _case_file(folders: list[Path], kind: str, split: str, abnormality: str) -> Path:
-    name = f"{kind}_case_description_{split}_set.csv"
+def read_case_rows(folders: list[Path], abnormality: Literal["mass", "calc", "all"]) -> pd.DataFrame:
+    """Read the rows of the case files, one per lesion, with the columns of the tables, `image_id` and `kind`.
+
+    The columns `image`, `crop` and `mask` hold the paths as the case files name them.
+
+    Args:
+        folders: Folders that may contain the case files, or a folder `csv` with them.
+        abnormality: Lesion type of the case files to read.
+
+    Raises:
+        DataError: A case file is missing, or one of its cells is invalid.
+    """
+    rows = pd.concat(
+        [
+            _read_cases(_case_file(folders, name, abnormality), kind, split)
+            for kind in kinds_of(abnormality)
+            for split, name in zip(_SPLITS, case_files(kind), strict=True)
+        ],
+        ignore_index=True,
+    )
+    rows["image_id"] = _image_ids(rows)
+    return rows
+
+
+def kinds_of(abnormality: Literal["mass", "calc", "all"]) -> list[str]:
+    """Return the lesion types of a choice of case files, as in the names of the files."""
+    return list(_ABNORMALITY_OF) if abnormality == "all" else [abnormality]
+
+
+def case_files(kind: str) -> list[str]:
+    """Return the names of the case files of a lesion type, `mass` or `calc`."""
+    return [f"{kind}_case_description_{split}_set.csv" for split in _SPLITS]
+
+
+def _case_file(folders: list[Path], name: str, abnormality: str) -> Path:
     found = [path for folder in folders for path in (folder / name, folder / "csv" / name) if path.is_file()]
     if found:
         return found[0]
-    other = {"mass": "calc", "calc": "mass"}[kind]
+    other = "calc" if name.startswith("mass") else "mass"
     remedy = f" or set data.abnormality={other}" if abnormality == "all" else ""
     raise DataError(f"{folders[0]}: no case file {name}; set data.cases=DIR to its folder{remedy}")
 
@@ -71,7 +96,7 @@ def _read_cases(path: Path, kind: str, split: str) -> pd.DataFrame:
     sheet = TextTable.read(path)
     # TextTable reads `breast density` of calcification files as `breast_density`, the name in mass files
     sheet.require("patient_id", "breast_density", "left_or_right_breast", "image_view", "abnormality_id")
-    sheet.require("assessment", "pathology", "subtlety", *_FILE_COLUMNS.values())
+    sheet.require("assessment", "pathology", "subtlety", *FILE_COLUMNS.values())
     rows = pd.DataFrame(
         {
             "patient_id": sheet.text("patient_id", required=True),
@@ -82,7 +107,7 @@ def _read_cases(path: Path, kind: str, split: str) -> pd.DataFrame:
             "density": densities(sheet, "breast_density"),
             "subtlety": sheet.grades("subtlety", highest=5),
             "assessment": assessments(sheet, "assessment"),
-            **{name: sheet.text(column, required=True) for name, column in _FILE_COLUMNS.items()},
+            **{name: sheet.text(column, required=True) for name, column in FILE_COLUMNS.items()},
             **{n: sheet.text(n) for n in ("mass_shape", "mass_margins", "calc_type", "calc_distribution")},
         }
     )

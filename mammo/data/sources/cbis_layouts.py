@@ -28,6 +28,8 @@ _LESION = re.compile(r"(?:Mass|Calc)-(?:Training|Test)_P_\d+_(?:LEFT|RIGHT)_(?:C
 _SECONDARY_SERIES = ("cropped images", "roi mask images")
 # A UID at the end of a folder's name: `1.3.6...` or, in copies from the Imaging Data Commons, `MG_1.3.6...`.
 _UID = re.compile(r"(?:^|_)(\d+(?:\.\d+){4,})$")
+# The folder of a series in copies from the Imaging Data Commons: its modality and UID.
+_COMMONS = re.compile(r"[A-Z]{2,}_\d+(?:\.\d+){4,}")
 _FIVE_DIGITS = re.compile(r"\d{5}$")
 # A network disk answers many parallel requests as fast as a single one.
 _THREADS = 16
@@ -141,8 +143,14 @@ def _series(parts: list[str]) -> tuple[str | None, tuple[str, str] | None]:
 
 
 def _is_known_layout(folder: str) -> bool:
-    """Return whether the folder is `<case>/<study>/<series>`; its headers then need not be read."""
+    """Return whether the folder's name says which series it holds; its headers then need not be read.
+
+    This is so for `<case>/<study>/<series>`, and for `<modality>_<series>` below any folder: in the Imaging
+    Data Commons, the patient IDs of 246 images name no case.
+    """
     parts = folder.split(os.sep)
+    if _COMMONS.fullmatch(parts[-1]):
+        return True
     return len(parts) > 2 and _CASE.fullmatch(parts[-3]) is not None and _series(parts)[1] is not None
 
 

@@ -29,7 +29,10 @@ def is_dicom(name: str) -> bool:
 
 
 def walk(root: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield root and every folder below it with its file names, level by level; links are followed."""
+    """Yield root and every folder below it with its file names, level by level; links are followed.
+
+    Hidden folders are skipped, such as that with the unfinished files of a download.
+    """
     seen: set[str] = set()
     level = [root]
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -56,6 +59,8 @@ def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir():
+                    if entry.name.startswith("."):
+                        continue
                     (links if entry.is_symlink() else inner).append(entry.path)
                 else:
                     names.append(entry.name)

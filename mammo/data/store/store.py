@@ -26,10 +26,8 @@ from mammo.data.store.store_building import (
     LesionJob,
     Record,
     Settings,
-    allocate,
-    no_space,
+    allocate_arrays,
     report_full_disk,
-    row_bytes,
     run_chunks,
 )
 from mammo.data.store.white_points import known_ranges, measure_ranges
@@ -264,7 +262,7 @@ def _make(
     (partial / "chunks").mkdir(parents=True, exist_ok=True)
     rejected = {row: "file missing" for row, job in enumerate(jobs) if job.path is None}
     _refuse_too_many(partial, catalog, jobs, rejected, max_rejected)
-    _allocate(partial, settings, total=len(jobs))
+    allocate_arrays(partial, settings, total=len(jobs))
     paths = [job.path for job in jobs if job.path is not None]
     with report_full_disk(partial, settings, len(jobs)):
         ranges = measure_ranges(paths, settings.display, cache=partial / "white_points.json", workers=workers)
@@ -361,18 +359,6 @@ def _write_rejected(partial: Path, catalog: "Catalog", rejected: dict[int, str])
     table = catalog.images.iloc[rows][["image_id", "patient_id", "path"]].rename(columns={"path": "file"})
     table = table.assign(reason=[rejected[row] for row in rows])
     write_atomically(partial / "rejected.csv", table.to_csv(index=False), durable=True)
-
-
-def _allocate(partial: Path, settings: Settings, *, total: int) -> None:
-    """Create the arrays at full size; raise DataError at once if the disk has too little space."""
-    arrays = [partial / "images.npy", *([partial / "masks.npy"] if settings.masks else [])]
-    present = sum(path.stat().st_blocks * 512 for path in arrays if path.is_file())
-    needed = total * row_bytes(settings)
-    if shutil.disk_usage(partial).free + present < needed:
-        raise DataError(no_space(partial, needed))
-    with report_full_disk(partial, settings, total):
-        for path, dtype in zip(arrays, (settings.dtype, "uint8"), strict=False):
-            allocate(path, shape=(total, settings.height, settings.width), dtype=dtype)
 
 
 def _images_table(images: pd.DataFrame, records: list[Record]) -> pd.DataFrame:

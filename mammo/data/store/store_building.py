@@ -11,8 +11,9 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -73,15 +74,42 @@ def allocate(path: Path, *, shape: tuple[int, ...], dtype: str) -> None:
         file.truncate(len(header) + math.prod(shape) * np.dtype(dtype).itemsize)
 
 
+def allocate_arrays(partial: Path, settings: Settings, *, total: int) -> None:
+    """Create the arrays of a store at full size; raise DataError at once if the disk has too little space."""
+    arrays = [partial / "images.npy", *([partial / "masks.npy"] if settings.masks else [])]
+    present = sum(path.stat().st_blocks * 512 for path in arrays if path.is_file())
+    needed = total * row_bytes(settings)
+    if shutil.disk_usage(partial).free + present < needed:
+        raise DataError(no_space(partial, needed))
+    with report_full_disk(partial, settings, total):
+        for path, dtype in zip(arrays, (settings.dtype, "uint8"), strict=False):
+            allocate(path, shape=(total, settings.height, settings.width), dtype=dtype)
+
+
 def run_chunks(
-    folder: Path, jobs: Sequence[ImageJob], settings: Settings, *, workers: int
+    folder: Path,
+    jobs: Sequence[ImageJob],
+    settings: Settings,
+    *,
+    workers: int,
+    chunks: Sequence[int] | None = None,
+    advance: Callable[[int], object] | None = None,
 ) -> Iterator[list[Record]]:
     """Prepare every chunk without a marker; yield the records of all chunks, earlier ones included.
+
+    Args:
+        folder: Folder of the unfinished store.
+        jobs: All images of the store.
+        settings: Settings of the store.
+        workers: Number of parallel processes, 0 for this process.
+        chunks: Numbers of the chunks to prepare; None for all.
+        advance: Function that is called with the number of images done since its last call; None to show
+            the progress here.
 
     Raises:
         DataError: The disk is full.
     """
-    chunks = range(math.ceil(len(jobs) / CHUNK))
+    chunks = range(math.ceil(len(jobs) / CHUNK)) if chunks is None else chunks
     done = [chunk for chunk in chunks if marker(folder, chunk).is_file()]
     for chunk in done:
         yield json.loads(marker(folder, chunk).read_text())
@@ -90,7 +118,8 @@ def run_chunks(
     work = functools.partial(prepare_chunk, folder, settings=settings, total=len(jobs))
     calls = (functools.partial(work, chunk, jobs[chunk * CHUNK : (chunk + 1) * CHUNK]) for chunk in todo)
     left = sum(len(jobs[chunk * CHUNK : (chunk + 1) * CHUNK]) for chunk in todo)
-    with progress(total=len(jobs), done=len(jobs) - left) as advance:
+    shown = progress(total=len(jobs), done=len(jobs) - left) if advance is None else nullcontext(advance)
+    with shown as advance:
         for records in completed_results(
             calls, workers=min(workers, len(todo)), retry=lambda call: call(alone=True)
         ):

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +50,36 @@ def measure_ranges(
     """
     if not cache.is_file():
         found = KindRanges()
-        with progress(total=len(paths), done=0, what="white points", after_seconds=2) as advance:
-            calls = _calls(paths, display, found, cache, advance)
-            for used in completed_results(calls, workers=workers, retry=lambda call: call(alone=True)):
-                found.add(used)
-                advance(1)
+        add_ranges(found, paths, display, workers=workers, is_known=cache.is_file)
         if not cache.is_file():  # no other process was faster
             write_atomically(cache, json.dumps(found.ranges()), durable=True)
     ranges: dict[str, Any] = json.loads(cache.read_text())
     found_here = {kind: None if ends is None else (ends[0], ends[1]) for kind, ends in ranges.items()}
     return found_here | dict(display.kinds or {})
+
+
+def add_ranges(
+    found: "KindRanges",
+    paths: Sequence[Path],
+    display: Display,
+    *,
+    workers: int,
+    is_known: Callable[[], bool] = lambda: False,
+) -> None:
+    """Measure the ranges of files whose values can change those of their kind, see `measure_ranges`.
+
+    Args:
+        found: Ranges of the images seen so far, which get those of the files.
+        paths: Files.
+        display: Choices of the display.
+        workers: Number of parallel processes, 0 for this process.
+        is_known: Function that returns whether the result has become known, so that the rest is not read.
+    """
+    with progress(total=len(paths), done=0, what="white points", after_seconds=2) as advance:
+        calls = _calls(paths, display, found, is_known, advance)
+        for used in completed_results(calls, workers=workers, retry=lambda call: call(alone=True)):
+            found.add(used)
+            advance(1)
 
 
 class KindRanges:
@@ -91,11 +111,15 @@ class KindRanges:
 
 
 def _calls(
-    paths: Sequence[Path], display: Display, found: KindRanges, cache: Path, advance: Any
+    paths: Sequence[Path],
+    display: Display,
+    found: KindRanges,
+    is_known: Callable[[], bool],
+    advance: Any,
 ) -> Iterator["functools.partial[UsedRange]"]:
     """Yield a call for each file that has to be decoded."""
     for path in paths:
-        if cache.is_file():
+        if is_known():
             return
         try:
             kind, full = read_kind(path)

@@ -83,6 +83,30 @@ def test_layout_is_found(tmp_path: Path, layout: str) -> None:
 
 
 @pytest.mark.usefixtures("no_header_is_read")
+@pytest.mark.parametrize("root", ["release", "release/cbis_ddsm"])
+def test_copies_of_the_imaging_data_commons_without_masks_need_no_header(tmp_path: Path, root: str) -> None:
+    """The patient IDs of test images with calcifications are those of their files, such as `P_1_LEFT.dcm`."""
+
+    def folder_of(file: File) -> str:
+        patient = f"{file.case.partition('_')[2]}.dcm" if file.case.startswith("Calc-Test") else file.case
+        return f"cbis_ddsm/{patient}/{file.study}/MG_{file.series}/3f0a.dcm"
+
+    write_cases(tmp_path / "release", LESIONS)
+    images = list(dict.fromkeys(row.image for row in LESIONS))
+    write_tree(tmp_path / "release", images, folder_of)
+    catalog = read_cbis_ddsm(root=tmp_path / root)
+    assert catalog.images["path"].notna().all()
+    assert catalog.lesions["mask_paths"].isna().all()
+
+
+def test_hidden_folders_are_not_searched(tmp_path: Path) -> None:
+    """A killed download leaves parts of files in one."""
+    write_cases(tmp_path, LESIONS)
+    write_tree(tmp_path / ".download-1", files(LESIONS), LAYOUTS["imaging_data_commons"])
+    assert read_cbis_ddsm(root=tmp_path).images["path"].isna().all()
+
+
+@pytest.mark.usefixtures("no_header_is_read")
 @pytest.mark.parametrize("on_disk", [older, descriptive, LAYOUTS["nbia_uid"]])
 def test_older_case_files_are_read(tmp_path: Path, on_disk: object) -> None:
     write_cases(tmp_path, LESIONS, path=lambda file: older(file).removeprefix("CBIS-DDSM/"))

@@ -18,7 +18,7 @@ from mammo.data.tables.vocabulary import diagnoses, lateralities, pathologies
 from mammo.errors import DataError
 
 _WOMAN = re.compile(r"D[12]-\d{4}")
-_TABLES = ("CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv")
+TABLES = ("CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv")
 
 
 def read_cmmd(*, root: Path) -> Catalog:
@@ -34,8 +34,8 @@ def read_cmmd(*, root: Path) -> Catalog:
     Raises:
         DataError: The table or the images are missing, or a cell is invalid.
     """
-    table = find_table(root, *_TABLES)
-    breasts = _breasts(TextTable.read(table))
+    table = find_table(root, *TABLES)
+    breasts = read_breasts(table)
     files = [
         (woman, os.path.join(folder, name))
         for folder, names in walk(str(root.absolute()))
@@ -64,8 +64,9 @@ def read_cmmd(*, root: Path) -> Catalog:
     return validate(Catalog(images=images, lesions=pd.DataFrame(), left_out=left_out))
 
 
-def _breasts(sheet: TextTable) -> pd.DataFrame:
-    """Return one row for each breast that has a result."""
+def read_breasts(table: Path) -> pd.DataFrame:
+    """Return one row for each breast that has a result; raises DataError for an invalid table."""
+    sheet = TextTable.read(table)
     sheet.require("id1", "leftright", "classification")
     types = sheet.words("abnormality", {**ABNORMALITY_TYPES, "BOTH": "both"})
     breasts = pd.DataFrame(
