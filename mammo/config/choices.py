@@ -106,6 +106,11 @@ class MapPool(StrEnum):
     lse = "lse"
     noisy_or = "noisy_or"
     lesion_weighted = "lesion_weighted"
+    positive_odds = "positive_odds"
+
+
+# pools of a network with one class more, the background
+WITH_BACKGROUND = (MapPool.lesion_weighted, MapPool.positive_odds)
 
 
 class Activation(StrEnum):

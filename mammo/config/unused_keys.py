@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mammo.config.arguments import by_key
+from mammo.config.choices import WITH_BACKGROUND
 from mammo.config.data.data_schema import PatchConfig
 from mammo.errors import ConfigError
 
@@ -63,8 +64,8 @@ _TRAINING = (
     _Rule(
         ("model.head.top_k",),
         (),
-        lambda cfg: _map_pool(cfg) in (None, "top_k"),
-        "is used with model.head.pool=top_k only; leave it out",
+        lambda cfg: _map_pool(cfg) in (None, "top_k", "positive_odds"),
+        "is used with model.head.pool=top_k and positive_odds only; leave it out",
     ),
     _Rule(
         ("model.head.sharpness",),
@@ -81,8 +82,8 @@ _TRAINING = (
     _Rule(
         ("loss.cell_weight",),
         (0.0,),
-        lambda cfg: _map_pool(cfg) == "lesion_weighted" or not _is_ours(cfg),
-        "is used with model.head.pool=lesion_weighted only; give that too, or leave it out",
+        lambda cfg: _map_pool(cfg) in WITH_BACKGROUND or not _is_ours(cfg),
+        "is used with model.head.pool=lesion_weighted and positive_odds only; give one of them, or leave it out",
     ),
     _Rule(
         ("loss.box_weight",),

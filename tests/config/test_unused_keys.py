@@ -41,7 +41,7 @@ from mammo.errors import ConfigError
         (
             "train",
             ["model/head=patch_map", "model.head.pool=lse", "model.head.top_k=2"],
-            "model.head.top_k=2: is used with model.head.pool=top_k only",
+            "model.head.top_k=2: is used with model.head.pool=top_k and positive_odds only",
         ),
         ("train", ["model/head=patch_map", "model.head.top_k=2"], None),
         ("train", ["model/head=mil", "model.head.top_k=2"], None),

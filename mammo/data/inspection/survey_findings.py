@@ -96,8 +96,6 @@ def _darker(files: Sequence[FileFacts]) -> list[str]:
 
 def _with_label(files: Sequence[FileFacts], labels: Mapping[Path, str]) -> list[str]:
     """Return a warning if the label goes together with the kind of file or the depth of its values."""
-    from scipy.stats import chi2_contingency
-
     ranges = ranges_of(files)
     pairs = Counter(
         (depth_group(file, ranges), labels[file.path])
@@ -107,6 +105,8 @@ def _with_label(files: Sequence[FileFacts], labels: Mapping[Path, str]) -> list[
     groups, names = sorted({group for group, _ in pairs}), sorted({name for _, name in pairs})
     if len(groups) < 2 or len(names) < 2:
         return []
+    from scipy.stats import chi2_contingency  # imported late, because it takes a second
+
     table = np.array([[pairs[group, name] for name in names] for group in groups])
     if chi2_contingency(table).pvalue > _CERTAIN:
         return []

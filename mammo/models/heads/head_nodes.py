@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from mammo.config.choices import WITH_BACKGROUND
 from mammo.config.instantiation import TARGET, Role, build
 
 HEAD = Role("head of a network", base=(nn.Module,))
@@ -22,7 +23,7 @@ GLOBAL = {TARGET: f"{global_head.__module__}.{global_head.__name__}"}
 
 def network_classes(node: Mapping[str, Any], num_classes: int) -> int:
     """Return the number of classes of the network below the head: one more if it needs the background."""
-    return num_classes + (node.get("pool") == "lesion_weighted")
+    return num_classes + (node.get("pool") in WITH_BACKGROUND)
 
 
 def build_head(

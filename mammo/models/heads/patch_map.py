@@ -6,15 +6,23 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from mammo.config.choices import WITH_BACKGROUND
 from mammo.errors import ConfigError
 from mammo.models.cross_view import last_features
 from mammo.models.example_input import dry_run
 from mammo.models.feature_maps import rows_of_tokens
-from mammo.models.heads.map_pools import lesion_weighted, log_mean_exp, noisy_or, top_k_mean, window_mean
+from mammo.models.heads.map_pools import (
+    lesion_weighted,
+    log_mean_exp,
+    noisy_or,
+    positive_odds,
+    top_k_mean,
+    window_mean,
+)
 from mammo.models.nested import NestedNetwork
 from mammo.models.output import Output
 
-MapPool = Literal["top_k", "lse", "noisy_or", "lesion_weighted"]
+MapPool = Literal["top_k", "lse", "noisy_or", "lesion_weighted", "positive_odds"]
 
 
 class PatchMap(NestedNetwork):
@@ -29,6 +37,8 @@ class PatchMap(NestedNetwork):
     - `noisy_or`: probability that at least one cell is positive.
     - `lesion_weighted`: see `lesion_weighted`; the network has one class more, the background, as the first.
       The logits are multiplied by a learned scale, which begins at 1.
+    - `positive_odds`: mean of the log odds of the positive class in its highest cells; the network has the
+      background as its first class. Scale and offset are learned, and begin at 1 and 0.
 
     Args:
         network: network with timm's methods `forward_features` and `forward_head`.
@@ -36,7 +46,7 @@ class PatchMap(NestedNetwork):
         image_size: H and W of the images.
         positives: indices of the positive classes.
         pool: pooling of the map, as above.
-        top_k: number of cells of `top_k`, or below 1 their share.
+        top_k: number of cells of `top_k` and `positive_odds`, or below 1 their share.
         sharpness: r of `lse`.
         window: side of the square of cells, odd, over which the scores are averaged before they are pooled.
         odds_power: see `lesion_weighted`.
@@ -71,9 +81,9 @@ class PatchMap(NestedNetwork):
             raise ConfigError(f"model.head.window={window}: give an odd number of cells, such as 1 or 3")
         if odds_power <= 0:
             raise ConfigError(f"model.head.odds_power={odds_power}: must be above 0; give 1, or more")
-        if pool == "noisy_or" and (num_classes, len(positives)) != (2, 1):
+        if pool in ("noisy_or", "positive_odds") and (num_classes, len(positives)) != (2, 1):
             raise ConfigError(
-                f"model.head.pool=noisy_or: needs two classes, one of them positive; the task has "
+                f"model.head.pool={pool}: needs two classes, one of them positive; the task has "
                 f"{num_classes} classes, {len(positives)} of them positive; give model.head.pool=top_k or "
                 "another task"
             )
@@ -84,22 +94,36 @@ class PatchMap(NestedNetwork):
         self.sharpness = sharpness
         self.window = window
         self.odds_power = odds_power
-        if pool == "lesion_weighted":
+        if pool in WITH_BACKGROUND:
             self.scale = nn.Parameter(torch.ones(()))
+        if pool == "positive_odds":
+            self.offset = nn.Parameter(torch.zeros(()))
         self._check(num_classes, image_size)
 
     def forward(self, images: Tensor) -> Output:
-        """B 1 H W to logits, B C, maps, B C h w, and with `lesion_weighted` cells, B C + 1 h w."""
+        """B 1 H W to logits, B C, maps, B C h w, and with a background also cells, B C + 1 h w."""
         cells = cell_scores(self.network, images)
         maps = cells if self.window == 1 else window_mean(cells, window=self.window)
         if self.pool == "lesion_weighted":
             logits, evidence = lesion_weighted(maps, odds_power=self.odds_power)
             return Output(self.scale * logits, maps=self.scale * evidence, cells=cells)
+        if self.pool == "positive_odds":
+            odds, places = positive_odds(maps, positive=self.positives[0], top_k=self.top_k)
+            return Output(
+                self._classes(self.scale * odds + self.offset),
+                maps=self._classes(self.scale * places + self.offset),
+                cells=cells,
+            )
         if self.pool == "noisy_or":
             return Output(noisy_or(maps, positive=self.positives[0]), maps=maps)
         if self.pool == "lse":
             return Output(log_mean_exp(maps, sharpness=self.sharpness), maps=maps)
         return Output(top_k_mean(maps, top_k=self.top_k), maps=maps)
+
+    def _classes(self, odds: Tensor) -> Tensor:
+        """Return the scores of two classes, B 2 ..., with the log odds B ... of the positive one."""
+        half = odds / 2
+        return torch.stack([-half, half] if self.positives[0] == 1 else [half, -half], dim=1)
 
     def _check(self, num_classes: int, image_size: tuple[int, int]) -> None:
         """Refuse a network without a map, and more cells than the map has."""

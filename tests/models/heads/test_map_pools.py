@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor
 
 from mammo.models.heads.map_pools import (
@@ -16,6 +17,7 @@ from mammo.models.heads.map_pools import (
     lesion_weighted,
     log_mean_exp,
     noisy_or,
+    positive_odds,
     top_k_mean,
     window_mean,
 )
@@ -113,6 +115,15 @@ def test_lesion_weighted_against_numpy(scores: Tensor, power: float) -> None:
     found = (logits[:, 1:] - logits[:, :1]).numpy()
     assert np.allclose(found, reference_lesion_weighted(scores.numpy(), power), atol=1e-9)
     torch.testing.assert_close(maps.mean(dim=(2, 3)), logits)
+
+
+@given(scores=maps_of(classes=3), top_k=st.integers(1, 16), positive=st.integers(0, 1))
+def test_positive_odds_against_numpy(scores: Tensor, top_k: int, positive: int) -> None:
+    odds, maps = positive_odds(scores, positive=positive, top_k=top_k)
+    chance = softmax(scores.numpy(), axis=1)[:, 1 + positive]
+    expected = np.log(chance / (1 - chance))
+    assert np.allclose(maps, expected, atol=1e-6)
+    assert np.allclose(odds, np.sort(expected.reshape(len(expected), -1))[:, -top_k:].mean(axis=1), atol=1e-6)
 
 
 @given(maps=maps_of(), window=st.sampled_from([1, 3, 5]))

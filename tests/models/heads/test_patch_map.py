@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,18 @@ SIZES = {
 OTHERS = ["custom_cnn", "convnext_atto", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"]
 
 
-def built(name: str, *, head: Any = "patch_map", num_classes: int = 2, **options: Any) -> Any:
+def built(
+    name: str,
+    *,
+    head: Any = "patch_map",
+    num_classes: int = 2,
+    positives: Sequence[int] = (1,),
+    **options: Any,
+) -> Any:
     torch.manual_seed(0)
     size = SIZES.get(name, SIZE)
     model = build_model(
-        name=name, num_classes=num_classes, image_size=size, positives=[1], head=head, **options
+        name=name, num_classes=num_classes, image_size=size, positives=positives, head=head, **options
     )
     return model.eval()
 
@@ -74,6 +82,7 @@ def test_a_cell_is_what_the_head_makes_of_it_alone(name: str) -> None:
         {"pool": "lse", "window": 3},
         {"pool": "noisy_or"},
         {"pool": "lesion_weighted", "window": 3, "odds_power": 2.0},
+        {"pool": "positive_odds", "window": 3, "top_k": 2},
     ],
     ids=str,
 )
@@ -86,7 +95,9 @@ def test_every_pool_learns_and_is_of_the_task(head: dict[str, Any]) -> None:
     nn.functional.cross_entropy(output.logits, torch.tensor([0, 1])).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert model.network.fc.weight.grad.any()
-    assert len(model.network.fc.bias) == (3 if head.get("pool") == "lesion_weighted" else 2)
+    assert len(model.network.fc.bias) == (
+        3 if head.get("pool") in ("lesion_weighted", "positive_odds") else 2
+    )
 
 
 def test_the_window_smooths_what_is_pooled_and_not_the_cells_that_boxes_supervise() -> None:
@@ -99,6 +110,16 @@ def test_the_window_smooths_what_is_pooled_and_not_the_cells_that_boxes_supervis
     expected = narrow(images).cells.mean(dim=(2, 3))[:, 1:]
     found = wide(images).logits
     torch.testing.assert_close(found[:, 1] - found[:, 0], expected[:, 1] - expected[:, 0])
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_positive_odds_are_those_of_the_highest_cell(positive: int) -> None:
+    head = {"name": "patch_map", "pool": "positive_odds", "top_k": 1}
+    model = built("resnet18", head=head, positives=[positive]).eval()
+    output = model(images_of("resnet18"))
+    chance = output.cells.softmax(dim=1)[:, 1 + positive].flatten(1)
+    torch.testing.assert_close(output.logits.softmax(dim=1)[:, positive], chance.max(dim=1).values)
+    torch.testing.assert_close(output.maps.softmax(dim=1)[:, positive].flatten(1), chance)
 
 
 def test_a_classifier_scores_with_a_map() -> None:
@@ -237,10 +258,11 @@ def test_a_network_without_a_map_is_refused(
             {"pool": "noisy_or"},
             "model.head.pool=noisy_or: needs two classes, one of them positive; the task has",
         ),
+        ({"pool": "positive_odds"}, "model.head.pool=positive_odds: needs two classes, one of them positive"),
     ],
 )
 def test_keys_that_do_not_suit_are_refused(keys: dict[str, Any], sentence: str) -> None:
-    classes = 3 if "noisy_or" in keys.values() else 2
+    classes = 3 if {"noisy_or", "positive_odds"} & set(keys.values()) else 2
     with pytest.raises(ConfigError) as refused:
         built("resnet18", head={"name": "patch_map"} | keys, num_classes=classes)
     assert str(refused.value).startswith(sentence)
