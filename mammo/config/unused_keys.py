@@ -83,7 +83,7 @@ _TRAINING = (
         ("loss.cell_weight",),
         (0.0,),
         lambda cfg: _map_pool(cfg) in WITH_BACKGROUND or not _is_ours(cfg),
-        "is used with model.head.pool=lesion_weighted and positive_odds only; give one of them, or leave it out",
+        "is used with model.head.pool=lesion_weighted and positive_odds only; give one, or leave it out",
     ),
     _Rule(
         ("loss.box_weight",),

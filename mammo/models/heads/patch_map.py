@@ -36,7 +36,8 @@ class PatchMap(NestedNetwork):
     - `lse`: see `log_mean_exp`.
     - `noisy_or`: probability that at least one cell is positive.
     - `lesion_weighted`: see `lesion_weighted`; the network has one class more, the background, as the first.
-      The logits are multiplied by a learned scale, which begins at 1.
+      The logits are multiplied by a learned scale, which begins at 1. The maps are the evidence for each class, and
+      0 where it is against the class.
     - `positive_odds`: mean of the log odds of the positive class in its highest cells; the network has the
       background as its first class. Scale and offset are learned, and begin at 1 and 0.
 
@@ -106,7 +107,8 @@ class PatchMap(NestedNetwork):
         maps = cells if self.window == 1 else window_mean(cells, window=self.window)
         if self.pool == "lesion_weighted":
             logits, evidence = lesion_weighted(maps, odds_power=self.odds_power)
-            return Output(self.scale * logits, maps=self.scale * evidence, cells=cells)
+            # without those places that speak against a class: beside them, all others would look hot
+            return Output(self.scale * logits, maps=(self.scale * evidence).relu(), cells=cells)
         if self.pool == "positive_odds":
             odds, places = positive_odds(maps, positive=self.positives[0], top_k=self.top_k)
             return Output(

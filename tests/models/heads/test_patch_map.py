@@ -112,6 +112,15 @@ def test_the_window_smooths_what_is_pooled_and_not_the_cells_that_boxes_supervis
     torch.testing.assert_close(found[:, 1] - found[:, 0], expected[:, 1] - expected[:, 0])
 
 
+def test_places_that_speak_against_a_class_have_no_heat() -> None:
+    model = built("resnet18", head={"name": "patch_map", "pool": "lesion_weighted"}).eval()
+    with torch.no_grad():
+        model.network.fc.bias[:] = torch.tensor([0.0, 50.0, -50.0])  # benign everywhere
+    maps = model(images_of("resnet18")).maps
+    assert (maps[:, 0] > 0).all()
+    assert (maps[:, 1] == 0).all()
+
+
 @pytest.mark.parametrize("positive", [0, 1])
 def test_positive_odds_are_those_of_the_highest_cell(positive: int) -> None:
     head = {"name": "patch_map", "pool": "positive_odds", "top_k": 1}
