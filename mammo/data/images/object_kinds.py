@@ -133,9 +133,9 @@ def _by_modality(header: "Dataset", place: Place) -> OtherObject | None:
 
 
 def _by_view(header: "Dataset", _: Place) -> OtherObject | None:
-    for code, meaning in _view_codes(header):
+    for code in _view_codes(header):
         if code in _CODES:
-            return _other(_CODES[code], f"view {meaning}")
+            return _other(_CODES[code], f"view code {code}")
     if header.get("SpecimenDescriptionSequence") or _text(header, "BodyPartExamined") == "SPECIMEN":
         return _other(OtherImage.specimen, "by its header")
     try:
@@ -194,11 +194,11 @@ def _sop_class(header: "Dataset") -> str:
     return str(found or "")
 
 
-def _view_codes(header: "Dataset") -> Iterator[tuple[str, str]]:
-    """Yield value and meaning of the codes of the view and of its modifiers."""
+def _view_codes(header: "Dataset") -> Iterator[str]:
+    """Yield the codes of the view and of its modifiers."""
     for view in _values(header.get("ViewCodeSequence")):
         for code in (view, *_values(view.get("ViewModifierCodeSequence"))):
-            yield str(code.get("CodeValue")), str(code.get("CodeMeaning") or code.get("CodeValue"))
+            yield str(code.get("CodeValue"))
 
 
 def _values(value: Any) -> list[Any]:

@@ -1,6 +1,7 @@
 """What DICOM objects of results take from the images that they are of, and from the run."""
 
 import hashlib
+import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class Maker:
     def of(cls, run: RunFolder) -> "Maker":
         """Return what a run is called in DICOM objects."""
         version = run.facts().get("commit") or f"mammo {mammo.__version__}"
-        return cls(run.path.absolute().name[:_LONG_STRING], version, weights_digest(run))
+        return cls(plain(run.path.absolute().name)[:_LONG_STRING], version, weights_digest(run))
 
     def uid(self, *parts: Any) -> str:
         """Return a UID that is the same in each call for these weights and parts, and no other.
@@ -61,7 +62,7 @@ class Maker:
 def source_of(file: Path) -> "Dataset | None":
     """Return the header of an image that DICOM objects can refer to, without its pixels.
 
-    Elements that every object has but the header lacks are empty, and so is a sex that DICOM does not know.
+    Elements that every object has are empty where the header lacks them or has a value that is not valid.
 
     Returns:
         None if the file is no DICOM image, or lacks a UID of its study, series or instance.
@@ -78,11 +79,34 @@ def source_of(file: Path) -> "Dataset | None":
     except DataError:
         return None
     for keyword in _COPIED:
-        if header.get(keyword) is None:
+        if header.get(keyword) is None or not _is_valid(keyword, header.get(keyword)):
             setattr(header, keyword, "")
-    if header.PatientSex not in _SEXES:
-        header.PatientSex = ""
     return header
+
+
+def say_failed(path: str, error: Exception) -> None:
+    """Print on stderr that there is no DICOM object of a file, because of its header."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    print(f"warning: {path}: no DICOM object, because of its header ({reason})", file=sys.stderr, flush=True)
+
+
+def plain(text: str) -> str:
+    """Return a text in ASCII, which needs no character set."""
+    return text.encode("ascii", "replace").decode()
+
+
+def _is_valid(keyword: str, value: Any) -> bool:
+    from pydicom.valuerep import DA, TM
+
+    if keyword == "PatientSex":
+        return value in _SEXES
+    kinds = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
+    try:
+        if keyword in kinds and value != "":
+            kinds[keyword](str(value))
+    except ValueError:
+        return False
+    return True
 
 
 def reference_to(source: "Dataset") -> "Dataset":

@@ -14,7 +14,15 @@ from mammo.data.images.dicom import Pixels, read_mammogram
 from mammo.data.images.display import Display
 from mammo.data.tasks import Task
 from mammo.errors import ConfigError
-from mammo.evaluation.exams.dicom_sources import MANUFACTURER, NOT_CLINICAL, Maker, reference_to, source_of
+from mammo.evaluation.exams.dicom_sources import (
+    MANUFACTURER,
+    NOT_CLINICAL,
+    Maker,
+    plain,
+    reference_to,
+    say_failed,
+    source_of,
+)
 from mammo.evaluation.prediction.heat_writers import shown_class
 from mammo.evaluation.prediction.input_files import Row
 
@@ -75,14 +83,15 @@ class HeatCaptures:
                 continue
             image = read_mammogram(self.root / row["path"], self.display).pixels
             of_file = to_file_pixels(heat, Transform(**row["transform"]))
-            capture = self._capture(source, _drawn(image, of_file, row), row)
-            file = self.file_of(row["path"])
+            picture, file = _drawn(image, of_file, row), self.file_of(row["path"])
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with draft_of(file) as draft:
-                    capture.save_as(draft, enforce_file_format=True)
+                    self._capture(source, picture, row).save_as(draft, enforce_file_format=True)
             except OSError as error:
                 raise ConfigError(f"output={file}: cannot be written: {error.strerror}") from error
+            except Exception as error:  # a header that breaks the standard makes highdicom raise many types
+                say_failed(row["path"], error)
 
     def _capture(self, source: "Dataset", picture: "RGB", row: Row) -> "Dataset":
         """Return the secondary capture of an image.
@@ -113,8 +122,9 @@ class HeatCaptures:
                 coordinate_system="PATIENT",
                 series_instance_uid=self.maker.uid("heat", self.method, source.SeriesInstanceUID),
                 series_number=_SERIES,
-                sop_instance_uid=self.maker.uid("heat", self.method, source.SOPInstanceUID),
-                instance_number=max(1, int(source.get("InstanceNumber") or 1)),
+                # with the scores, because the heat of an image can depend on the other views of its exam
+                sop_instance_uid=self.maker.uid("heat", self.method, source.SOPInstanceUID, row["scores"]),
+                instance_number=_number(source),
                 manufacturer=MANUFACTURER,
                 manufacturer_model_name=self.maker.run,
                 software_versions=self.maker.version,
@@ -133,12 +143,12 @@ class HeatCaptures:
         for keyword in ("BurnedInAnnotation", "PatientIdentityRemoved", "DeidentificationMethod"):
             if source.get(keyword):
                 setattr(capture, keyword, source.get(keyword))
-        capture.DerivationDescription = (
+        capture.DerivationDescription = plain(
             f"heat of the network {self.maker.run} for {name} by {self.method}, drawn on the image; "
             f"{NOT_CLINICAL}"
         )
         said = self.task.words["score"] if self.task.positive else f"score of {name}"
-        capture.ImageComments = f"{said} {score:.3f}; {NOT_CLINICAL}"
+        capture.ImageComments = plain(f"{said} {score:.3f}; {NOT_CLINICAL}")
         item = reference_to(source)
         purpose = CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)
         item.PurposeOfReferenceCodeSequence = [purpose]
@@ -148,6 +158,14 @@ class HeatCaptures:
         series.ReferencedInstanceSequence = [reference_to(source)]
         capture.ReferencedSeriesSequence = [series]
         return capture
+
+
+def _number(source: "Dataset") -> int:
+    """Return the number of an image in its series, 1 where its header has none."""
+    try:
+        return max(1, int(source.get("InstanceNumber") or 1))
+    except (TypeError, ValueError):
+        return 1
 
 
 def _drawn(image: Pixels, heat: NDArray[np.float32], row: Row) -> "RGB":

@@ -103,7 +103,8 @@ class RunHeat:
         for folder, wanted in self._wanted.items():
             self._record(folder, wanted | {"method": heatmaps.method})
         if self._captures is not None:
-            self._captures.method = heatmaps.method
+            layer = "" if self._layer is None else f" of {self._layer}"
+            self._captures.method = heatmaps.method + layer
         return scorer, DrawnHeat(heatmaps, self.task, self.writers)
 
     def _remove_others(self, paths: Sequence[str]) -> None:

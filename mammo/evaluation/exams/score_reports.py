@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from mammo.atomic_files import draft_of
 from mammo.data.tasks import Task
 from mammo.errors import ConfigError
-from mammo.evaluation.exams.dicom_sources import MANUFACTURER, NOT_CLINICAL, Maker, source_of
+from mammo.evaluation.exams.dicom_sources import (
+    MANUFACTURER,
+    NOT_CLINICAL,
+    Maker,
+    plain,
+    say_failed,
+    source_of,
+)
 from mammo.evaluation.exams.exam_scores import Exam, ExamImage, ExamPart, Scored
 
 if TYPE_CHECKING:
@@ -52,8 +59,15 @@ def write_score_reports(
             if not sources:
                 without += 1
                 continue
-            with draft_of(folder / f"exam{number}.dcm") as draft:
-                score_report(exam, sources, maker=maker, task=task).save_as(draft, enforce_file_format=True)
+            try:
+                report = score_report(exam, sources, maker=maker, task=task)
+                with draft_of(folder / f"exam{number}.dcm") as draft:
+                    report.save_as(draft, enforce_file_format=True)
+            except OSError:
+                raise
+            except Exception as error:  # a header that breaks the standard makes highdicom raise many types
+                say_failed(exam.name, error)
+                continue
             written += 1
     except OSError as error:
         raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
@@ -180,7 +194,7 @@ def _measured(scored: Scored, task: Task) -> Iterator[tuple[Any, float]]:
 
     if scored.malignancy is None:
         for number, (name, score) in enumerate(zip(task.classes, scored.scores, strict=True)):
-            yield CodedConcept(f"score{number}", _SCHEME, f"Score of {name}, 0 to 1"[:64]), score
+            yield CodedConcept(f"score{number}", _SCHEME, plain(f"Score of {name}, 0 to 1")[:64]), score
         return
     yield CodedConcept("score", _SCHEME, f"{task.words['score'].capitalize()}, 0 to 1"), scored.malignancy
     if scored.probability is not None:

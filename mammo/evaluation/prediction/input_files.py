@@ -26,9 +26,10 @@ Row: TypeAlias = dict[str, Any]
 
 SECONDARY = "is a cropped image or lesion mask of CBIS-DDSM; secondary=true scores it"
 UNREADABLE = "unreadable"
-_NAMED = "its path, which is in the table, contains the patient ID or study UID of its header"
+_NAMED = "its path, which is in the table, contains the patient ID of its header, or a UID"
 _SHORTEST = 4  # characters of a patient ID that is looked for in a path
 
+_UID = re.compile(r"(?<![\d.])\d+(\.\d+){5,}")
 # Names of images in CBIS-DDSM; in some headers they end with `.dcm`.
 _NAME = re.compile(r"(?P<exam>.+)_(?P<laterality>LEFT|RIGHT)_(?P<view>CC|MLO)(_\d+)?(\.\w+)?", re.IGNORECASE)
 
@@ -216,11 +217,12 @@ def kind_in(row: Row) -> str | None:
 
 
 def _is_named(path: str, facts: HeaderFacts) -> bool:
-    """Return whether a path contains an identifier of the header; the names of CBIS-DDSM are public."""
-    if _NAME.fullmatch(facts.patient):
+    """Return whether a path contains the patient ID or a UID; the names of CBIS-DDSM are public."""
+    if _NAME.fullmatch(facts.patient) or not facts.study:
         return False
-    found = [text for text in (facts.patient, facts.study) if len(text) >= _SHORTEST]
-    return any(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", path) for text in found)
+    patient = facts.patient if len(facts.patient) >= _SHORTEST else None
+    by_patient = patient is not None and re.search(rf"(?<!\w){re.escape(patient)}(?!\w)", path)
+    return bool(by_patient or _UID.search(path))
 
 
 def named_place(file: Path) -> Place:

@@ -1,6 +1,7 @@
 """DICOM objects of results lie on the pixels of their image, refer to it, and are read by other software."""
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -109,20 +110,42 @@ def test_a_capture_refers_to_its_image_and_has_its_patient(tmp_path: Path) -> No
     [
         {"PatientSex": "U", "PatientOrientation": "CC", "InstanceNumber": None, "StudyTime": None},
         {"PatientName": None, "PatientBirthDate": None, "AccessionNumber": None, "PatientOrientation": None},
+        {"StudyDate": "2024-01-02", "StudyTime": "noon", "PatientBirthDate": "1961"},
         {"PatientName": "Müller^Ä", "SpecificCharacterSet": "ISO_IR 192", "PixelSpacing": ["0.07", "0.07"]},
     ],
 )
 def test_headers_with_gaps_have_captures_too(elements: dict[str, Any], tmp_path: Path) -> None:
     header = mammogram("RIGHT", "MLO", number=1)
-    for keyword, value in elements.items():
-        if value is None:
-            delattr(header, keyword)
-        else:
-            setattr(header, keyword, value)
-    save(header, tmp_path / "IM1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values that break the standard
+        for keyword, value in elements.items():
+            if value is None:
+                delattr(header, keyword)
+            else:
+                setattr(header, keyword, value)
+        save(header, tmp_path / "IM1")
     capture = capture_of(tmp_path, "IM1")
     assert str(capture.PatientName or "") == (elements.get("PatientName", NAME) or "")
     assert capture.PatientSex in ("F", "")
+    assert capture.StudyDate in ("20240101", "")
+    paths = ["IM1", "none.png"]
+    given: dict[str, Any] = {"folder": tmp_path / "sr", "root": tmp_path, "maker": MAKER, "task": PATHOLOGY}
+    assert write_score_reports([exam_of(paths)], **given) == (1, 0)
+    assert hd.sr.srread(tmp_path / "sr" / "exam1.dcm").StudyInstanceUID == header.StudyInstanceUID
+
+
+def test_a_header_without_remedy_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(mammogram("LEFT", "CC", number=1), tmp_path / "IM1")
+    writer = captures(tmp_path)
+    monkeypatch.setattr(HeatCaptures, "_capture", lambda *_: {}["a value"])
+    ((row, pixels),) = prepare_files(tmp_path, ["IM1"], settings=SETTINGS)
+    assert pixels is not None
+    writer.draw(np.zeros((1, *pixels.shape), np.float32), [pixels], [row | {"scores": [0.5, 0.5]}])
+    said = capsys.readouterr().err
+    assert said == "warning: IM1: no DICOM object, because of its header ('a value')\n"
+    assert not writer.is_written("IM1")
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])

@@ -188,7 +188,7 @@ def test_exams_of_a_run_of_exams_leave_out_the_same(tmp_path: Path) -> None:
 
 def test_a_path_with_an_identifier_is_noted(tmp_path: Path) -> None:
     settings = Settings(64, 48, "breast", "keep", "uint16", False)
-    paths = [f"{PATIENT}/a", "1.2.276.0.99.1/b", "c/d", f"x{PATIENT}y/e"]
+    paths = [f"{PATIENT}/a", "b/1.2.276.0.99.1.1.dcm", "2024.01.02/d", f"x{PATIENT}y/e"]
     for path in paths:
         save(mammogram("LEFT", "CC", number=1), tmp_path / path)
     notes = [row["notes"] for row, _ in prepare_files(tmp_path, paths, settings=settings)]
