@@ -229,3 +229,10 @@ def test_files_of_heat_of_another_run_are_removed(tmp_path: Path, monkeypatch: p
         assert not found.is_written("a")
         assert not found.is_written("b/c")
         assert (tmp_path / "heat" / "mine.jpg").exists()
+
+
+@pytest.mark.slow
+def test_the_table_cannot_be_the_page(tmp_path: Path) -> None:
+    result = command("predict", "run=a", "input=b", "output=s.html", "outputs=[html]", folder=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == "error: output=s.html: is the table of scores, not the page; name a .csv file\n"
