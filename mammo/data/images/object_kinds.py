@@ -70,9 +70,10 @@ class OtherObject:
 def other_object(header: "Dataset", place: Place) -> OtherObject | None:
     """Return what a DICOM object is if it is not a mammogram; None for a mammogram.
 
-    A secondary capture is a mammogram if its modality is MG, it names side and view, and it is not made from
-    another DICOM image: scanned films are stored so, those of CBIS-DDSM too. An object of another modality
-    for radiographs is one if it names side and view. An object without these tags is taken for a mammogram.
+    A secondary capture is a mammogram if its modality is MG, it names side and view, is grey, and is not made
+    from another DICOM image: scanned films are stored so, those of CBIS-DDSM too. An object of another
+    modality for radiographs is one if it names side and view. An object without these tags is taken for a
+    mammogram.
 
     Args:
         header: header of the object.
@@ -121,6 +122,7 @@ def _by_modality(header: "Dataset", place: Place) -> OtherObject | None:
             *([] if modality == "MG" else [f"its modality is {modality or 'missing'}"]),
             *([] if known else ["it does not name side and view"]),
             *(["it is made from another image"] if header.get("SourceImageSequence") else []),
+            *(["it is in colour"] if header.get("SamplesPerPixel", 1) != 1 else []),
         ]
         if lacking:
             reason = f"is a secondary capture and no mammogram: {' and '.join(lacking)}"

@@ -8,6 +8,7 @@ import pydicom
 import pytest
 from helpers.pacs import code, dicom_object, mammogram, others, save
 from pydicom import Dataset
+from pydicom.fileset import FileSet
 
 from mammo.data.images.dicom import read_facts
 from mammo.data.images.header_places import Place, place_of
@@ -38,6 +39,7 @@ def test_each_kind_is_known_and_says_why(kind: str, tmp_path: Path) -> None:
         (FILM | {"Modality": "OT"}, "secondary_capture"),
         ({"Laterality": "L"}, "secondary_capture"),
         (FILM | {"SourceImageSequence": [Dataset()]}, "secondary_capture"),
+        (FILM | {"SamplesPerPixel": 3}, "secondary_capture"),
     ],
 )
 def test_a_scanned_film_is_a_secondary_capture_that_names_side_and_view(
@@ -49,6 +51,17 @@ def test_a_scanned_film_is_a_secondary_capture_that_names_side_and_view(
 def test_the_name_of_a_file_says_side_and_view_too() -> None:
     header = dicom_object("capture", number=1, pixels=SMALL)
     assert other_object(header, Place("LEFT", "MLO")) is None
+
+
+def test_the_dicomdir_of_a_medium_is_known(tmp_path: Path) -> None:
+    medium = FileSet()
+    medium.add(mammogram("LEFT", "CC", number=1, SeriesNumber=1))
+    medium.write(tmp_path / "medium")
+    found = read_facts(tmp_path / "medium" / "DICOMDIR").other
+    assert found is not None
+    assert found.kind == "dicomdir"
+    others = [file for file in (tmp_path / "medium").rglob("*") if file.is_file() and file.name != "DICOMDIR"]
+    assert [read_facts(file).other for file in others] == [None]
 
 
 def test_real_films_are_mammograms(real_dicoms: Path) -> None:
