@@ -1,7 +1,7 @@
 """A finished run in Python: its settings and scores, its network, and predictions on new images."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
+from mammo.config.choices import OtherImage
 from mammo.errors import ConfigError
 from mammo.runs import RunFolder
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:  # these import PyTorch or pandas, which takes seconds
     from mammo.data.images.display import Display
     from mammo.data.store.store_building import Settings
     from mammo.evaluation.evaluation_settings import Evaluation
-    from mammo.evaluation.explain.heatmaps import Method
+    from mammo.evaluation.prediction.heat_writers import Chosen
     from mammo.evaluation.prediction.image_inputs import Image
     from mammo.evaluation.prediction.sample_inputs import InputSamples
     from mammo.evaluation.report.figure_style import Figures
@@ -175,6 +176,7 @@ class Run:
         *,
         table: str | os.PathLike[str] | None = None,
         secondary: bool = False,
+        include: Collection[str] = (),
         workers: int = 0,
         batch_size: int = 4,
     ) -> "pd.DataFrame":
@@ -192,6 +194,8 @@ class Run:
             table: CSV file with `image_path`, `patient_id`, `laterality`, `view` and, optionally,
                 `study_date` of the files of breasts or exams, used in place of their headers.
             secondary: whether to score the cropped images and lesion masks of CBIS-DDSM too.
+            include: kinds of images to score that are left out otherwise: `spot`, `biopsy`, `specimen`,
+                `synthetic`, `secondary_capture`, `other_modality`.
             workers: number of processes that decode; 0: this one.
             batch_size: number of images, breasts or exams that pass through the network together.
 
@@ -207,7 +211,7 @@ class Run:
             DataError: an array has another shape, type or range, or is given for breasts or exams; or the
                 table is invalid.
         """
-        from mammo.evaluation.prediction.file_scoring import score_images
+        from mammo.evaluation.prediction.file_scoring import kinds_included, score_images
         from mammo.evaluation.prediction.image_inputs import list_images, only_files
         from mammo.evaluation.prediction.prediction_table import Decision, say_notes
         from mammo.evaluation.prediction.sample_inputs import group_files, grouping_of
@@ -216,13 +220,16 @@ class Run:
             if value < least:
                 raise ConfigError(f"{key}={value}: must be at least {least}")
         grouping = grouping_of(self.folder, table=None if table is None else os.fspath(table))
-        listed, decode = list_images(images), {"workers": workers, "batch_size": batch_size}
+        for kind in include:
+            if kind not in list(OtherImage):
+                raise ConfigError(f"include={kind}: give some of {', '.join(OtherImage)}")
+        kinds: dict[str, Any] = {"secondary": secondary, "include": kinds_included(self.folder, include)}
+        listed = list_images(images)
+        decode: dict[str, Any] = {"workers": workers, "batch_size": batch_size}
         if grouping is not None:
-            found = group_files(only_files(listed, unit=grouping["unit"]), **grouping, secondary=secondary)
+            found = group_files(only_files(listed, unit=grouping["unit"]), **grouping, **kinds)
             return self._predict_samples(found, **decode)
-        rows = score_images(
-            listed, scorer=self._scorer, settings=self._preparation, secondary=secondary, **decode
-        )
+        rows = score_images(listed, scorer=self._scorer, settings=self._preparation, **kinds, **decode)
         say_notes(rows)
         return Decision.of(self.folder).frame(rows)
 
@@ -245,7 +252,7 @@ class Run:
         return SampleTable(found, rows.__getitem__, Decision.of(self.folder)).frame()
 
     def heatmap(
-        self, image: "Image", *, method: "Method" = "gradcam", layer: str | None = None
+        self, image: "Image", *, method: "Chosen" = "auto", layer: str | None = None
     ) -> "NDArray[np.float32]":
         """Return the evidence for malignancy at each pixel of an image, as in an evaluation.
 
@@ -256,7 +263,8 @@ class Run:
         Args:
             image: path of a file, or an array H W as in `predict`; for breasts or exams a file whose header
                 or name has laterality and view.
-            method: `gradcam`, `gradcam++`, `layercam`, `eigencam`, `occlusion` or `map`.
+            method: `gradcam`, `gradcam++`, `layercam`, `eigencam`, `occlusion`, `map` (the network's own map)
+                or `auto`, which is `map` where the network has one, else `gradcam`.
             layer: name of a module of the network; None for the last feature map before the pooling.
 
         Returns:
@@ -269,13 +277,16 @@ class Run:
         import torch
 
         from mammo.data.tasks import Task
-        from mammo.evaluation.explain.heatmaps import Heatmaps, to_file_pixels
+        from mammo.evaluation.explain.heatmaps import to_file_pixels
+        from mammo.evaluation.prediction.heat_writers import heatmaps_of
         from mammo.evaluation.prediction.image_inputs import prepare_one
         from mammo.evaluation.prediction.sample_inputs import place_in_sample
         from mammo.evaluation.scoring import as_images
 
-        heatmaps = Heatmaps(self._scorer.classifier, method=method, layer=layer)
-        pixels, transform, row = prepare_one(image, settings=self._preparation)
+        settings = self._preparation
+        size = settings.height, settings.width
+        heatmaps = heatmaps_of(self._scorer.classifier, size=size, method=method, layer=layer)
+        pixels, transform, row = prepare_one(image, settings=settings)
         classes = Task.of(self.folder.config()["task"]).shown
         images, present = as_images(pixels[None]), None
         if (place := place_in_sample(self.folder, row)) is not None:

@@ -226,6 +226,23 @@ Heatmap = StrEnum(
 )
 
 
+class PredictOutput(StrEnum):
+    csv = "csv"
+    html = "html"
+    dicom = "dicom"
+
+
+class OtherImage(StrEnum):
+    """Images in a study that are scored only if wanted."""
+
+    spot = "spot"
+    biopsy = "biopsy"
+    specimen = "specimen"
+    synthetic = "synthetic"
+    secondary_capture = "secondary_capture"
+    other_modality = "other_modality"
+
+
 class Fusion(StrEnum):
     mean = "mean"
     max = "max"

@@ -16,6 +16,8 @@ from mammo.config.choices import (
     EvaluatedSplit,
     ExportFormat,
     Heatmap,
+    OtherImage,
+    PredictOutput,
     Reduce,
     RunOrder,
     SimulatedStudy,
@@ -209,10 +211,15 @@ class PredictConfig:
     run: str = MISSING
     input: str = MISSING
     output: str = MISSING
+    outputs: list[PredictOutput] = MISSING
     heatmaps: str | None = MISSING
+    heatmap: Heatmap = MISSING
+    heatmap_layer: str | None = MISSING
     hanging: bool = MISSING
+    reduce: Reduce = MISSING
     table: str | None = MISSING
     secondary: bool = MISSING
+    include: list[OtherImage] = MISSING
     workers: int = MISSING
     batch_size: int = MISSING
 

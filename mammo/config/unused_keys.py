@@ -125,8 +125,26 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
         _Rule(
             ("hanging",),
             (True,),
-            lambda cfg: cfg.heatmaps is not None,
-            "is of the pictures; give heatmaps=DIR too, or leave it out",
+            lambda cfg: cfg.heatmap != "none" and (cfg.heatmaps is not None or "html" in cfg.outputs),
+            "is of the pictures; give heatmaps=DIR or outputs=[csv,html] too, or leave it out",
+        ),
+        _Rule(
+            ("heatmap", "heatmap_layer"),
+            ("auto", None),
+            lambda cfg: cfg.heatmaps is not None or "html" in cfg.outputs or "dicom" in cfg.outputs,
+            "is of the heat; give heatmaps=DIR or outputs=[csv,html] too, or leave it out",
+        ),
+        _Rule(
+            ("heatmap_layer",),
+            (None,),
+            lambda cfg: cfg.heatmap not in ("none", "occlusion", "map"),
+            "the method of the heat uses no layer; leave it out, or give another heatmap=",
+        ),
+        _Rule(
+            ("heatmaps",),
+            (None,),
+            lambda cfg: cfg.heatmap != "none",
+            "there are no pictures with heatmap=none; leave one of them out",
         ),
     ),
     "compare": (

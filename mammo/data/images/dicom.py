@@ -15,6 +15,7 @@ from mammo.data.images.display import Display, Range, Stored, grey_values, is_ra
 from mammo.data.images.formats import SUPPORTED, Picture, format_of, picture_header, read_picture
 from mammo.data.images.formats import Pixels as Pixels
 from mammo.data.images.header_places import Place, place_of
+from mammo.data.images.object_kinds import OtherObject, other_object
 from mammo.errors import DataError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class HeaderFacts:
         patient: Patient ID.
         study: Study instance UID.
         series: Series description.
+        other: what the object is if it is not a mammogram, see `other_object`.
     """
 
     laterality: str | None = None
@@ -59,21 +61,32 @@ class HeaderFacts:
     patient: str = ""
     study: str = ""
     series: str = ""
+    other: OtherObject | None = None
 
 
-def read_facts(path: Path) -> HeaderFacts:
+def read_facts(path: Path, named: Place | None = None) -> HeaderFacts:
     """Read the header of a file without its pixels.
 
+    Args:
+        path: The file.
+        named: Laterality and view by the name of the file, used where the header has none.
+
     Raises:
-        DataError: The file is not an image, or its header is damaged.
+        DataError: The file is neither an image nor another DICOM object, or its header is damaged.
     """
     with _guarded(path, "its header is damaged"):
         if format_of(path) != "DICOM":
-            return HeaderFacts()
-        header = open_header(path, pixels=False)
+            return HeaderFacts() if named is None else HeaderFacts(named.laterality, named.view)
+        header = _any_header(path, pixels=False)
         tags = ("PatientID", "StudyInstanceUID", "SeriesDescription")
         place = place_of(header)
-        return HeaderFacts(place.laterality, place.view, *(str(header.get(tag) or "") for tag in tags))
+        if named is not None:
+            place = Place(place.laterality or named.laterality, place.view or named.view)
+        other = other_object(header, place)
+        if other is None:
+            _refuse_no_image(path, header)
+        patient, study, series = (str(header.get(tag) or "") for tag in tags)
+        return HeaderFacts(place.laterality, place.view, patient, study, series, other)
 
 
 def read_mammogram(path: Path, display: Display | None = None) -> Mammogram:
@@ -153,16 +166,24 @@ def _dicom_kind(header: "Dataset") -> str:
 
 
 def open_header(path: Path, *, pixels: bool) -> "Dataset":
-    """Read a DICOM file, with or without its pixel data; raises DataError."""
+    """Read a DICOM image, with or without its pixel data; raises DataError."""
+    header = _any_header(path, pixels=pixels)
+    _refuse_no_image(path, header)
+    return header
+
+
+def _any_header(path: Path, *, pixels: bool) -> "Dataset":
     import pydicom
 
     with _guarded(path, f"is not an image; {SUPPORTED}"):
-        header = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
+        return pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
+
+
+def _refuse_no_image(path: Path, header: "Dataset") -> None:
     if not any(keyword in header for keyword in ("Rows", "Columns", "PixelData")):
         known = "SOPClassUID" in header or "TransferSyntaxUID" in header.file_meta
         reason = "is a DICOM file without an image, or cut short" if known else "is not an image"
         raise DataError(f"{path}: {reason}; {SUPPORTED}")
-    return header
 
 
 def _read_header(path: Path) -> "Dataset":

@@ -22,7 +22,7 @@ from mammo.errors import DataError
 log = logging.getLogger(__name__)
 
 # The folder of a case; the folder of a lesion ends with the abnormality id.
-_CASE = re.compile(r"(?:Mass|Calc)-(?:Training|Test)_P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO)(?:_\d+)?")
+_CASE = re.compile(r"(?:Mass|Calc)-(?:Training|Test)_P_\d+_(LEFT|RIGHT)_(CC|MLO)(?:_\d+)?")
 # The folder, and the patient ID, of the crop and mask of a lesion; in some headers it ends with `.dcm`.
 _LESION = re.compile(r"(?:Mass|Calc)-(?:Training|Test)_P_\d+_(?:LEFT|RIGHT)_(?:CC|MLO)_\d+(?:\.dcm)?")
 _SECONDARY_SERIES = ("cropped images", "roi mask images")
@@ -76,6 +76,13 @@ class FileIndex:
             if uid:
                 by_header.setdefault(uid, []).append(file)
         return by_header
+
+
+def place_in_folders(file: Path) -> tuple[str | None, str | None]:
+    """Return laterality and view in the name of a case folder of CBIS-DDSM above a file; None without one."""
+    cases = (_CASE.fullmatch(part) for part in reversed(file.absolute().parts[:-1]))
+    case = next((case for case in cases if case is not None), None)
+    return (None, None) if case is None else (case[1], case[2])
 
 
 def is_secondary(file: Path, *, patient: str, series: str) -> bool:

@@ -201,7 +201,7 @@ def _draw_view(view: DrawnView, *, width: int) -> RGB:
         for box in boxes[~np.isnan(boxes).any(axis=1)]:
             _draw_box(picture, np.asarray(box, np.float64) * scale, colour, thickness, dashed=dashed)
     if view.marker:
-        _write_marker(picture, view.marker, left=view.mirror)
+        write_marker(picture, view.marker, left=view.mirror)
     return picture
 
 
@@ -267,15 +267,15 @@ def _write_number(
     cv2.putText(picture, f"{number:.2f}", place, font, scale, colour, 1, cv2.LINE_AA)
 
 
-def _write_marker(picture: RGB, text: str, *, left: bool) -> None:
-    """Write side and view into the upper left or right corner, white with a dark outline."""
+def write_marker(picture: RGB, text: str, *, left: bool) -> None:
+    """Write a text into the upper left or right corner, white with a dark outline."""
     import cv2
 
     font, margin = cv2.FONT_HERSHEY_SIMPLEX, max(3, picture.shape[1] // 40)
-    height = max(8, round(picture.shape[1] * _FONT_HEIGHT))
+    height, line = max(8, round(picture.shape[1] * _FONT_HEIGHT)), max(1, round(picture.shape[1] / 900))
     scale = cv2.getFontScaleFromHeight(font, height)
-    across = margin if left else picture.shape[1] - margin - cv2.getTextSize(text, font, scale, 1)[0][0]
-    for colour, thickness in ((0, 0, 0), 4), ((255, 255, 255), 1):
+    across = margin if left else picture.shape[1] - margin - cv2.getTextSize(text, font, scale, line)[0][0]
+    for colour, thickness in ((0, 0, 0), 4 * line), ((255, 255, 255), line):
         cv2.putText(picture, text, (across, margin + height), font, scale, colour, thickness, cv2.LINE_AA)
 
 

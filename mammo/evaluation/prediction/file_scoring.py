@@ -1,36 +1,31 @@
-"""Scores and pictures of new mammograms, which several processes decode and the network scores in batches."""
+"""Scores of new mammograms, which several processes decode and the network scores in batches."""
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mammo.data.images.dicom import Pixels
 from mammo.data.images.display import Display
 from mammo.data.progress_bar import progress
 from mammo.data.store.store_building import Settings
 from mammo.data.store.white_points import ranges_of_run
-from mammo.data.tasks import Task
 from mammo.data.worker_pool import completed_results
 from mammo.errors import ConfigError
+from mammo.evaluation.prediction.heat_writers import DrawnHeat
 from mammo.evaluation.prediction.image_inputs import OneImage, prepare_images
 from mammo.evaluation.prediction.input_files import SECONDARY, Files, Row, prepare_files
 from mammo.evaluation.prediction.prediction_log import PredictionLog
 from mammo.runs import RunFolder
 from mammo.runs.provenance import weights_digest
 
-if TYPE_CHECKING:  # these import PyTorch, which takes seconds, while the first images are decoded
-    from mammo.evaluation.explain.heatmaps import Heatmaps
+if TYPE_CHECKING:  # it imports PyTorch, which takes seconds, while the first images are decoded
     from mammo.evaluation.scoring import Scorer
 
 T = TypeVar("T")
-
-_MIN_PICTURE_WIDTH = 480  # pixels
 
 
 def preparation_of(run: RunFolder) -> Settings:
@@ -60,27 +55,39 @@ def identity_of(run: RunFolder, files: Files) -> dict[str, str]:
     return {"weights_sha256": weights_digest(run), "input": str(files.root.absolute())}
 
 
+def kinds_included(run: RunFolder, include: Collection[str]) -> frozenset[str]:
+    """Return the kinds of objects that a run scores: those wanted, and raw images if it converts them."""
+    converts = preparation_of(run).display.for_processing == "convert"
+    return frozenset([*include, *(["for_processing"] if converts else [])])
+
+
 def pending_files(
-    files: Files, log: PredictionLog, *, heatmaps: Path | None, secondary: bool = False
+    files: Files,
+    log: PredictionLog,
+    *,
+    written: "Callable[[str], bool]" = lambda path: True,
+    secondary: bool = False,
+    include: Collection[str] = (),
 ) -> list[str]:
-    """List the files to score: those without a row, and readable ones without a requested picture.
+    """List the files to score: those without a row, and readable ones without a requested file of heat.
 
     Args:
         files: all files of the input.
         log: log of the rows scored so far.
-        heatmaps: folder of the pictures, None for no pictures.
-        secondary: whether secondary files are scored, see `prepare_files`.
+        written: whether the requested files of the heat of a path exist.
+        secondary: see `wanted_facts`.
+        include: see `wanted_facts`.
     """
 
-    def lacks_picture(path: str) -> bool:
-        if heatmaps is None or picture_of(heatmaps, path).exists():
-            return False
-        return log.row(path)["error"] is None
+    def pending(path: str) -> bool:
+        if path not in log:
+            return True
+        row = log.row(path)
+        if row["error"] is None:
+            return not written(path)
+        return (secondary and row["error"] == SECONDARY) or row.get("kind") in include
 
-    def left_out(path: str) -> bool:
-        return secondary and log.row(path)["error"] == SECONDARY
-
-    return [path for path in files.paths if path not in log or lacks_picture(path) or left_out(path)]
+    return [path for path in files.paths if pending(path)]
 
 
 def score_files(
@@ -88,11 +95,12 @@ def score_files(
     paths: Sequence[str],
     log: PredictionLog,
     *,
-    network: "Callable[[], tuple[Scorer, Pictures | None]]",
+    network: "Callable[[], tuple[Scorer, DrawnHeat | None]]",
     settings: Settings,
     workers: int,
     batch_size: int,
     secondary: bool = False,
+    include: Collection[str] = (),
 ) -> None:
     """Score files and append their rows to a log.
 
@@ -102,15 +110,16 @@ def score_files(
         files: all files of the input.
         paths: paths of the files to score.
         log: log that receives the rows.
-        network: function that returns the run's scorer and, where pictures are requested, the object that
-            draws them; called once, at the first readable image, while others are being decoded.
+        network: function that returns the run's scorer and, where files of heat are requested, what writes
+            them; called once, at the first readable image, while others are being decoded.
         settings: settings of the run's store.
         workers: number of processes that decode, 0 for decoding in this process.
         batch_size: number of files that a process decodes at a time and the network scores together.
-        secondary: whether secondary files are scored, see `prepare_files`.
+        secondary: see `wanted_facts`.
+        include: see `wanted_facts`.
     """
     calls = (
-        partial(prepare_files, files.root, batch, settings=settings, secondary=secondary)
+        partial(prepare_files, files.root, batch, settings=settings, secondary=secondary, include=include)
         for batch in _batches(paths, batch_size)
     )
     total = len(files.paths)
@@ -128,6 +137,7 @@ def score_images(
     workers: int,
     batch_size: int,
     secondary: bool = False,
+    include: Collection[str] = (),
 ) -> list[Row]:
     """Score images in memory or in files, without writing files, in the same way as `score_files`.
 
@@ -137,7 +147,8 @@ def score_images(
         settings: settings of the run's store.
         workers: number of processes that decode, 0 for decoding in this process.
         batch_size: number of images that are scored together.
-        secondary: whether secondary files are scored, see `prepare_files`.
+        secondary: see `wanted_facts`.
+        include: see `wanted_facts`.
 
     Returns:
         The row of each image, in their order.
@@ -150,6 +161,7 @@ def score_images(
             [images[place] for place in batch],
             settings=settings,
             secondary=secondary,
+            include=include,
         )
         for batch in places
     )
@@ -169,10 +181,11 @@ def _prepare_places(
     *,
     settings: Settings,
     secondary: bool,
+    include: Collection[str],
     alone: bool = False,
 ) -> list[tuple[Row, Pixels | None]]:
     """Prepare images and note the place of each, because batches end in any order."""
-    prepared = prepare_images(images, settings=settings, secondary=secondary, alone=alone)
+    prepared = prepare_images(images, settings=settings, secondary=secondary, include=include, alone=alone)
     return [(row | {"place": place}, pixels) for place, (row, pixels) in zip(places, prepared, strict=True)]
 
 
@@ -182,7 +195,7 @@ def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def _scored(
     calls: Iterator[partial[list[tuple[Row, Pixels | None]]]],
-    network: "Callable[[], tuple[Scorer, Pictures | None]]",
+    network: "Callable[[], tuple[Scorer, DrawnHeat | None]]",
     *,
     workers: int,
 ) -> Iterator[list[Row]]:
@@ -191,92 +204,18 @@ def _scored(
     for batch in completed_results(calls, workers=workers, retry=lambda call: call(alone=True)):
         readable = [(row, pixels) for row, pixels in batch if pixels is not None]
         if readable:
-            scorer, pictures = network()
+            scorer, drawn = network()
             from mammo.evaluation.scoring import as_images
 
             rows, images = zip(*readable, strict=True)
             tensor = as_images(np.stack(images))
-            if pictures is None:
+            if drawn is None:
                 probability, heats = scorer(tensor).probability, None
             else:
-                scored = scorer.with_heat(tensor, pictures.heatmaps, classes=pictures.task.shown)
+                scored = scorer.with_heat(tensor, drawn.heatmaps, classes=drawn.task.shown)
                 probability, heats = scored.scores.probability, scored.heat
             for row, scores in zip(rows, probability.tolist(), strict=True):
                 row["scores"] = scores
-            if pictures is not None and heats is not None:
-                pictures.draw(heats, images, rows)
+            if drawn is not None and heats is not None:
+                drawn.draw(heats, images, rows)
         yield [row for row, _ in batch]
-
-
-def picture_of(folder: Path, path: str) -> Path:
-    """Return the file of an image's picture."""
-    return folder / f"{path}.jpg"
-
-
-class Pictures:
-    """Writer of a JPEG of each image with the heat of its most probable class, see `Task.shown`.
-
-    Args:
-        folder: folder of the pictures, created where it does not exist.
-        heatmaps: heatmaps of the run's network.
-        task: task of the run.
-        hanging: whether right breasts are drawn with the chest wall at the right, as mammograms hang.
-
-    Raises:
-        ConfigError: The folder cannot be created.
-    """
-
-    def __init__(self, folder: Path, *, heatmaps: "Heatmaps", task: Task, hanging: bool) -> None:
-        self.folder = folder
-        self.heatmaps = heatmaps
-        self.task = task
-        self.hanging = hanging
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"heatmaps={folder}: cannot be written: {error.strerror}") from error
-
-    def draw(self, heats: NDArray[np.float32], pixels: Sequence[Pixels], rows: Sequence[Row]) -> None:
-        """Draw images with their heat.
-
-        Args:
-            heats: B H W, heat of each image.
-            pixels: B prepared images, H W each.
-            rows: B rows with scores.
-
-        Raises:
-            ConfigError: A picture cannot be written.
-        """
-        from mammo.evaluation.explain.overlays import draw_overlay, save_picture, within_breast
-
-        no_boxes = np.empty((0, 4))
-        for row, image, heat in zip(rows, pixels, heats, strict=True):
-            # without the path, because folders may be named after patients
-            caption = " ".join(filter(None, [row["laterality"], row["view"], self._said(row["scores"])]))
-            width = max(_MIN_PICTURE_WIDTH, image.shape[1])
-            picture = draw_overlay(
-                image,
-                within_breast(heat, image),
-                no_boxes,
-                no_boxes,
-                caption,
-                width=width,
-                mirror=self.hanging and row["laterality"] == "RIGHT",
-            )
-            file = picture_of(self.folder, row["path"])
-            try:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                save_picture(file, picture)
-            except OSError as error:
-                raise ConfigError(f"heatmaps={file}: cannot be written: {error.strerror}") from error
-
-    def _said(self, scores: Sequence[float]) -> str:
-        """Return the score that a picture shows, and the class of its heat where there are several."""
-        drawn = max(self.task.shown, key=lambda index: scores[index])
-        name = self.task.classes[drawn]
-        if not self.task.positive:
-            return f"heat and score of {name} {scores[drawn]:.3f}"
-        score = sum(scores[index] for index in self.task.shown)
-        return f"{self.task.words['positive']} {score:.3f}" + (
-            f", heat of {name}" if len(self.task.shown) > 1 else ""
-        )

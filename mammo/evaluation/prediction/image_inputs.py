@@ -1,7 +1,7 @@
 """Images that a program gives to be scored: files, folders, patterns and arrays."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,11 +13,12 @@ from mammo.data.images.dicom import Mammogram, Pixels, read_mammogram, refuse_bl
 from mammo.data.store.store_building import Settings, prepare_mammogram
 from mammo.errors import DataError
 from mammo.evaluation.prediction.input_files import (
+    UNREADABLE,
     Files,
     Row,
     empty_row,
     find_files,
-    named_places,
+    named_place,
     prepare_files,
 )
 
@@ -101,27 +102,35 @@ def pixels_of(image: NDArray[Any], name: str = "image") -> Pixels:
 
 
 def prepare_images(
-    images: Sequence[OneImage], *, settings: Settings, secondary: bool = False, alone: bool = False
+    images: Sequence[OneImage],
+    *,
+    settings: Settings,
+    secondary: bool = False,
+    include: Collection[str] = (),
+    alone: bool = False,
 ) -> list[tuple[Row, Pixels | None]]:
     """Decode and prepare images, as `prepare_files` does.
 
     Args:
         images: paths of files, and pixels.
         settings: settings of the run's store.
-        secondary: whether secondary files are images too, see `prepare_files`.
+        secondary: see `wanted_facts`.
+        include: see `wanted_facts`.
         alone: whether each file is decoded in its own process.
     """
     prepared: list[tuple[Row, Pixels | None]] = []
     for image in images:
         if isinstance(image, str):
-            prepared += prepare_files(Path(), [image], settings=settings, secondary=secondary, alone=alone)
+            prepared += prepare_files(
+                Path(), [image], settings=settings, secondary=secondary, include=include, alone=alone
+            )
             continue
         row, pixels = empty_row(), None
         try:
             refuse_blank(image, "")
             pixels, _, _ = prepare_mammogram(Mammogram(image), (), settings)
         except DataError as error:
-            row["error"] = str(error).removeprefix(": ")
+            row |= {"error": str(error).removeprefix(": "), "kind": UNREADABLE}
         prepared.append((row, pixels))
     return prepared
 
@@ -137,10 +146,10 @@ def prepare_one(image: Image, *, settings: Settings) -> tuple[Pixels, Transform,
     row = empty_row()
     if isinstance(image, str | os.PathLike):
         mammogram = read_mammogram(Path(image), settings.display)
-        by_name = named_places(Path(image))
+        by_name = named_place(Path(image))
         row["path"] = os.fspath(image)
-        row["laterality"] = mammogram.laterality or by_name["laterality"]
-        row["view"] = mammogram.view or by_name["view"]
+        row["laterality"] = mammogram.laterality or by_name.laterality
+        row["view"] = mammogram.view or by_name.view
     else:
         mammogram = Mammogram(pixels_of(image))
         refuse_blank(mammogram.pixels, "image")

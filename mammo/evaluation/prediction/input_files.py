@@ -5,25 +5,31 @@ import hashlib
 import json
 import os
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from mammo.data.images.dicom import Pixels
-from mammo.data.sources.cbis_layouts import is_secondary
+from mammo.config.choices import OtherImage
+from mammo.data.images.dicom import HeaderFacts, Pixels, read_facts
+from mammo.data.images.header_places import Place
+from mammo.data.sources.cbis_layouts import is_secondary, place_in_folders
 from mammo.data.store.store_building import ImageJob, Settings, prepare_image
 from mammo.data.worker_pool import in_own_process
 from mammo.errors import ConfigError, DataError
 
-# One image: `path`, `laterality`, `view`, `breast` (digest shared by its images), `scores`, `error`, and
-# `notes`, what is to be known of its grey values.
+# One image: `path`, `laterality`, `view`, `exam` and `breast` (digests shared by their images), `scores`,
+# `error`, `kind` (the word for why it has no score), `transform` (from its pixels to the prepared ones) and
+# `notes`, what is to be known of it.
 Row: TypeAlias = dict[str, Any]
 
 SECONDARY = "is a cropped image or lesion mask of CBIS-DDSM; secondary=true scores it"
+UNREADABLE = "unreadable"
+_NAMED = "its path, which is in the table, contains the patient ID of its header, or a UID"
+_SHORTEST = 4  # characters of a patient ID that is looked for in a path
 
+_UID = re.compile(r"(?<![\d.])\d+(\.\d+){5,}")
 # Names of images in CBIS-DDSM; in some headers they end with `.dcm`.
 _NAME = re.compile(r"(?P<exam>.+)_(?P<laterality>LEFT|RIGHT)_(?P<view>CC|MLO)(_\d+)?(\.\w+)?", re.IGNORECASE)
 
@@ -108,14 +114,57 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from (file for file in files if file.is_file() or file.is_symlink())
 
 
+class LeftOutError(DataError):
+    """A file is not scored because of what it is.
+
+    Args:
+        reason: the sentence of the error.
+        kind: what it is: of `OtherObject`, or `crop_or_mask`.
+    """
+
+    def __init__(self, reason: str, *, kind: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
 def empty_row(path: str | None = None) -> Row:
     """Return the row of an image of which only the path is known, if any."""
-    row: Row = dict.fromkeys(("path", "laterality", "view", "breast", "scores", "error"))
-    return row | {"path": path, "notes": []}
+    keys = ("path", "laterality", "view", "exam", "breast", "scores", "error", "kind", "transform")
+    return dict.fromkeys(keys) | {"path": path, "notes": []}
+
+
+def wanted_facts(file: Path, *, secondary: bool, include: Collection[str]) -> HeaderFacts:
+    """Return what the header and, where it says nothing, the name of a file say.
+
+    Args:
+        file: path of the file.
+        secondary: whether cropped images and lesion masks of CBIS-DDSM are images too.
+        include: kinds of objects that are images too, see `OtherObject`.
+
+    Raises:
+        LeftOutError: the file is not an image to be scored.
+        DataError: the file is not an image, or its header is damaged.
+    """
+    named = named_place(file)
+    facts = read_facts(file, named if named.laterality else Place(*place_in_folders(file)))
+    if is_secondary(file, patient=facts.patient, series=facts.series):
+        if not secondary:
+            raise LeftOutError(SECONDARY, kind="crop_or_mask")
+    elif facts.other is not None and facts.other.kind not in include:
+        kind = facts.other.kind
+        remedy = f"; include=[{kind}] scores it" if kind in list(OtherImage) else ""
+        raise LeftOutError(f"{facts.other.reason}{remedy}", kind=kind)
+    return facts
 
 
 def prepare_files(
-    root: Path, paths: Sequence[str], *, settings: Settings, secondary: bool = False, alone: bool = False
+    root: Path,
+    paths: Sequence[str],
+    *,
+    settings: Settings,
+    secondary: bool = False,
+    include: Collection[str] = (),
+    alone: bool = False,
 ) -> list[tuple[Row, Pixels | None]]:
     """Decode and prepare images, as `mammo.prepare` does.
 
@@ -123,14 +172,14 @@ def prepare_files(
         root: folder that the paths are relative to.
         paths: paths of the files.
         settings: settings of the run's store.
-        secondary: whether cropped images and lesion masks of CBIS-DDSM are images too; else their `error` is
-            `SECONDARY`.
+        secondary: see `wanted_facts`.
+        include: see `wanted_facts`.
         alone: whether each image is decoded in its own process, so that a file that crashes the decoder is
             reported as unreadable.
 
     Returns:
-        For each file its row without scores and its pixels, H W; None instead of the pixels of an unreadable
-        file, whose row gives the reason in `error`.
+        For each file its row without scores and its pixels, H W; None instead of the pixels of a file that is
+        not scored, whose row gives the reason in `error` and `kind`.
     """
     prepared: list[tuple[Row, Pixels | None]] = []
     for path in paths:
@@ -138,31 +187,58 @@ def prepare_files(
         call = partial(prepare_image, ImageJob(path, file, ()), settings)
         row = empty_row(path)
         pixels: Pixels | None = None
-        patient, study, series = _identifiers(file)
         try:
-            if not secondary and is_secondary(file, patient=patient, series=series):
-                raise DataError(SECONDARY)
+            known = wanted_facts(file, secondary=secondary, include=include)
             pixels, _, facts = in_own_process(call) if alone else call()
-            for key, by_name in named_places(file).items():
-                row[key] = facts[key] or by_name
-            row["notes"] = list(facts["notes"])
-            row["breast"] = _digest(exam_of(file, patient, study), row["laterality"])
+            row |= {"laterality": known.laterality, "view": known.view, "transform": facts["transform"]}
+            row["notes"] = [*facts["notes"], *([_NAMED] if _is_named(path, known) else [])]
+            exam = exam_of(file, known.patient, known.study)
+            row |= {"exam": _digest(exam), "breast": _digest(exam, row["laterality"])}
         except DataError as error:
-            row["error"] = " ".join(str(error).removeprefix(f"{file}: ").split())
+            row["error"] = reason_of(error, file)
+            row["kind"] = kind_of(error)
         prepared.append((row, pixels))
     return prepared
 
 
-def named_places(file: Path) -> dict[str, str | None]:
+def reason_of(error: DataError, file: Path) -> str:
+    """Return the sentence of an error in one line, without the path of its file."""
+    return " ".join(str(error).removeprefix(f"{file}: ").split())
+
+
+def kind_of(error: DataError) -> str:
+    """Return the word for why a file has no score."""
+    return error.kind if isinstance(error, LeftOutError) else UNREADABLE
+
+
+def kind_in(row: Row) -> str | None:
+    """Return the word for why the image of a row has no score; None if it has one."""
+    return None if row["error"] is None else row.get("kind") or UNREADABLE
+
+
+def _is_named(path: str, facts: HeaderFacts) -> bool:
+    """Return whether a path contains the patient ID or a UID; the names of CBIS-DDSM are public."""
+    if _NAME.fullmatch(facts.patient) or not facts.study:
+        return False
+    patient = facts.patient if len(facts.patient) >= _SHORTEST else None
+    by_patient = patient is not None and re.search(rf"(?<!\w){re.escape(patient)}(?!\w)", path)
+    return bool(by_patient or _UID.search(path))
+
+
+def named_place(file: Path) -> Place:
     """Return the laterality and view in the name of a file, such as `NAME_LEFT_CC.png`; None without."""
     named = _NAME.fullmatch(file.name)
-    return {key: named and named[key].upper() for key in ("laterality", "view")}
+    return Place(None, None) if named is None else Place(named["laterality"].upper(), named["view"].upper())
 
 
-def breast_of(file: Path, laterality: str | None) -> str | None:
-    """Return a digest shared by the images of one breast in one exam; None if exam or side is unknown."""
-    patient, study, _ = _identifiers(file)
-    return _digest(exam_of(file, patient, study), laterality)
+def exam_and_breast(file: Path, laterality: str | None) -> tuple[str | None, str | None]:
+    """Return the digests shared by the images of an exam and of a breast; None if exam or side is unknown."""
+    try:
+        facts = read_facts(file)
+    except DataError:  # such as of a file that has been removed
+        facts = HeaderFacts()
+    exam = exam_of(file, facts.patient, facts.study)
+    return _digest(exam), _digest(exam, laterality)
 
 
 def exam_of(file: Path, patient: str, study: str) -> tuple[str, ...] | None:
@@ -185,22 +261,7 @@ def exam_of(file: Path, patient: str, study: str) -> tuple[str, ...] | None:
     return None
 
 
-def _digest(exam: tuple[str, ...] | None, laterality: str | None) -> str | None:
-    if exam is None or laterality is None:
+def _digest(exam: tuple[str, ...] | None, *parts: str | None) -> str | None:
+    if exam is None or None in parts:
         return None
-    return hashlib.sha256(json.dumps([*exam, laterality]).encode()).hexdigest()[:24]
-
-
-def _identifiers(file: Path) -> tuple[str, str, str]:
-    """Read patient ID, study UID and series description of a DICOM file; empty where it has none."""
-    import pydicom
-
-    tags = ["PatientID", "StudyInstanceUID", "SeriesDescription"]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
-            patient, study, series = (str(header.get(tag) or "") for tag in tags)
-    except Exception:  # damaged bytes make pydicom raise many types; a JPEG or PNG is no DICOM file
-        return "", "", ""
-    return patient, study, series
+    return hashlib.sha256(json.dumps([*exam, *parts]).encode()).hexdigest()[:24]

@@ -16,8 +16,16 @@ from typing import Any, NamedTuple
 
 from mammo.atomic_files import draft_of, write_atomically
 from mammo.errors import ConfigError
-from mammo.evaluation.prediction.input_files import SECONDARY, Row, breast_of, path_sort_key
+from mammo.evaluation.prediction.input_files import (
+    UNREADABLE,
+    Row,
+    empty_row,
+    exam_and_breast,
+    kind_in,
+    path_sort_key,
+)
 from mammo.evaluation.prediction.prediction_table import BreastScores, Decision
+from mammo.evaluation.predictions import Reduce
 
 _ROWS_AT_ONCE = 4096  # rows of the table formatted at a time
 
@@ -155,53 +163,57 @@ def image_rows(root: Path, table: Sequence[dict[str, str]]) -> list[Row]:
         table: lines of the table.
     """
     rows: list[Row] = []
-    digests: dict[str, str] = {}
+    digests: dict[str, dict[str, str]] = {"exam": {}, "breast": {}}
     for line in table:
-        digest = breast_of(root / line["path"], line["laterality"] or None) if line["breast"] else None
-        if digest is not None:
-            digests[line["breast"]] = digest
+        found = exam_and_breast(root / line["path"], line["laterality"] or None)
+        for name, digest in zip(digests, found, strict=True):
+            if line.get(name) and digest is not None:
+                digests[name][line[name]] = digest
     for line in table:
-        # a file that has been removed since keeps its breast
-        breast = digests.get(line["breast"], line["breast"] or None)
-        scores = [float(cell) for name, cell in line.items() if name.startswith("score_")]
-        row: Row = {key: line[key] or None for key in ("path", "laterality", "view")}
-        rows.append(row | {"breast": breast, "scores": scores, "error": None})
+        row = empty_row(line["path"]) | {key: line[key] or None for key in ("laterality", "view")}
+        row["scores"] = [float(cell) for name, cell in line.items() if name.startswith("score_")]
+        # a file that has been removed since keeps its exam and breast
+        row |= {
+            name: known.get(line.get(name, ""), line.get(name) or None) for name, known in digests.items()
+        }
+        rows.append(row)
     return rows
 
 
 class Counts(NamedTuple):
-    """Numbers of rows of a table: with scores, of secondary files, and of other files without scores."""
+    """Numbers of rows of a table: with scores, and of files without, by the word for the reason."""
 
     scored: int
-    secondary: int
-    unreadable: int
+    without: dict[str, int]
 
     @classmethod
-    def of(cls, errors: Iterable[str | None]) -> "Counts":
-        """Count rows by their `error`, None for a row with scores."""
-        found = Counter(error if error in (None, SECONDARY) else "" for error in errors)
-        return cls(found[None], found[SECONDARY], found[""])
+    def of(cls, kinds: Iterable[str | None]) -> "Counts":
+        """Count rows by the word for why they have no score, see `kind_in`; None for a row with scores."""
+        found = Counter(kinds)
+        scored = found.pop(None, 0)
+        return cls(scored, {str(kind): count for kind, count in found.most_common()})
 
 
-def write_table(log: PredictionLog, decision: Decision, **facts: Any) -> Counts:
+def write_table(log: PredictionLog, decision: Decision, *, reduce: Reduce = "mean", **facts: Any) -> Counts:
     """Write the table of images and its description, see `write_lines`.
 
     Args:
         log: log with a row for each image.
         decision: how the scores become the other columns, see `Decision.lines`.
+        reduce: how the scores of the images of a breast become one.
         facts: further entries of the description.
     """
-    breasts = BreastScores(decision.task)
+    breasts = BreastScores(decision.task, reduce=reduce)
     for row in log.rows():
         breasts.add(row)
-    counts = Counts.of(row["error"] for row in log.rows())
+    counts = Counts.of(kind_in(row) for row in log.rows())
 
     def lines() -> Iterator[list[Any]]:
         rows = log.rows()
         while chunk := list(islice(rows, _ROWS_AT_ONCE)):
             yield from decision.lines(chunk, breasts)
 
-    numbers = {"images": counts.scored, "unreadable": counts.unreadable}
+    numbers = {"images": counts.scored, "unreadable": counts.without.get(UNREADABLE, 0)}
     write_lines(log, decision, decision.columns, lines(), numbers, **facts)
     return counts
 
@@ -211,7 +223,7 @@ def write_lines(
     decision: Decision,
     columns: Sequence[str],
     lines: Iterable[list[Any]],
-    numbers: dict[str, int],
+    numbers: dict[str, Any],
     **facts: Any,
 ) -> None:
     """Write a table and its description `OUTPUT.json`, each atomically, and remove the log.

@@ -14,7 +14,7 @@ from mammo.data.samples import PLURALS
 from mammo.data.tasks import Task
 from mammo.evaluation.evaluation_files import calibration_of
 from mammo.evaluation.prediction.input_files import Row
-from mammo.evaluation.predictions import Predictions
+from mammo.evaluation.predictions import Predictions, Reduce
 from mammo.evaluation.statistics.calibration import Calibration
 from mammo.runs import RunFolder
 
@@ -63,8 +63,8 @@ class Decision:
         scores = [f"score_{name}" for name in self.task.classes]
         known = ["path", "laterality", "view"]
         if not self.task.positive:
-            return [*known, *scores, "class", "breast", "error"]
-        return [*known, *scores, "probability", "class", "breast", "breast_score", "error"]
+            return [*known, *scores, "class", "breast", "exam", "error"]
+        return [*known, *scores, "probability", "class", "breast", "breast_score", "exam", "error"]
 
     def of_scores(self, rows: Sequence[Row]) -> tuple[Sequence[float | None], list[str]]:
         """Return the cells `probability` and `class` of rows; those of a row without scores mean nothing."""
@@ -87,9 +87,10 @@ class Decision:
 
         Columns: `path`, `laterality`, `view`, `score_<CLASS>`, `probability` (of malignancy, calibrated),
         `class` (the most probable malignant class where the sum of the malignant scores reaches the
-        threshold, else the most probable other class), `breast` (a number), `breast_score` (mean score of
-        malignancy over its images) and `error`. Unknown values are None. For a task without a positive class
-        `class` is the most probable one, and there are no columns `probability` and `breast_score`.
+        threshold, else the most probable other class), `breast` (a number), `breast_score` (score of
+        malignancy over its images), `exam` (such as exam1) and `error`. Unknown values are None. For a task
+        without a positive class `class` is the most probable one, and there are no columns `probability` and
+        `breast_score`.
 
         Args:
             rows: images with their scores.
@@ -100,13 +101,13 @@ class Decision:
         for index, row in enumerate(rows):
             known = [row["path"], row["laterality"], row["view"]]
             if row["error"] is not None:
-                yield [*known, *[None] * (len(classes) + (4 if positive else 2)), row["error"]]
+                yield [*known, *[None] * (len(classes) + (5 if positive else 3)), row["error"]]
                 continue
-            number, score = breasts.of(row)
+            number, score, exam = breasts.of(row)
             if positive:
-                yield [*known, *row["scores"], probability[index], called[index], number, score, None]
+                yield [*known, *row["scores"], probability[index], called[index], number, score, exam, None]
             else:
-                yield [*known, *row["scores"], called[index], number, None]
+                yield [*known, *row["scores"], called[index], number, exam, None]
 
     def frame(self, rows: Sequence[Row]) -> pd.DataFrame:
         """Return the table of images with their scores, in their order."""
@@ -114,35 +115,41 @@ class Decision:
         for row in rows:
             breasts.add(row)
         table = pd.DataFrame(list(self.lines(rows, breasts)) if rows else [], columns=self.columns)
-        text = dict.fromkeys(("path", "laterality", "view", "class", "error"), "string")
+        text = dict.fromkeys(("path", "laterality", "view", "class", "exam", "error"), "string")
         numbers = [name for name in self.columns if name not in text and name != "breast"]
         return table.astype(text | dict.fromkeys(numbers, "float64") | {"breast": "Int64"})
 
 
 class BreastScores:
-    """The breasts of the images of a table, each with a number and the mean score of malignancy.
+    """The breasts and exams of the images of a table: their numbers, and the score of malignancy of a breast.
 
     Args:
         task: task of the run.
+        reduce: how the scores of the images of a breast become one.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, reduce: Reduce = "mean") -> None:
         self._malignant = np.isin(np.arange(len(task.classes)), task.positives)
-        self._found: dict[str, list[float]] = {}  # number of the breast, count of its images, sum of scores
+        self._reduce = reduce
+        self._found: dict[str, list[float]] = {}  # number of the breast, count of its images, sum, highest
+        self._exams: dict[str, str] = {}
 
     def add(self, row: Row) -> None:
         """Add an image; one without a known breast is left out."""
+        if (exam := row.get("exam")) is not None:
+            self._exams.setdefault(exam, f"exam{len(self._exams) + 1}")
         if row["breast"] is not None:
-            breast = self._found.setdefault(row["breast"], [len(self._found) + 1, 0, 0.0])
-            breast[1] += 1
-            breast[2] += float(np.asarray(row["scores"])[self._malignant].sum())
+            breast = self._found.setdefault(row["breast"], [len(self._found) + 1, 0, 0.0, 0.0])
+            score = float(np.asarray(row["scores"])[self._malignant].sum())
+            breast[1:] = breast[1] + 1, breast[2] + score, max(breast[3], score)
 
-    def of(self, row: Row) -> tuple[float | None, float | None]:
-        """Return number and score of the breast of an image; None where the breast is not known."""
+    def of(self, row: Row) -> tuple[float | None, float | None, str | None]:
+        """Return number and score of the breast of an image, and name of its exam; None where not known."""
+        exam = self._exams.get(row.get("exam") or "")
         if row["breast"] is None:
-            return None, None
-        number, count, total = self._found[row["breast"]]
-        return number, total / count
+            return None, None, exam
+        number, count, total, highest = self._found[row["breast"]]
+        return number, total / count if self._reduce == "mean" else highest, exam
 
 
 def say_notes(rows: Iterable[Row]) -> None:

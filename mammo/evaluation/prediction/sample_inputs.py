@@ -1,7 +1,7 @@
 """The files of an input as breasts or exams: headers, names or a table say which views form a sample."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +11,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mammo.data.images.dicom import read_facts
 from mammo.data.progress_bar import progress
 from mammo.data.samples import SampleUnit, group_samples, place_name, place_names, sample_settings
-from mammo.data.sources.cbis_layouts import is_secondary
 from mammo.data.tables.text_table import TextTable
 from mammo.data.tables.vocabulary import places
 from mammo.errors import ConfigError, DataError
 from mammo.evaluation.prediction.input_files import (
-    SECONDARY,
     Files,
+    LeftOutError,
     Row,
     exam_of,
-    named_places,
+    kind_of,
     path_sort_key,
+    reason_of,
+    wanted_facts,
 )
 from mammo.runs import RunFolder
 
@@ -33,6 +33,7 @@ _Image: TypeAlias = tuple[str, str, str, str, str]
 _COLUMNS = ["image_id", "patient_id", "laterality", "view", "study_date"]
 # A network disk answers many parallel requests as fast as a single one.
 _THREADS = 16
+_NO_PLACE = "no_place"
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,13 @@ class InputSample:
         sample_id: its name in the table of scores, without identifiers of headers.
         laterality: LEFT or RIGHT; None for an exam.
         images: path, laterality and view of each image, in the order of the places.
+        exam: its exam, or the exam that it is, in the words of `sample_id`.
     """
 
     sample_id: str
     laterality: str | None
     images: tuple[tuple[str, str, str], ...]
+    exam: str
 
     @property
     def paths(self) -> list[str]:
@@ -70,6 +73,8 @@ class InputSamples:
         views: views of a breast, in the order of their places.
         samples: samples in the order of their first file.
         errors: why a file is in no sample, by path.
+        kinds: the word for this reason, by path, see `kind_of`.
+        include: kinds of objects that are images too, see `wanted_facts`.
     """
 
     root: Path
@@ -77,6 +82,8 @@ class InputSamples:
     views: tuple[str, ...]
     samples: list[InputSample]
     errors: dict[str, str]
+    kinds: dict[str, str]
+    include: Collection[str]
 
     def place_of(self, laterality: str, view: str) -> str:
         """Return the name of the place of an image."""
@@ -151,6 +158,7 @@ def group_files(
     views: Sequence[str],
     table: Path | None = None,
     secondary: bool = False,
+    include: Collection[str] = (),
 ) -> InputSamples:
     """Group files into breasts or exams, reading no pixels.
 
@@ -163,7 +171,8 @@ def group_files(
         table: CSV file that is used in place of headers and names: `image_path` (relative to the folder of
             the table), `patient_id`, `laterality`, `view` and, where a patient has several exams,
             `study_date`.
-        secondary: whether cropped images and lesion masks of CBIS-DDSM are images too.
+        secondary: see `wanted_facts`.
+        include: see `wanted_facts`.
 
     Raises:
         DataError: the table is invalid, or has none of the files.
@@ -171,6 +180,7 @@ def group_files(
     listed = None if table is None else _read_table(table)
     images: list[_Image] = []
     errors: dict[str, str] = {}
+    kinds: dict[str, str] = {}
     exams: dict[tuple[str, ...], str] = {}
     with (
         ThreadPoolExecutor(_THREADS) as pool,
@@ -178,7 +188,9 @@ def group_files(
             total=len(files.paths), done=0, what="reading headers", unit="file", after_seconds=2
         ) as advance,
     ):
-        read = pool.map(lambda path: _read(files.root / path, secondary=secondary), files.paths)
+        read = pool.map(
+            lambda path: _read(files.root / path, secondary=secondary, include=include), files.paths
+        )
         for path, facts in zip(files.paths, read, strict=True):
             advance(1)
             try:
@@ -190,33 +202,32 @@ def group_files(
                 if listed is not None:
                     patient, laterality, view, date = _row_of(files.root / path, listed, table)
                 if patient is None:
-                    raise DataError(
-                        "has no study in its header and no name such as A_LEFT_CC.png; give table=FILE"
+                    raise LeftOutError(
+                        "has no study in its header and no name such as A_LEFT_CC.png; give table=FILE",
+                        kind=_NO_PLACE,
                     )
                 images.append((path, patient, *known_place(laterality, view, views), date))
             except DataError as error:
-                errors[path] = " ".join(str(error).removeprefix(f"{files.root / path}: ").split())
+                errors[path] = reason_of(error, files.root / path)
+                kinds[path] = kind_of(error)
     if listed is not None and not any(os.path.abspath(files.root / path) in listed for path in files.paths):
         raise DataError(
             f"table={table}: has none of the files, the first is '{files.paths[0]}'; give image_path "
             "relative to the folder of the table"
         )
-    return InputSamples(files.root, unit, tuple(views), _grouped(images, unit, views), errors)
+    samples = _grouped(images, unit, views)
+    return InputSamples(files.root, unit, tuple(views), samples, errors, kinds, include)
 
 
 def _read(
-    file: Path, *, secondary: bool
+    file: Path, *, secondary: bool, include: Collection[str]
 ) -> "tuple[tuple[str, ...] | None, str | None, str | None] | DataError":
     """Return exam, laterality and view of a file, or the error that it cannot be used."""
     try:
-        facts = read_facts(file)
+        facts = wanted_facts(file, secondary=secondary, include=include)
     except DataError as error:
         return error
-    if not secondary and is_secondary(file, patient=facts.patient, series=facts.series):
-        return DataError(SECONDARY)
-    by_name = named_places(file)
-    exam = exam_of(file, facts.patient, facts.study)
-    return exam, facts.laterality or by_name["laterality"], facts.view or by_name["view"]
+    return exam_of(file, facts.patient, facts.study), facts.laterality, facts.view
 
 
 def known_place(laterality: str | None, view: str | None, views: Sequence[str]) -> tuple[str, str]:
@@ -228,17 +239,19 @@ def known_place(laterality: str | None, view: str | None, views: Sequence[str]) 
         views: views of a breast.
 
     Raises:
-        DataError: one of them is not known, or the view is none of the views.
+        LeftOutError: one of them is not known, or the view is none of the views.
     """
     for name, value in (("laterality", laterality), ("view", view)):
         if value is None:
-            raise DataError(
-                f"has no {name} in its header, table or name (such as A_LEFT_CC.png); give it there"
+            raise LeftOutError(
+                f"has no {name} in its header, table or name (such as A_LEFT_CC.png); give it there",
+                kind=_NO_PLACE,
             )
     assert laterality is not None
     assert view is not None
     if view not in views:
-        raise DataError(f"has the view {view}, which is not one of the views of the run, {', '.join(views)}")
+        reason = f"has the view {view}, which is not one of the views of the run, {', '.join(views)}"
+        raise LeftOutError(reason, kind="other_view")
     return laterality, view
 
 
@@ -268,7 +281,7 @@ def _row_of(
     try:
         return listed[os.path.abspath(file)]
     except KeyError:
-        raise DataError(f"is not in table={table}") from None
+        raise LeftOutError(f"is not in table={table}", kind="not_in_table") from None
 
 
 def _grouped(images: Sequence[_Image], unit: SampleUnit, views: Sequence[str]) -> list[InputSample]:
@@ -287,5 +300,7 @@ def _grouped(images: Sequence[_Image], unit: SampleUnit, views: Sequence[str]) -
         # place by place, without the repetitions of a place with fewer images
         members = [images[row] for row in dict.fromkeys(rows.T[rows.T >= 0].tolist())]
         places = tuple((path, side, view) for path, _, side, view, _ in members)
-        found.append(InputSample(name, None if pd.isna(laterality) else laterality, places))
+        _, patient, _, _, date = members[0]
+        exam = "_".join(filter(None, (patient, date)))
+        found.append(InputSample(name, None if pd.isna(laterality) else laterality, places, exam))
     return sorted(found, key=lambda sample: path_sort_key(sample.first))

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -16,7 +16,7 @@ from mammo.data.progress_bar import progress
 from mammo.data.samples import Samples, group_samples, part_names
 from mammo.data.store.store_building import Settings
 from mammo.data.worker_pool import completed_results
-from mammo.evaluation.prediction.file_scoring import Pictures, picture_of
+from mammo.evaluation.prediction.heat_writers import DrawnHeat
 from mammo.evaluation.prediction.input_files import Row, prepare_files
 from mammo.evaluation.prediction.prediction_log import PredictionLog
 from mammo.evaluation.prediction.sample_inputs import InputSample, InputSamples
@@ -28,19 +28,19 @@ if TYPE_CHECKING:  # this imports PyTorch, which takes seconds
 _Prepared: TypeAlias = list[tuple[InputSample, list[tuple[Row, Pixels | None]]]]
 
 
-def pending_samples(found: InputSamples, log: PredictionLog, *, heatmaps: Path | None) -> list[InputSample]:
-    """List the samples to score: those without a row, and those with an image without a requested picture.
+def pending_samples(
+    found: InputSamples, log: PredictionLog, *, written: Callable[[str], bool] = lambda path: True
+) -> list[InputSample]:
+    """List the samples to score: those without a row, and those with an image whose heat is not written.
 
     Args:
         found: all samples of the input.
         log: log of the rows scored so far.
-        heatmaps: folder of the pictures, None for no pictures.
+        written: whether the requested files of the heat of a path exist.
     """
 
     def lacks_picture(sample: InputSample, key: str) -> bool:
-        if heatmaps is None:
-            return False
-        lacking = [path for path in sample.paths if not picture_of(heatmaps, path).exists()]
+        lacking = [path for path in sample.paths if not written(path)]
         return bool(lacking) and any(path not in log.row(key)["unreadable"] for path in lacking)
 
     keys = [found.key(sample) for sample in found.samples]
@@ -55,7 +55,7 @@ def score_samples(
     found: InputSamples,
     samples: Sequence[InputSample],
     *,
-    network: "Callable[[], tuple[Scorer, Pictures | None]]",
+    network: "Callable[[], tuple[Scorer, DrawnHeat | None]]",
     classes: Sequence[str],
     settings: Settings,
     workers: int,
@@ -70,8 +70,8 @@ def score_samples(
     Args:
         found: all samples of the input.
         samples: samples to score.
-        network: function that returns the run's scorer and, where pictures are requested, the object that
-            draws them; called once, at the first readable image.
+        network: function that returns the run's scorer and, where files of heat are requested, what writes
+            them; called once, at the first readable image.
         classes: names of the classes.
         settings: settings of the run's store.
         workers: number of processes that decode, 0 for decoding in this process.
@@ -79,7 +79,13 @@ def score_samples(
     """
     starts = range(0, len(samples), batch_size)
     calls = (
-        partial(_prepare, found.root, samples[start : start + batch_size], settings=settings)
+        partial(
+            _prepare,
+            found.root,
+            samples[start : start + batch_size],
+            settings=settings,
+            include=found.include,
+        )
         for start in starts
     )
     network = functools.cache(network)
@@ -95,18 +101,21 @@ def score_samples(
 
 
 def _prepare(
-    root: Path, samples: Sequence[InputSample], *, settings: Settings, alone: bool = False
+    root: Path,
+    samples: Sequence[InputSample],
+    *,
+    settings: Settings,
+    include: Collection[str],
+    alone: bool = False,
 ) -> _Prepared:
-    return [
-        (sample, prepare_files(root, sample.paths, settings=settings, secondary=True, alone=alone))
-        for sample in samples
-    ]
+    prepare = partial(prepare_files, root, settings=settings, secondary=True, include=include, alone=alone)
+    return [(sample, prepare(sample.paths)) for sample in samples]
 
 
 def _score(
     batch: _Prepared,
     found: InputSamples,
-    network: "Callable[[], tuple[Scorer, Pictures | None]]",
+    network: "Callable[[], tuple[Scorer, DrawnHeat | None]]",
     *,
     classes: Sequence[str],
     size: int,
@@ -134,8 +143,8 @@ def _score(
         dtype="string",
     )
     samples = group_samples(table, unit=found.unit, views=found.views)
-    scorer, pictures = network()
-    of_sample, heats = _forward(samples, pixels, scorer, pictures, size=size)
+    scorer, drawn = network()
+    of_sample, heats = _forward(samples, pixels, scorer, drawn, size=size)
     numbers = samples.table.drop_duplicates("group")["patient_id"].astype(int)
     for place, number in enumerate(numbers):
         rows[number]["scores"] = of_sample.probability[place].tolist()
@@ -147,21 +156,21 @@ def _score(
                 )
                 for name, value in zip(classes, values, strict=True)
             }
-    if pictures is not None:
-        pictures.draw(heats, pixels, [row | {"scores": rows[number]["scores"]} for row, number in images])
+    if drawn is not None:
+        drawn.draw(heats, pixels, [row | {"scores": rows[number]["scores"]} for row, number in images])
     return rows
 
 
 def _forward(
-    samples: Samples, pixels: Sequence[Pixels], scorer: "Scorer", pictures: Pictures | None, *, size: int
+    samples: Samples, pixels: Sequence[Pixels], scorer: "Scorer", drawn: DrawnHeat | None, *, size: int
 ) -> "tuple[Scores, NDArray[np.float32]]":
-    """Return the scores of the groups of samples and, where pictures are requested, the heat of the images.
+    """Return the scores of the groups of samples and, where it is requested, the heat of the images.
 
     Args:
         samples: samples whose rows are positions in `pixels`.
         pixels: images, H W each.
         scorer: scorer of the run.
-        pictures: object that draws the pictures; None for no heat.
+        drawn: the requested heat; None for none.
         size: number of samples per forward pass.
     """
     import torch
@@ -169,7 +178,7 @@ def _forward(
     from mammo.evaluation.scoring import as_images, of_units
 
     scores: list[Scores] = []
-    heats = np.zeros((len(pixels) if pictures else 0, *pixels[0].shape), np.float32)
+    heats = np.zeros((len(pixels) if drawn else 0, *pixels[0].shape), np.float32)
     for start in range(0, len(samples.rows), size):
         rows = samples.rows[start : start + size]
         present = rows >= 0
@@ -177,10 +186,10 @@ def _forward(
         stored[present] = [pixels[row] for row in rows[present]]
         images = as_images(stored.reshape(-1, *pixels[0].shape)).reshape(*rows.shape, 1, *pixels[0].shape)
         there = torch.from_numpy(present)
-        if pictures is None:
+        if drawn is None:
             scores.append(scorer(images, there))
             continue
-        scored = scorer.with_heat(images, pictures.heatmaps, classes=pictures.task.shown, present=there)
+        scored = scorer.with_heat(images, drawn.heatmaps, classes=drawn.task.shown, present=there)
         scores.append(scored.scores)
         heats[rows[present]] = scored.heat[present]  # an image of several samples: of the last one
     return of_units(samples.table["group"].to_numpy(dtype=np.int64), scores), heats

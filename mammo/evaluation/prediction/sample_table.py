@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mammo.evaluation.prediction.input_files import Row, path_sort_key
+from mammo.evaluation.prediction.input_files import UNREADABLE, Row, path_sort_key
 from mammo.evaluation.prediction.prediction_log import Counts
 from mammo.evaluation.prediction.prediction_table import Decision
 from mammo.evaluation.prediction.sample_inputs import InputSample, InputSamples, sample_key
@@ -46,13 +46,13 @@ class SampleTable:
 
     def counts(self) -> tuple[Counts, int]:
         """Return the numbers of lines, and the number of samples that lack a view."""
-        lines = list(self._cells())
+        lines = list(self.cells())
         lacking = sum(bool(line["missing"]) for line in lines if line["error"] is None)
-        return Counts.of(line["error"] for line in lines), lacking
+        return Counts.of(line["kind"] for line in lines), lacking
 
     def lines(self) -> Iterator[list[Any]]:
         """Yield the cells of each line, in the order of the files."""
-        columns, cells = self.columns, self._cells()
+        columns, cells = self.columns, self.cells()
         while chunk := list(islice(cells, _ROWS_AT_ONCE)):
             probability, called = self.decision.of_scores(chunk)
             for line, value, name in zip(chunk, probability, called, strict=True):
@@ -70,7 +70,7 @@ class SampleTable:
         text = ("sample_id", "unit", "laterality", "files", "views", "missing", "class", "error")
         return table.astype({name: "string" if name in text else "float64" for name in self.columns})
 
-    def _cells(self) -> Iterator[dict[str, Any]]:
+    def cells(self) -> Iterator[dict[str, Any]]:
         """Yield what is known of each line, without probability and class."""
         entries: list[tuple[str, InputSample | None]] = [
             (sample.first, sample) for sample in self.found.samples
@@ -78,7 +78,7 @@ class SampleTable:
         entries += [(path, None) for path in self.found.errors]
         for path, sample in sorted(entries, key=lambda entry: path_sort_key(entry[0])):
             if sample is None:
-                yield self._failed(path, self.found.errors[path])
+                yield self._failed(path, self.found.errors[path], self.found.kinds[path])
                 continue
             row = self._row_of(self.found.key(sample))
             if row["scores"] is not None:
@@ -94,13 +94,14 @@ class SampleTable:
                     "scores": row["scores"],
                     **row["parts"],
                     "error": None,
+                    "kind": None,
                 }
             for unreadable, reason in row["unreadable"].items():
-                yield self._failed(unreadable, reason)
+                yield self._failed(unreadable, reason, UNREADABLE)
 
     @staticmethod
-    def _failed(path: str, reason: str) -> dict[str, Any]:
-        return {"files": path, "scores": None, "error": reason}
+    def _failed(path: str, reason: str, kind: str) -> dict[str, Any]:
+        return {"files": path, "scores": None, "error": reason, "kind": kind}
 
 
 def sample_rows(table: Sequence[dict[str, str]], *, classes: Sequence[str]) -> list[Row]:

@@ -90,13 +90,25 @@ class Calibration:
         Raises:
             DataError: the predictions have other classes, or `by_unit` raises it.
         """
-        calibrated = self.apply(predictions).malignancy
         if unit == predictions.unit:
-            return calibrated
+            return self.apply(predictions).malignancy
+        return self.mapped(by_unit(predictions, unit, reduce=reduce).score, unit, reduce)
+
+    def mapped(self, scores: Floats, unit: Unit, reduce: Reduce) -> Floats | None:
+        """Return M calibrated scores of malignancy of units that are not the samples.
+
+        Args:
+            scores: M, reduced scores of the samples of each unit, not calibrated.
+            unit: breast or patient.
+            reduce: how they were reduced.
+
+        Returns:
+            None if the validation images gave no map for this unit.
+        """
         if (key := _key(unit, reduce)) not in self.maps:
             return None
         slope, intercept = self.maps[key]
-        return expit(slope * logit(by_unit(predictions, unit, reduce=reduce).score) + intercept)
+        return expit(slope * logit(scores) + intercept)
 
     def threshold(self, unit: Unit | None = None, reduce: Reduce = "mean") -> float:
         """Return the operating threshold of a unit, None for the samples; NaN if there is none."""

@@ -36,8 +36,8 @@ class PatchMap(NestedNetwork):
     - `lse`: see `log_mean_exp`.
     - `noisy_or`: probability that at least one cell is positive.
     - `lesion_weighted`: see `lesion_weighted`; the network has one class more, the background, as the first.
-      The logits are multiplied by a learned scale, which begins at 1. The maps are the evidence for each class, and
-      0 where it is against the class.
+      The logits are multiplied by a learned scale, which begins at 1. The maps are the evidence for each
+      class, and 0 where it is against the class.
     - `positive_odds`: mean of the log odds of the positive class in its highest cells; the network has the
       background as its first class. Scale and offset are learned, and begin at 1 and 0.
 

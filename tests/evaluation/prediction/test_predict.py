@@ -24,7 +24,7 @@ from mammo.data.images.dicom import read_stored
 from mammo.data.store.store import Store
 from mammo.data.store.store_building import Settings
 from mammo.evaluation.prediction import file_scoring as predicting
-from mammo.evaluation.prediction.input_files import Files, breast_of, find_files, prepare_files
+from mammo.evaluation.prediction.input_files import Files, exam_and_breast, find_files, prepare_files
 from mammo.evaluation.prediction.prediction_log import PredictionLog
 from mammo.evaluation.predictions import read_predictions
 from mammo.evaluation.scoring import Scores, open_classifier
@@ -171,7 +171,8 @@ def test_nothing_of_the_headers_identifiers_is_written(
 def test_each_readable_image_has_a_picture(scored: pd.DataFrame, place: Path) -> None:
     folder = place / "exams" / "heat"
     pictures = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-    assert pictures == sorted(f"{path}.jpg" for path in scored.index[scored["error"].isna()])
+    written = [f"{path}.jpg" for path in scored.index[scored["error"].isna()]]
+    assert pictures == sorted([*written, "heat.json"])
     assert cv2.imread(str(folder / "0.dcm.jpg")).shape[1] == 480
 
 
@@ -424,11 +425,17 @@ def test_a_breast_is_a_side_of_a_study(tmp_path: Path) -> None:
     one = dicom(tmp_path / "1", PatientID="p", StudyInstanceUID="1.2.9")
     same = dicom(tmp_path / "2", PatientID="p", StudyInstanceUID="1.2.9")
     later = dicom(tmp_path / "3", PatientID="p", StudyInstanceUID="1.2.10")
-    assert breast_of(one, "LEFT") == breast_of(same, "LEFT") is not None
-    assert breast_of(one, "LEFT") != breast_of(one, "RIGHT")
-    assert breast_of(one, "LEFT") != breast_of(later, "LEFT")
-    assert breast_of(one, None) is None
-    assert breast_of(dicom(tmp_path / "4"), "LEFT") is None
+    exam, left = exam_and_breast(one, "LEFT")
+    assert exam_and_breast(same, "LEFT") == (exam, left)
+    assert left is not None
+    assert exam is not None
+    assert exam_and_breast(one, "RIGHT")[0] == exam
+    assert exam_and_breast(one, "RIGHT")[1] not in (None, left)
+    assert exam not in exam_and_breast(later, "LEFT")
+    assert left not in exam_and_breast(later, "LEFT")
+    assert exam_and_breast(one, None) == (exam, None)
+    assert exam_and_breast(dicom(tmp_path / "4"), "LEFT") == (None, None)
+    assert exam_and_breast(tmp_path / "removed", "LEFT") == (None, None)
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:

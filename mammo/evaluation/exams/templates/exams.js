@@ -1,0 +1,5 @@
+"use strict";
+(() => {
+  const table = document.getElementById("table");
+  if (table) makeSortable(table);
+})();
