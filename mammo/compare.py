@@ -66,7 +66,7 @@ def main(cfg: DictConfig) -> None:
     print(f"{comparison_table(found)}\n\n{verdict(found)}\n")
     own = dated_folder("compare") if cfg.output is None else contextlib.nullcontext(Path(cfg.output))
     with own as folder:
-        page = write_comparison(found, folder=folder, split=split)
+        pictures = []
         if cfg.pictures:
             pictures = draw_side_by_side(
                 {name: each.runs[0] for name, each in by_name.items()},
@@ -75,7 +75,7 @@ def main(cfg: DictConfig) -> None:
                 number=cfg.pictures,
                 folder=folder / "pictures",
             )
-            page = write_comparison(found, folder=folder, split=split, pictures=pictures)
+        page = write_comparison(found, folder=folder, split=split, pictures=pictures)
     print(ending({"written to": folder, "page": page}, *_next(cfg, compared)))
 
 

@@ -44,8 +44,9 @@ def main(cfg: DictConfig) -> None:
         _score_samples(cfg, run, files, heatmaps, grouping)
     written = {"written to": output} | ({} if heatmaps is None else {"pictures": heatmaps})
     pictures = {"heatmaps": output.with_name(f"{output.stem}-heatmaps")}
-    with_pictures = [this_call(pictures)] if heatmaps is None else []
-    print(ending(written, *with_pictures, call("evaluate", run=run.path, split="test")))
+    export = call("export", run=run.path, output=run.path / "model.onnx")
+    evaluate = call("evaluate", run=run.path, split="test" if run.has_test_images() else "val")
+    print(ending(written, export if heatmaps else this_call(pictures), evaluate))
 
 
 def _score_images(cfg: DictConfig, run: RunFolder, files: "Files", heatmaps: Path | None) -> None:

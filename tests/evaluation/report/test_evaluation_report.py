@@ -392,6 +392,8 @@ def test_uids_stay_apart_without_being_told() -> None:
 def test_settings_hide_paths_and_keep_the_rest() -> None:
     assert dict(settings(CONFIG))["data.sample"] == "[500, 100, 100]"
     assert dict(settings(CONFIG))["model.weights"] == "imagenet.pth"
+    names = {"columns": {"view": "position", "age": None}, "labels": {"NORMAL": None}}
+    assert dict(settings({"data": names})) == {"data.columns.view": "position"}
     assert dict(settings({"data": {"root": "relative/folder", "cases": None}})) == {
         "data.root": "(path left out)",
         "data.cases": "null",

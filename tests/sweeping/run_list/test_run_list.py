@@ -4,6 +4,7 @@ import csv
 import datetime
 import io
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,17 @@ def test_the_command_takes_a_folder_without_its_key(folder: Path, tmp_path: Path
     assert listed.stdout.splitlines()[1].startswith("m/1 ")
     for name in ("runs.csv", "runs.html"):
         assert (folder / name).stat().st_size > 100
-    assert "compare 'runs=my runs' split=val" in listed.stdout
+    # no two of the runs have the same validation images
+    assert "mammo.evaluate 'run=my runs/m/1' split=val\n" in listed.stdout
+    for name in ("a <b>", "m/1"):
+        (folder / name / "split").mkdir()
+        (folder / name / "split" / "val.txt").write_text("x")
+    again = command("runs", "my runs", folder=tmp_path)
+    assert "compare 'runs=my runs' split=val\n" in again.stdout
+    make(folder / "other data")
+    again = command("runs", "my runs", folder=tmp_path)
+    [then] = [line for line in again.stdout.splitlines() if line.startswith("next ")]
+    assert shlex.split(then)[-2:] == ["runs=[my runs/m/1,'my runs/a <b>']", "split=val"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my runs"]
     missing = command("runs", "nowhere", folder=tmp_path)
     assert (missing.returncode, missing.stderr) == (
