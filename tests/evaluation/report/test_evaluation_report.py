@@ -486,6 +486,18 @@ def test_the_page_is_no_wider_than_the_window(whole: Path, browser: Browser, wid
     )
     browser.open(whole)
     assert browser.run("document.documentElement.scrollWidth") <= width
+    # what is wider says so, and its caption is not
+    wider = (
+        "[...document.querySelectorAll('.scroll')]"
+        ".filter((each) => each.checkVisibility() && each.scrollWidth > each.clientWidth + 1)"
+    )
+    browser.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+    assert browser.run(f"{wider}.every((each) => each.classList.contains('more'))")
+    assert browser.run("document.querySelector('[aria-label=\"Flow of images\"].more') !== null") == (
+        width < 500
+    )
+    captions = "[...document.querySelectorAll('caption')].filter((each) => each.checkVisibility())"
+    assert browser.run(f"Math.max(...{captions}.map((each) => each.getBoundingClientRect().right))") <= width
     browser.ask("Emulation.clearDeviceMetricsOverride")
 
 

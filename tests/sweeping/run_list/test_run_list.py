@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.commands import command
-from helpers.pages import Browser, Outline
+from helpers.pages import SMALLEST_TEXT, Browser, Outline
 
 from mammo.config.checks import plain
 from mammo.config.choices import RunOrder
@@ -94,6 +94,7 @@ def test_the_page_sorts_filters_and_fits(folder: Path, browser: Browser) -> None
         browser.ask("Emulation.setDeviceMetricsOverride", **size)
         browser.open(file)
         assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+        assert browser.run(SMALLEST_TEXT.format(selector=".curves text")) > 11
     shown = "[...document.querySelectorAll('#runs tbody tr')].filter((row) => !row.hidden)"
     names = f"{shown}.map((row) => row.cells[0].textContent)"
     click = "document.querySelectorAll('#runs thead button')[4].click(), "
