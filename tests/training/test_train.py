@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers.commands import REPOSITORY, command
+from helpers.commands import REPOSITORY, command, next_of
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -282,13 +282,6 @@ def test_damaged_files_go_to_rejected_and_too_many_stop(own_images: pd.DataFrame
     assert went_on.stdout.startswith("23 images prepared, 1 rejected")
     (rejected,) = tmp_path.glob("cache/store/*/rejected.csv")
     assert "5.png" in rejected.read_text()
-
-
-def next_of(output: str) -> list[list[str]]:
-    """The modules and arguments of the commands that come next."""
-    _, found, after = output.partition("\nnext ")
-    assert found
-    return [shlex.split(line)[2:] for line in after.splitlines()]
 
 
 @pytest.mark.slow
