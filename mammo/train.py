@@ -36,7 +36,7 @@ def _ending(run: RunFolder, overrides: list[str]) -> str:
         tensorboard(run.path.parent) if run.tensorboard.exists() else call("runs", folder=run.path.parent)
     )
     split = "test" if run.has_test_images() else "val"
-    then = second_step(run.facts()["overrides"], run.path)
+    then = second_step(run.facts().get("overrides", []), run.path)
     return ending(written, curves, then or call("evaluate", run=run.path, split=split))
 
 
