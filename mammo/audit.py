@@ -74,7 +74,7 @@ def main(cfg: DictConfig) -> None:
 
 def _next(cfg: DictConfig, *, has_files: bool, has_lesions: bool) -> list[str]:
     if cfg.input is not None:
-        predict = call("predict", run="latest", input=cfg.input)
+        predict = call("predict", run="latest", input=cfg.input, output="scores.csv")
         return (
             [predict, this_call({"output": "audit.json"})]
             if find_runs(Path("runs"))

@@ -198,7 +198,7 @@ def test_audit_counts_the_phantom(place: Path, trained: Path) -> None:
     files = command("audit", "input=runs/a/figures/*.png", "sheet=null", folder=place)
     assert "format: PNG 3" in files.stdout
     predict, again = next_of(files.stdout)
-    assert predict == ["mammo.predict", "run=latest", "input=runs/a/figures/*.png"]
+    assert predict == ["mammo.predict", "run=latest", "input=runs/a/figures/*.png", "output=scores.csv"]
     assert again[1:] == ["input=runs/a/figures/*.png", "sheet=null", "output=audit.json"]
     assert "not usable: 3 files, the first is runs/a/figures/accuracy.png; it is a colour" in files.stdout
     refused = command("audit", *SMALL[:3], "sheet=audit.json/a.html", folder=place)

@@ -501,6 +501,11 @@ def test_the_page_is_no_wider_than_the_window(whole: Path, browser: Browser, wid
         for place in ("#data .figures", "#data h3")
     ]
     assert lefts[0] == lefts[1]
+    # a note below the name of a row is no tall column of single words
+    notes = "[...document.querySelectorAll('.scroll th[scope=row] .meaning')]"
+    seen = f"{notes}.filter((each) => each.checkVisibility())"
+    widths = browser.run(f"{seen}.map((each) => each.closest('th').getBoundingClientRect().width)")
+    assert min(widths) > 120
     captions = "[...document.querySelectorAll('caption')].filter((each) => each.checkVisibility())"
     assert browser.run(f"Math.max(...{captions}.map((each) => each.getBoundingClientRect().right))") <= width
     browser.ask("Emulation.clearDeviceMetricsOverride")

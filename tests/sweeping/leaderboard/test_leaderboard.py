@@ -503,6 +503,8 @@ def test_figures_are_readable_on_a_phone(whole: Path, browser: Browser) -> None:
         browser.ask("Emulation.setDeviceMetricsOverride", **size)
         browser.open(whole)
         assert browser.run("document.documentElement.scrollWidth") <= width
+        rank = "document.querySelector('#top tbody th').getBoundingClientRect().width"
+        assert browser.run(rank) < 60
         for selector in ("#parallel text", ".plot text"):
             assert browser.run(SMALLEST_TEXT.format(selector=selector)) > 11
     browser.ask("Emulation.clearDeviceMetricsOverride")
