@@ -63,7 +63,7 @@ def main(cfg: DictConfig) -> None:
     for warning in warnings:
         print(f"warning: {warning}")
     written = {}
-    if cfg.sheet is not None and cfg.pixels:
+    if cfg.sheet is not None and cfg.pixels and paths:
         _write_sheet(cfg, files, warnings, labels)
         written["contact sheet"] = cfg.sheet
     if cfg.output is not None:

@@ -324,6 +324,7 @@ def test_case_files_without_images_can_be_audited_but_not_trained(
     assert audit.returncode == 0, audit.stderr
     assert json.loads((tmp_path / "a.json").read_text())["clean_test_images"] == 591
     assert "warning: no image of the table has a file; give data.root=DIR" in audit.stdout
+    assert not (tmp_path / "runs" / "audit.html").exists()
     train = command("train", "experiment=plain", "model.pretrained=false", *data, folder=tmp_path)
     assert train.returncode == 1
     assert "data.max_rejected" in train.stderr.splitlines()[-1]
