@@ -51,7 +51,7 @@ def test_all_stages_are_measured_and_told(place: Path) -> None:
     assert {"torch", "pytorch-lightning"} <= set(machine["versions"])
     assert list(numbers) == STAGES
     [train, _] = next_of(result.stdout)
-    assert train[1:] == [*TINY, *steps]
+    assert train[1:] == [*TINY[5:], *steps]  # without the keys of the bench
     lines = result.stdout.splitlines()
     for row, (stage, told) in zip(lines[1:8], numbers.items(), strict=True):
         assert row.startswith(stage)
