@@ -38,4 +38,6 @@ default_role = "code"  # docstrings write code in single backquotes
 html_theme = "furo"
 html_title = "mammo"
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 pygments_style = "friendly"

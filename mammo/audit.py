@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mammo.config.calls.next_steps import call, ending
+from mammo.config.calls.first_trainings import experiment_for, first_trainings, size_of, without_given
+from mammo.config.calls.next_steps import call, ending, this_call
 from mammo.config.checks import arguments_for, plain
 from mammo.config.command import hydra_main, write_json
 from mammo.errors import ConfigError
+from mammo.runs import find_runs
+from mammo.sweeping.jobs.device_slots import visible_gpus
 
 if TYPE_CHECKING:
     from mammo.data.inspection.file_survey import FileFacts
@@ -30,6 +33,7 @@ def main(cfg: DictConfig) -> None:
     from mammo.data.inspection.survey_findings import count_properties, warnings_of
 
     counts: dict[str, Any] = {}
+    has_lesions = False
     if cfg.input is None:
         from mammo.data.inventory import inventory
         from mammo.data.sources.reader import read_catalog
@@ -44,6 +48,8 @@ def main(cfg: DictConfig) -> None:
             if isinstance(label, str)
         }
         paths = [Path(path) for path in known["path"]]
+        placed = catalog.lesions[["x_min", "mask_paths"]].notna().any(axis=1)
+        has_lesions = bool((placed & catalog.lesions["pathology"].notna()).any())
     else:
         from mammo.evaluation.prediction.input_files import find_files
 
@@ -52,22 +58,38 @@ def main(cfg: DictConfig) -> None:
     files = _survey(cfg, paths)
     properties, warnings = count_properties(files), warnings_of(files, labels)
     print(_properties(properties))
+    if not paths:
+        warnings = ["no image of the table has a file; give data.root=DIR, the folder of the images"]
     for warning in warnings:
         print(f"warning: {warning}")
     written = {}
-    if cfg.sheet is not None and cfg.pixels:
+    if cfg.sheet is not None and cfg.pixels and paths:
         _write_sheet(cfg, files, warnings, labels)
         written["contact sheet"] = cfg.sheet
     if cfg.output is not None:
         write_json(counts | {"files": properties, "warnings": warnings}, Path(cfg.output))
         written["written to"] = cfg.output
-    data = [
-        each
-        for each in HydraConfig.get().overrides.task
-        if each.partition("=")[0] not in ("output", "sheet", "pixels", "input")
-    ]
-    commands = [call("prepare", *data), call("train", *data)] if cfg.input is None else []
-    print(f"\n{ending(written, *commands)}")
+    print(f"\n{ending(written, *_next(cfg, has_files=bool(paths), has_lesions=has_lesions))}")
+
+
+def _next(cfg: DictConfig, *, has_files: bool, has_lesions: bool) -> list[str]:
+    if cfg.input is not None:
+        predict = call("predict", run="latest", input=cfg.input, output="scores.csv")
+        return (
+            [predict, this_call({"output": "audit.json"})]
+            if find_runs(Path("runs"))
+            else [call("train"), predict]
+        )
+    if not has_files:
+        return [call("audit", "--help"), call("train")]
+    of_audit = ("output", "sheet", "pixels")
+    data = [each for each in HydraConfig.get().overrides.task if each.partition("=")[0] not in of_audit]
+    source = str(HydraConfig.get().runtime.choices["data"])
+    experiment = experiment_for(source, has_lesions=has_lesions, has_gpu=bool(visible_gpus()))
+    trainings = first_trainings(experiment, data)
+    if len(trainings) > 1:
+        return trainings
+    return [call("prepare", *data, **without_given(size_of(experiment), data)), *trainings]
 
 
 def _require_folder(key: str, file: Path) -> None:
@@ -129,6 +151,9 @@ def _table(counts: dict[str, Any]) -> str:
     import pandas as pd
 
     rest = {name: n for name, n in counts.items() if not isinstance(n, list)}
+    if counts["lesions_with_box"] == counts["lesions"] == counts.get("lesion_masks_missing"):
+        # where all lesions have boxes, masks are not missing
+        rest = {name: n for name, n in rest.items() if "mask" not in name}
     parts = ["_".join(filter(None, names)) for names in itertools.product(_SPLITS, _TYPES)]
     rows = {}
     for part in parts:

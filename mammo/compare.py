@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from mammo.config.calls.differences import labels
 from mammo.config.calls.next_steps import call, ending
-from mammo.config.checks import subgroup_cuts
 from mammo.config.command import hydra_main
+from mammo.config.data.subgroup_cuts import subgroup_cuts
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder, dated_folder
@@ -72,7 +72,7 @@ def main(cfg: DictConfig) -> None:
         print(f"{compared_subgroups_table(found['subgroups'])}\n")
     own = dated_folder("compare") if cfg.output is None else contextlib.nullcontext(Path(cfg.output))
     with own as folder:
-        page = write_comparison(found, folder=folder, split=split)
+        pictures = []
         if cfg.pictures:
             pictures = draw_side_by_side(
                 {name: each.runs[0] for name, each in by_name.items()},
@@ -81,7 +81,7 @@ def main(cfg: DictConfig) -> None:
                 number=cfg.pictures,
                 folder=folder / "pictures",
             )
-            page = write_comparison(found, folder=folder, split=split, pictures=pictures)
+        page = write_comparison(found, folder=folder, split=split, pictures=pictures)
     print(ending({"written to": folder, "page": page}, *_next(cfg, compared)))
 
 

@@ -5,6 +5,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mammo.api.configured_training import train_as_configured
+from mammo.config.calls.first_trainings import second_step
 from mammo.config.calls.next_steps import call, ending, tensorboard
 from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
@@ -30,10 +31,13 @@ def _ending(run: RunFolder, overrides: list[str]) -> str:
     written = {"run folder": run.path} | ({"report": report} if report.exists() else {})
     if run.config()["trainer"]["fast_dev_run"]:
         whole = [override for override in overrides if "trainer.fast_dev_run" not in override]
-        return ending(written, call("train", *whole))
-    curves = [tensorboard(run.path.parent)] if run.tensorboard.exists() else []
+        return ending(written, call("train", *whole), call("train", *whole, "--cfg", "job"))
+    curves = (
+        tensorboard(run.path.parent) if run.tensorboard.exists() else call("runs", folder=run.path.parent)
+    )
     split = "test" if run.has_test_images() else "val"
-    return ending(written, *curves, call("evaluate", run=run.path, split=split))
+    then = second_step(run.facts().get("overrides", []), run.path)
+    return ending(written, curves, then or call("evaluate", run=run.path, split=split))
 
 
 def main() -> None:

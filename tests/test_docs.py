@@ -45,3 +45,4 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for page in ("index", "tutorial", "architecture", "reference/configuration", "howto/resuming"):
         assert (tmp_path / f"{page}.html").is_file()
+        assert "_static/site.css" in (tmp_path / f"{page}.html").read_text()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mammo.config.checks import plain, subgroup_cuts
+from mammo.config.checks import plain
+from mammo.config.data.subgroup_cuts import subgroup_cuts
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder, dated_folder

@@ -46,7 +46,8 @@ def main(cfg: DictConfig) -> None:
     if cfg.output is not None:
         numbers = {result.stage: result.numbers() for result in results}
         write_json(numbers | {"machine": machine | {"overrides": overrides}}, Path(cfg.output))
-        print(ending({"written to": cfg.output}, call("train", *bench.overrides)))
+        shown = call("train", *bench.overrides, "--cfg", "job")
+        print(ending({"written to": cfg.output}, call("train", *bench.overrides), shown))
     else:
         print(ending({}, call("bench", *overrides, output="bench.json"), call("train", *bench.overrides)))
 

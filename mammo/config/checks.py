@@ -1,6 +1,8 @@
 """Checks of a composed configuration beyond its types, and its keys as arguments of functions."""
 
+import contextlib
 import difflib
+import functools
 import inspect
 import os
 import typing
@@ -10,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, ValidationError
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, ValidationError
 
 from mammo.compat import child_node, is_missing
 from mammo.config.choices import Normalisation, SplitName, View
 from mammo.config.data.combined_sets import set_nodes
 from mammo.config.data.data_schema import DataConfig
 from mammo.config.data.label_words import label_words
+from mammo.config.data.subgroup_cuts import subgroup_cuts
 from mammo.config.task.task_checks import check_task, check_unit
 from mammo.config.trainer.trainer_keys import check_trainer, explained, require_package
 from mammo.config.usual_names import USUAL_NAMES, usual_name
@@ -126,8 +129,30 @@ _GLOBAL = (None, "mammo.models.heads.head_nodes.global_head")
 _SHARES = ("prevalence", "target_sensitivity", "target_specificity")
 
 
-def check(cfg: DictConfig, *, makes_root: bool = False) -> None:
+def check(cfg: DictConfig) -> None:
     """Check what the types cannot: missing values, numbers out of range, folders that do not exist.
+
+    Raises:
+        ConfigError: a check fails; the message names key, value and remedy.
+    """
+    check_values(cfg)
+    require_values(cfg)
+
+
+def require_values(cfg: DictConfig) -> None:
+    """Refuse a configuration in which a key has no value.
+
+    Raises:
+        ConfigError: a key has no value; the message names all of them.
+    """
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise ConfigError(_without_value(missing))
+
+
+def check_values(cfg: DictConfig, *, makes_root: bool = False) -> None:
+    """Check the values that there are, as far as their checks need no other value.
+
+    They are checked before `require_values`, so that a mistake is reported at the first call.
 
     Args:
         cfg: composed configuration.
@@ -139,9 +164,15 @@ def check(cfg: DictConfig, *, makes_root: bool = False) -> None:
     for key, known in _added_keys(cfg, ""):
         raise ConfigError(f"+{key}: {explained(key) or f'no such key{nearest(key, known)}'}")
     # keys of the phantom's training may be in the place of an optimiser that was left out
-    absent = ["optim"] if "optim" in cfg and "_target_" not in (cfg.optim or {}) else []
-    if missing := absent or sorted(OmegaConf.missing_keys(cfg)):
-        raise ConfigError(_without_value(missing))
+    if "optim" in cfg and "_target_" not in (cfg.optim or {}):
+        raise ConfigError(_without_value(["optim"]))
+    check_data = functools.partial(_check_data, makes_root=makes_root)
+    for part in (_check_limits, _check_subgroups, check_data, _check_task, _check_training):
+        with contextlib.suppress(MissingMandatoryValue):
+            part(cfg)
+
+
+def _check_limits(cfg: DictConfig) -> None:
     for key, (low, high) in _LIMITS.items():
         value = OmegaConf.select(cfg, key)
         if value is not None and key in _OF_SHIPPED_PARTS and _is_own(cfg[key.partition(".")[0]]):
@@ -153,39 +184,18 @@ def check(cfg: DictConfig, *, makes_root: bool = False) -> None:
         value = OmegaConf.select(cfg, key)
         if value is not None and not 0 < value < 1:
             raise ConfigError(f"{key}={value}: must be above 0 and below 1")
+
+
+def _check_subgroups(cfg: DictConfig) -> None:
     if cfg.get("subgroups") is not None:
         subgroup_cuts(cfg.subgroups)
-    if cfg.get("data") is not None:
-        _check_data(cfg.data, makes_root=makes_root)
+
+
+def _check_task(cfg: DictConfig) -> None:
     if cfg.get("task") is not None and "column" in cfg.task:  # the config of an older run has only the name
         check_task(cfg.task)
         if cfg.get("data") is not None:
             check_unit(cfg.task, cfg.data)
-    if "model" in cfg:
-        _check_training(cfg)
-
-
-def subgroup_cuts(chosen: Any) -> dict[str, list[float]] | None:
-    """Return the columns of the key `subgroups`, each with the numbers at which its values are cut.
-
-    Raises:
-        ConfigError: it is no list of names and of names with ascending numbers.
-    """
-    if chosen is None:
-        return None
-    cuts: dict[str, list[float]] = {}
-    for item in chosen if OmegaConf.is_list(chosen) else [chosen]:
-        named = dict(item) if OmegaConf.is_dict(item) else {item: []}
-        for name, points in named.items():
-            numbers = list(points) if OmegaConf.is_list(points) else points if points == [] else [points]
-            right = isinstance(name, str) and all(type(point) in (int, float) for point in numbers)
-            if not right or numbers != sorted(set(numbers)):
-                raise ConfigError(
-                    f"subgroups: '{name}' with {numbers} is no column with ascending numbers; give "
-                    "subgroups=[manufacturer,{age:[50,70]}]"
-                )
-            cuts[name] = [float(point) for point in numbers]
-    return cuts
 
 
 def _without_value(keys: list[str]) -> str:
@@ -199,6 +209,8 @@ def _without_value(keys: list[str]) -> str:
 
 
 def _check_training(cfg: DictConfig) -> None:
+    if "model" not in cfg:
+        return
     pretrained, weights = (OmegaConf.select(cfg, f"model.{key}") for key in ("pretrained", "weights"))
     if pretrained and weights is not None:
         raise ConfigError("model.pretrained=true and model.weights=FILE exclude each other: give one of them")
@@ -274,7 +286,10 @@ def _added_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, list[str]]
             yield from _added_keys(child, f"{prefix}{key}.")
 
 
-def _check_data(data: DictConfig, *, makes_root: bool) -> None:
+def _check_data(cfg: DictConfig, *, makes_root: bool) -> None:
+    data = cfg.get("data")
+    if data is None:
+        return
     _check_types(data)
     if data.split == SplitName.kfold and data.fold >= data.folds:
         raise ConfigError(
@@ -299,8 +314,10 @@ def _check_data(data: DictConfig, *, makes_root: bool) -> None:
         if "sets" in data:
             chosen = plain(data)
             set_nodes(**{key: chosen[key] for key in ("sets", "train_on", "test_on")})
-        elif not (makes_root or data["_target_"].endswith(".read_phantom") or Path(data.root).is_dir()):
-            raise ConfigError(f"data.root={data.root}: no such folder")
+        elif not (makes_root or data["_target_"].endswith(".read_phantom")):
+            root = OmegaConf.select(data, "root")
+            if root is not None and not Path(root).is_dir():
+                raise ConfigError(f"data.root={root}: no such folder")
     for key in paths:
         path = OmegaConf.select(data, key)
         if path is not None and not Path(path).exists():

@@ -23,7 +23,7 @@ from mammo.config.arguments import (
     standard_overrides,
 )
 from mammo.config.calls.next_steps import remember_call, this_call
-from mammo.config.checks import CONF, check
+from mammo.config.checks import CONF, check_values, require_values
 from mammo.config.composition import composition_error, search_in
 from mammo.config.sweep_overrides import expand_globs, refuse_sweeps
 from mammo.config.unused_keys import refuse_unused
@@ -47,9 +47,10 @@ def hydra_main(
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def checked(cfg: DictConfig) -> Any:
             try:
-                check(cfg, makes_root=command == "download")
+                check_values(cfg, makes_root=command == "download")
                 if HydraConfig.get().mode == RunMode.RUN:
                     refuse_unused(command, cfg, list(HydraConfig.get().overrides.task))
+                require_values(cfg)
                 return task(cfg)
             except MammoError as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:

@@ -58,6 +58,7 @@ def progress(
         spent = time.monotonic() - begun
         if spent >= after_seconds and ready * 10 // total > (ready - count) * 10 // total:
             left = spent / (ready - done) * (total - ready)
-            print(f"{what}: {ready:,} of {total:,} {unit}s, {left / 60:.1f} min left", file=sys.stderr)
+            time_left = f"{left / 60:.0f} min" if left >= 100 else f"{left:.0f} s"
+            print(f"{what}: {ready:,} of {total:,} {unit}s, {time_left} left", file=sys.stderr)
 
     yield advance

@@ -21,7 +21,7 @@ def train(
     overrides: list[str],
     callbacks: Sequence[Callback] = (),
     part_of: Path | None = None,
-    varied: Sequence[str] | None = None,
+    searched: Sequence[str] | None = None,
     take_over: bool = False,
 ) -> RunFolder | None:
     """Train, and write the report on the validation images; see `fit`.
@@ -32,7 +32,7 @@ def train(
         overrides: overrides of the command line.
         callbacks: callbacks added to those of every training.
         part_of: folder of the multirun or search that the run belongs to.
-        varied: keys that differ between the runs of the multirun or search; None for a run by itself.
+        searched: keys and groups in which the runs of the multirun or search differ; see `fit`.
         take_over: whether this process is known to replace the one that trained the run before.
 
     Returns:
@@ -49,7 +49,7 @@ def train(
             overrides=overrides,
             callbacks=[*mined, *pictures, *callbacks],
             part_of=part_of,
-            varied=varied,
+            searched=searched,
             lock=lock,
         )
         if run is not None:

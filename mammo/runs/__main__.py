@@ -2,7 +2,9 @@
 
 import datetime
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -12,6 +14,11 @@ from mammo.config.calls.next_steps import call, ending, tensorboard
 from mammo.config.calls.override_values import quoted
 from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
+from mammo.runs import RunFolder
+from mammo.runs.run_selection import comparable_runs
+
+if TYPE_CHECKING:
+    from mammo.sweeping.run_list.run_rows import RunRow
 
 
 @hydra_main("runs")
@@ -36,9 +43,24 @@ def _list(cfg: DictConfig) -> None:
         raise ConfigError(
             f"output={output}: cannot be written: {error.strerror}; give output=PATH"
         ) from error
-    finished = sum(row.status == "finished" for row in rows)
-    compare = [call("compare", runs=folder, split="val")] if finished > 1 else []
-    print(f"\n{ending({'table': output / 'runs.csv', 'page': page}, *compare, tensorboard(folder))}")
+    print(
+        f"\n{ending({'table': output / 'runs.csv', 'page': page}, _then(rows, folder), tensorboard(folder))}"
+    )
+
+
+def _then(rows: "Sequence[RunRow]", folder: Path) -> str:
+    """Return the command for the finished runs: a comparison of those with the same validation images."""
+    by_score = sorted(rows, key=lambda row: -(row.score.get("value") or 0.0))
+    finished = [RunFolder(row.folder) for row in by_score if row.status == "finished"]
+    if not finished:
+        return call("train")
+    alike = comparable_runs(finished)
+    if len(alike) < 2:
+        best = finished[0]
+        return call("evaluate", run=best.path, split="test" if best.has_test_images() else "val")
+    if len(alike) == len(finished):
+        return call("compare", runs=folder, split="val")
+    return call("compare", runs=[run.path for run in alike[:2]], split="val")
 
 
 def main() -> None:

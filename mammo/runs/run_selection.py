@@ -1,6 +1,7 @@
 """The runs that the value of a key names: a run, a folder of several runs, or a pattern."""
 
 import glob
+from collections.abc import Sequence
 from pathlib import Path
 
 from mammo.errors import ConfigError
@@ -34,3 +35,18 @@ def select_runs(name: str, *, key: str) -> tuple[list[RunFolder], list[RunFolder
     if not finished:
         raise ConfigError(f"{key}={name}: none of its {len(found)} runs is finished; wait for one")
     return finished, [run for run in found.values() if run not in finished]
+
+
+def comparable_runs(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """Return the largest group of finished runs that score the same validation images in the same way.
+
+    Args:
+        runs: finished runs; those that come first are preferred.
+    """
+    groups: dict[tuple[str, ...], list[RunFolder]] = {}
+    for run in runs:
+        config, images = run.config(), run.path / "split" / "val.txt"
+        unit, task = (config.get("data") or {}).get("sample_unit"), (config.get("task") or {}).get("name")
+        names = images.read_text() if images.exists() else str(run.path)
+        groups.setdefault((names, str(unit), str(task)), []).append(run)
+    return max(groups.values(), key=len, default=[])

@@ -64,7 +64,8 @@ def run_search(
         if cfg.stop:
             workers.mark_stopped()
             print(f"stop signal sent to {workers.stop()} workers")
-            print(ending({"search": folder}, this_call(without=["stop", "status"])))
+            again = this_call(without=["stop", "status"])
+            print(ending({"search": folder}, again, call("runs", folder=folder)))
         if cfg.status:
             print(status_text(searches, workers, launcher=starter))
             print(ending({"search": folder}, call("runs", folder=folder), tensorboard(folder)))
@@ -96,6 +97,7 @@ def run_search(
             print(
                 f"{progress_text(plan, workers)}\nstopped with stop=true; the same command resumes the search"
             )
+            print(ending({"search": folder}, this_call(), call("runs", folder=folder)))
             return
     except KeyboardInterrupt:
         stopped = workers.stop(started) if started else 0

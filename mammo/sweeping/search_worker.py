@@ -127,19 +127,19 @@ def _train_trial(search: Search, number: int, name: str) -> dict[str, Any]:
                 overrides,
                 run_dir=folder,
                 part_of=search.folder,
-                varied=search.varied,
+                searched=search.searched,
                 callbacks=(report,),
                 take_over=True,
             )
         except Pruned:
-            _write_pruned(RunFolder(folder), search.read_trials()[number], varied=search.varied)
+            _write_pruned(RunFolder(folder), search.read_trials()[number], searched=search.searched)
             raise
         assert run is not None  # None only in the other processes of a distributed training
         runs.append(run)
     return mean_score(runs, independent=search.settings["objective"]["over"] == "folds")
 
 
-def _write_pruned(run: RunFolder, trial: Trial, *, varied: list[str]) -> None:
+def _write_pruned(run: RunFolder, trial: Trial, *, searched: list[str]) -> None:
     """Add a pruned training to TensorBoard's HParams table, with its last reported score."""
     from mammo.metrics import Estimate
     from mammo.training.loggers.hparams import write_hparams
@@ -148,7 +148,7 @@ def _write_pruned(run: RunFolder, trial: Trial, *, varied: list[str]) -> None:
     score = Estimate(trial.value, low=math.nan, high=math.nan, standard_error=math.nan)
     if not run.tensorboard.exists():  # the run has no TensorBoard
         return
-    write_hparams(run, score=score, seconds=math.nan, varied=varied)
+    write_hparams(run, score=score, seconds=math.nan, searched=searched)
 
 
 def _test_run(run_dir: Path) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def fit(
     overrides: list[str],
     callbacks: Sequence[Callback] = (),
     part_of: Path | None = None,
-    varied: Sequence[str] | None = None,
+    searched: Sequence[str] | None = None,
     lock: RunLock,
 ) -> RunFolder | None:
     """Prepare the data if needed, train, and score the best epoch on the validation images.
@@ -59,7 +59,8 @@ def fit(
         overrides: overrides of the command line, for `run.json`.
         callbacks: callbacks added to those of every training.
         part_of: folder of the multirun or search that the run belongs to, for `run.json`.
-        varied: keys that differ between its runs, the columns of TensorBoard's HParams; None for every key.
+        searched: keys and groups in which its runs differ, the columns of TensorBoard's HParams; None for a
+            run by itself, whose columns are the settings that differ from the defaults.
         lock: lock of the run folder, acquired here and released by the caller.
 
     Returns:
@@ -116,7 +117,7 @@ def fit(
             score=score,
             seconds=seconds,
             step=trainer.global_step,
-            varied=varied,
+            searched=searched,
         )
         run.record(
             score={"name": "val/auc"} | {k: None if math.isnan(v) else v for k, v in asdict(score).items()},

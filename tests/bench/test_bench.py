@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers.commands import command, line
+from helpers.commands import command, line, next_of
 
 from mammo.bench.measurement import in_turn
 
@@ -50,6 +50,8 @@ def test_all_stages_are_measured_and_told(place: Path) -> None:
     assert machine["overrides"][: len(TINY)] == TINY
     assert {"torch", "pytorch-lightning"} <= set(machine["versions"])
     assert list(numbers) == STAGES
+    [train, _] = next_of(result.stdout)
+    assert train[1:] == [*TINY[5:], *steps]  # without the keys of the bench
     lines = result.stdout.splitlines()
     for row, (stage, told) in zip(lines[1:8], numbers.items(), strict=True):
         assert row.startswith(stage)

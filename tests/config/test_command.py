@@ -62,6 +62,20 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
             "data.root, data.table and trainer.max_epochs have no value: give data.root=... data.table=... "
             "trainer.max_epochs=..., or an experiment",
         ),
+        # a mistake comes before what is missing
+        (
+            ["data=csv", "optim.weight_dekay=1"],
+            "optim.weight_dekay=1: no such key; did you mean optim.weight",
+        ),
+        (["data=csv", "loss.label_smoothing=2"], "loss.label_smoothing=2.0: must be between 0 and 1"),
+        (["data=csv", "data.table=t.csv"], "data.table=t.csv: no such file or folder"),
+        (["data=csv", "data.root=/nowhere"], "data.root=/nowhere: no such folder"),
+        (["data=cbis_ddsm", "model.weights=w.pt"], "model.weights=w.pt: no such file, nor a run"),
+        (
+            ["data=cbis_ddsm", "data.batch_size=16", "data.micro_batches=3"],
+            "micro_batches=3: does not divide",
+        ),
+        (["data=cbis_ddsm", "data.fold=2"], "data.fold=2: is used with data.split=kfold only"),
         (["trainer.max_epochs=0"], "trainer.max_epochs=0: must be at least 1"),
         (["data.views=[CC,CC]"], "data.views=[CC,CC]: give one or more views, each once"),
         (["data.views=[CC,AP]"], "data.views=[CC,AP]: 'AP' is not one of CC, MLO, ML, LM, LMO,"),

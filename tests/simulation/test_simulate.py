@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.commands import command
+from helpers.commands import command, next_of
 
 from mammo.evaluation.statistics.weighted_metrics import BinaryMetrics, expit
 from mammo.metrics import auc, clustered_auc, delong_auc
@@ -87,6 +87,7 @@ def test_command_writes_its_table(tmp_path: Path) -> None:
     ended = command("simulate", "study=folds", "replicates=1", "output=folds.csv", folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "1 replicates" in ended.stdout
+    assert [each[0] for each in next_of(ended.stdout)] == ["mammo.simulate", "mammo.simulate"]
     assert pd.read_csv(tmp_path / "folds.csv")["women"].tolist() == [60, 100, 350, 350]
     refused = command("simulate", "replicates=0", folder=tmp_path)
     assert (refused.returncode, refused.stderr) == (1, "error: replicates=0: must be at least 1\n")

@@ -20,7 +20,7 @@ import pytest
 import torch
 import yaml
 from helpers import search_load
-from helpers.commands import command, line, start
+from helpers.commands import command, line, next_of, start
 
 from mammo.config.composition import compose_search
 from mammo.errors import MammoError
@@ -225,6 +225,10 @@ def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(fol
     assert "1 workers started, 2 running or queued" in give("detach=true").stderr
     stopped = give("stop=true")
     assert "stop signal sent to 2 workers" in stopped.stdout
+    again, runs = next_of(stopped.stdout)
+    assert again[1:3] == ["sweep.py", "sweep=lr"]
+    assert "stop=true" not in again
+    assert runs == ["mammo.runs", f"folder={folder / 'sweep'}"]
     assert not worker_pids(folder)
     assert "2 workers started" in give("detach=true").stderr
     with start(*search(*settings, epochs=400), folder=folder, stdout=subprocess.PIPE) as attached:

@@ -10,7 +10,12 @@ import pytorch_lightning as pl
 import torch
 from helpers.commands import command
 from helpers.small_runs import module, train
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -244,6 +249,20 @@ def test_parts_of_a_batch_make_the_same_step_as_the_whole(
         torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=1e-5)
 
 
+def hparams_table(logdir: Path) -> tuple[dict[str, bool], list[str]]:
+    """Columns of TensorBoard's HParams in their order, with whether the runs differ, and the metrics."""
+    events = EventMultiplexer().AddRunsFromDirectory(str(logdir))
+    events.Reload()
+    provider = MultiplexerDataProvider(events, str(logdir))
+    context = Context(TBContext(data_provider=provider, multiplexer=events))
+    request = RequestContext()
+    content = context.hparams_metadata(request, "")
+    named = context.hparams_from_data_provider(request, "", 0)
+    found = context.experiment_from_metadata(request, "", True, content, named)
+    differs = {info.name: info.differs for info in found.hparam_infos}
+    return differs, [info.name.tag for info in found.metric_infos]
+
+
 def test_hparams_hold_settings_and_final_score(tmp_path: Path) -> None:
     config = {
         "seed": 3,
@@ -255,9 +274,9 @@ def test_hparams_hold_settings_and_final_score(tmp_path: Path) -> None:
     with SummaryWriter(run.tensorboard) as writer:
         writer.add_scalar("val/auc", 0.7, 1)
 
-    def columns(varied: list[str] | None) -> dict[str, Any]:
+    def columns(searched: list[str] | None) -> dict[str, Any]:
         for value in (0.5, 0.75):  # a run with more epochs writes them again
-            write_hparams(run, score=Estimate(value, 0.4, 0.9, 0.05), seconds=9.0, varied=varied)
+            write_hparams(run, score=Estimate(value, 0.4, 0.9, 0.05), seconds=9.0, searched=searched)
         events = EventAccumulator(str(run.tensorboard)).Reload()
         assert [event.value for event in events.Scalars("score/auc")] == [0.75]
         assert [event.step for event in events.Scalars("val/auc")] == [1]  # the curves are in the same run
@@ -268,8 +287,32 @@ def test_hparams_hold_settings_and_final_score(tmp_path: Path) -> None:
 
     differing = {"seed": 3, "model.dropout": 0.1, "data.sample": "[1, 2]"}
     assert columns(None) == pytest.approx(differing | {"model": "resnet18"})
-    assert columns(["model"]) == pytest.approx({"model.dropout": 0.1, "model": "resnet18"})
+    assert columns(["model"]) == {"model": "resnet18"}
     assert columns(["seed", "name"]) == {"seed": 3, "model": "resnet18"}
+
+
+def test_the_table_of_a_multirun_has_no_constant_column_but_the_network(tmp_path: Path) -> None:
+    every = ["data.patients=30", "trainer.max_epochs=2"]
+    nodes = {
+        "resnet18": {"name": "resnet18"},
+        "custom_cnn": {"_target_": "a.CustomCNN", "activation": "relu"},
+    }
+    trainings = [("resnet18", 0.1, "flips"), ("custom_cnn", 0.1, "light"), ("custom_cnn", 0.2, "light")]
+    for number, (model, lr, augment) in enumerate(trainings):
+        settings = {
+            "seed": 0,
+            "data": {"patients": 30},
+            "trainer": {"max_epochs": 2},
+            "augment": {"zoom": 0.1 * number},
+        }
+        config = settings | {"model": nodes[model], "optim": {"lr": lr}}
+        overrides = [*every, f"model={model}", f"optim.lr={lr}", f"augment={augment}"]
+        run = RunFolder.create(tmp_path / str(number), config=config, overrides=overrides)
+        searched = ["model", "optim.lr", "augment"]
+        write_hparams(run, score=Estimate(0.7, 0.6, 0.8, 0.05), seconds=9.0, searched=searched)
+    columns, metrics = hparams_table(tmp_path)
+    assert columns == {"augment": True, "model": True, "optim.lr": True}  # the nodes of the choices are not
+    assert metrics == ["score/auc", "score/auc_high", "score/auc_low", "score/seconds"]
 
 
 def test_best_checkpoint_is_of_the_best_epoch(

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers.commands import REPOSITORY, command
+from helpers.commands import REPOSITORY, command, next_of
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -29,6 +29,7 @@ SMALL = [
 def trained(place: Path) -> Path:
     result = command("train", *SMALL, "report=true", "run_dir=runs/a", folder=place)
     assert result.returncode == 0, result.stderr
+    assert result.stderr.count("The heat is of the layer") == 1  # for the logger and the report
     lines = result.stdout.splitlines()
     assert lines[0].startswith("validation AUC ")
     assert lines[1:3] == ["run folder runs/a", "report     runs/a/evaluation/val/report.html"]
@@ -196,6 +197,9 @@ def test_audit_counts_the_phantom(place: Path, trained: Path) -> None:
     assert (place / "runs" / "audit.html").read_text().count("<figure>") == 16
     files = command("audit", "input=runs/a/figures/*.png", "sheet=null", folder=place)
     assert "format: PNG 3" in files.stdout
+    predict, again = next_of(files.stdout)
+    assert predict == ["mammo.predict", "run=latest", "input=runs/a/figures/*.png", "output=scores.csv"]
+    assert again[1:] == ["input=runs/a/figures/*.png", "sheet=null", "output=audit.json"]
     assert "not usable: 3 files, the first is runs/a/figures/accuracy.png; it is a colour" in files.stdout
     refused = command("audit", *SMALL[:3], "sheet=audit.json/a.html", folder=place)
     assert refused.stderr.startswith("error: sheet=audit.json/a.html: its folder cannot be made (")
@@ -281,6 +285,37 @@ def test_damaged_files_go_to_rejected_and_too_many_stop(own_images: pd.DataFrame
 
 
 @pytest.mark.slow
+def test_the_commands_after_audit_and_prepare_train_on_real_data(
+    own_images: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_images.to_csv(tmp_path / "t.csv", index=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    audited = command("audit", *OWN[:3], "sheet=null", folder=tmp_path)
+    assert audited.returncode == 0, audited.stderr
+    prepare, train = next_of(audited.stdout)
+    assert prepare[-2:] == ["data.height=384", "data.width=384"]  # those of the experiment
+    assert train[1:] == ["experiment=plain", *OWN[:3]]
+    prepared = command("prepare", *OWN, folder=tmp_path)
+    train, audit = next_of(prepared.stdout)
+    assert audit == ["mammo.audit", *OWN]
+    own = ["model.pretrained=false", "trainer.fast_dev_run=true", "run_dir=r"]
+    trained = command("train", *train[1:], *own, folder=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    store = prepared.stdout.partition("\nstore ")[2].split()[0]
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["store"] == store
+    whole, shown = next_of(trained.stdout)
+    assert whole[1:] == [*train[1:], "model.pretrained=false", "run_dir=r"]
+    assert shown[1:] == [*whole[1:], "--cfg", "job"]
+    boxes = own_images[["image_path"]].assign(x_min=2, y_min=2, x_max=9, y_max=9, pathology="BENIGN")
+    boxes.to_csv(tmp_path / "l.csv", index=False)
+    audited = command("audit", *OWN[:3], "data.lesions=l.csv", "sheet=null", folder=tmp_path)
+    first, second = next_of(audited.stdout)
+    assert first[1:] == ["experiment=patches", *OWN[:3], "data.lesions=l.csv", "run_dir=runs/patches"]
+    assert second[1:3] == ["experiment=whole_from_patches", "data=csv"]
+    assert "mask" not in audited.stdout  # a box for each lesion: no mask is missing
+
+
+@pytest.mark.slow
 def test_case_files_without_images_can_be_audited_but_not_trained(
     cbis_ddsm_files: Path, tmp_path: Path
 ) -> None:
@@ -288,6 +323,8 @@ def test_case_files_without_images_can_be_audited_but_not_trained(
     audit = command("audit", *data, "output=a.json", folder=tmp_path)
     assert audit.returncode == 0, audit.stderr
     assert json.loads((tmp_path / "a.json").read_text())["clean_test_images"] == 591
+    assert "warning: no image of the table has a file; give data.root=DIR" in audit.stdout
+    assert not (tmp_path / "runs" / "audit.html").exists()
     train = command("train", "experiment=plain", "model.pretrained=false", *data, folder=tmp_path)
     assert train.returncode == 1
     assert "data.max_rejected" in train.stderr.splitlines()[-1]

@@ -1,6 +1,7 @@
 """A page with a few prepared images, so that wrong polarity, contrast or orientation are seen at a glance."""
 
 import base64
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class SheetImage:
-    """An image of the sheet: its name, caption, content as a data URL, and whether it is suspicious."""
+    """An image of the sheet: path in the common folder, caption, data URL, and whether it is suspicious."""
 
     name: str
     caption: str
@@ -68,7 +69,10 @@ def write_sheet(
         DataError: The page cannot be written.
     """
     images = []
-    for file in chosen_files(files):
+    chosen = chosen_files(files)
+    folders = [file.path.absolute().parent for file in chosen]
+    shared = Path(os.path.commonpath(folders)) if chosen else Path()
+    for file in chosen:
         try:
             url = _picture(file.path, settings)
         except DataError:  # it was readable a moment before
@@ -76,13 +80,19 @@ def write_sheet(
         known = [file.properties.get(name, "none") for name in ("laterality", "view")]
         caption = [file.kind, *(word for word in known if word != "none"), labels.get(file.path, "")]
         images.append(
-            SheetImage(str(file.path), ", ".join(filter(None, caption)), url, file.bright_background)
+            SheetImage(
+                str(file.path.absolute().relative_to(shared)),
+                ", ".join(filter(None, caption)),
+                url,
+                file.bright_background,
+            )
         )
-    page = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True).get_template(
+    template = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True).get_template(
         "contact_sheet.html.j2"
     )
+    page = template.render(images=images, warnings=warnings, count=len(files), folder=shared)
     try:
-        write_atomically(path, page.render(images=images, warnings=warnings, count=len(files)))
+        write_atomically(path, page)
     except OSError as error:
         raise DataError(f"sheet={path}: cannot be written ({error.strerror}); name another file") from error
 

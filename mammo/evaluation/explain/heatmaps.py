@@ -13,6 +13,7 @@ Captum 0.9 has neither Grad-CAM++, Layer-CAM nor Eigen-CAM.
 """
 
 import difflib
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -196,10 +197,9 @@ class Heatmaps:
             shape = (cells.shape[1], cells.shape[2])
             found = cell_centres(self.classifier.network, layer=self.layer, size=size, cells=shape)
             if not found.measured:
-                print(
+                _say_once(
                     f"heatmap_layer={self.layer}: the centres of the receptive fields cannot be measured; "
-                    f"the heat is drawn as {shape[0]} x {shape[1]} equal cells",
-                    file=sys.stderr,
+                    f"the heat is drawn as {shape[0]} x {shape[1]} equal cells"
                 )
             measured[self.layer, size] = found
         return measured[self.layer, size]
@@ -242,7 +242,7 @@ class Heatmaps:
                 f"The heat is of the layer {layer}, the deepest with at least {_FEWEST_CELLS} x "
                 f"{_FEWEST_CELLS} cells in images of this size; the last one, {last}, has fewer."
             )
-            print(f"heatmap={self.method}: {self.choice}", file=sys.stderr)
+            _say_once(f"heatmap={self.method}: {self.choice}")
         return layer
 
     def _check_name(self, layer: str) -> None:
@@ -378,6 +378,11 @@ _FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "layercam": _layercam,
     "eigencam": _eigencam,
 }
+
+
+@functools.cache  # a training draws for the loggers and for the report
+def _say_once(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def _as_array(heat: Tensor) -> NDArray[np.float32]:

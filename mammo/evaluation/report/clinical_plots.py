@@ -31,16 +31,23 @@ def calibration_curve_figure(
     sides = {"score" if calibrated is None else "uncalibrated score": units.score}
     if calibrated is not None:
         sides["after calibration"] = calibrated
+    without: list[str] = []
     for (name, scores), (colour, line, _) in zip(sides.items(), SERIES, strict=False):
         low, high = np.quantile(scores, [0.01, 0.99])
         grid = np.linspace(low, high, 101)
         curve = calibration_curve(scores, units.label, np.ones((1, len(scores))), at=grid)[0]
         if np.isnan(curve).any():
+            without.append(name)
             continue
         band = calibration_band(scores, units.label, units.cluster, at=grid, seed=seed)
         if band is not None:
             axes.fill_between(grid, *band, color=colour, alpha=0.2, linewidth=0)
         axes.plot(grid, curve, color=colour, linestyle=line, label=name)
+    if without:
+        named = "" if len(without) == len(sides) else f" of the {without[0]}"
+        reason = "the regression has no finite solution,\nbecause the scores separate the classes"
+        text = f"No curve{named}: {reason}."
+        axes.text(0.5, 0.08, text, ha="center", fontsize=8)
     axes.set(xlabel=units.words["score"].capitalize(), ylabel=f"Share {units.words['positive']}")
     axes.set(xlim=(0, 1), ylim=(-0.01, 1.01))
     legend_above(axes)

@@ -238,9 +238,15 @@ def _leaks(runs: Sequence[RunFolder], records: Sequence[Provenance], *, images: 
                 f"set{of_run}."
             )
             continue
-        seen = {name: count(number) for name, number in record.seen.items()}
+        scored, seen = count(record.images or images), {k: count(n) for k, n in record.seen.items()}
+        if not any(record.seen.values()):
+            found.append(
+                f"No patient of the {scored} scored images is in the training or validation set{of_run}, "
+                "compared by image and patient id."
+            )
+            continue
         found.append(
-            f"Of {count(record.images or images)} scored images, {seen['trained_images']} are of "
+            f"Of {scored} scored images, {seen['trained_images']} are of "
             f"{seen['trained_patients']} patients of the training set{of_run} and {seen['chosen_images']} of "
             f"{seen['chosen_patients']} patients of its validation set, compared by image and patient id."
         )

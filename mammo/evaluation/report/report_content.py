@@ -41,6 +41,7 @@ _COLUMNS = {
     "fold": "Fold",
 }
 _OUTCOMES = {(0, 0): "correct", (1, 1): "correct", (0, 1): "false alarm", (1, 0): "missed"}
+_NAMES = ("data.columns.", "data.labels.")
 _PATH_KEYS = {"root", "store", "table", "lesions", "cases", "split_file", "run_dir", "resume"}
 
 
@@ -85,8 +86,12 @@ def image_name(image_id: str) -> str:
 
 
 def settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return every key of the config with its value, without paths; of weights only the file name."""
-    return [(name, _setting(name, value)) for name, value in flatten(config).items()]
+    """Return the keys of the config with their values, without paths; of weights only the file name.
+
+    Names of columns and words of diagnoses are left out if they are the usual ones, that is, null.
+    """
+    usual = [name for name, value in flatten(config).items() if value is None and name.startswith(_NAMES)]
+    return [(name, _setting(name, value)) for name, value in flatten(config).items() if name not in usual]
 
 
 def override(text: str) -> str:

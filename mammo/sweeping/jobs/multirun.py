@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from mammo.atomic_files import write_atomically
+from mammo.config.arguments import by_key
 from mammo.config.checks import plain
 from mammo.config.flattening import flatten
 from mammo.errors import ConfigError
@@ -102,6 +103,11 @@ class Multirun:
     def settings_of(self, job: Job) -> str:
         """Return the overrides that not all jobs have in common, separated by spaces."""
         return " ".join(self.own_overrides(job)) or "the only one"
+
+    def searched(self) -> list[str]:
+        """Return the keys and groups of the overrides that not all jobs have in common."""
+        own = (by_key(self.own_overrides(job)) for job in self.jobs)
+        return list(dict.fromkeys(key.lstrip("~") for overrides in own for key in overrides))
 
     def own_overrides(self, job: Job) -> list[str]:
         """Return the overrides that not all jobs have in common."""

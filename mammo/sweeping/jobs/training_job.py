@@ -51,7 +51,7 @@ class TrainingJob(RequeuedJob):
         run_dir = Path(job.run_dir)
         (run_dir / TRACEBACK).unlink(missing_ok=True)
         try:
-            train_or_resume(job.overrides, run_dir=run_dir, part_of=self.folder, varied=multirun.varied)
+            train_or_resume(job.overrides, run_dir=run_dir, part_of=self.folder, searched=multirun.searched())
         except RunTakenError:
             raise  # the folder is another process's
         except Exception:
@@ -64,7 +64,7 @@ def train_or_resume(
     *,
     run_dir: Path,
     part_of: Path,
-    varied: Sequence[str],
+    searched: Sequence[str],
     callbacks: "tuple[Callback, ...]" = (),
     take_over: bool = False,
 ) -> RunFolder | None:
@@ -74,7 +74,7 @@ def train_or_resume(
         overrides: overrides of train.py.
         run_dir: folder of the run.
         part_of: folder of the multirun or search.
-        varied: keys that differ between its runs.
+        searched: keys and groups of the overrides in which its runs differ.
         callbacks: callbacks in addition to those of every training.
         take_over: whether this process is known to replace the one that trained the run before.
 
@@ -97,7 +97,7 @@ def train_or_resume(
         overrides=overrides,
         callbacks=callbacks,
         part_of=part_of,
-        varied=varied,
+        searched=searched,
         take_over=take_over,
     )
 

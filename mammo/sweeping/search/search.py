@@ -51,8 +51,8 @@ class Search:
         # run that is evaluated on its test images, instead of trainings
         self.evaluates = None if facts["evaluates"] is None else Path(facts["evaluates"])
         node = self.settings["space"]
-        self.varied = list(node or {})  # keys and groups that differ between the trials
         self.space = Space.from_config(node) if node else Space(domains={}, conditions={})
+        self.searched = list(self.space.varied())  # keys and groups of train.py
         self._fixed: Settings = facts["fixed"]
         self.max_trials = self._trials_at_most()
         self.trials = folder / "trials"

@@ -1,11 +1,14 @@
 """Settings and final score of a run in the HParams table of TensorBoard."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from mammo.config.arguments import by_key
 from mammo.config.calls.differences import OF_THE_RUN, built_model, from_defaults
+from mammo.config.checks import CONF
 from mammo.config.flattening import flatten
 from mammo.metrics import Estimate
 from mammo.runs import RunFolder
@@ -15,7 +18,7 @@ _SUFFIX = ".hparams"  # of the event file
 
 
 def write_hparams(
-    run: RunFolder, *, score: Estimate, seconds: float, varied: Sequence[str] | None = None
+    run: RunFolder, *, score: Estimate, seconds: float, searched: Sequence[str] | None = None
 ) -> None:
     """Write an event file with the settings that differ, the network, and the final validation score.
 
@@ -27,16 +30,17 @@ def write_hparams(
         run: run with a folder of event files.
         score: score of the best epoch.
         seconds: duration of the run in seconds.
-        varied: keys and groups that differ between the runs of a multirun or search; None for those that
+        searched: keys and groups in which the runs of a multirun or search differ, so that no column but the
+            network's is constant; None for a run by itself, which cannot know the others: the settings that
             differ from the defaults.
     """
     for old in run.tensorboard.glob(f"events.*{_SUFFIX}"):  # written before the run was extended
         old.unlink()
-    config = run.config()
-    if varied is None:
-        found = from_defaults(config, run.facts().get("overrides", []))
+    config, overrides = run.config(), run.facts().get("overrides", [])
+    if searched is None:
+        found = from_defaults(config, overrides)
     else:
-        found = {key: value for key, value in flatten(config).items() if _is_part(key, varied)}
+        found = {key: value for name in searched for key, value in _column(name, config, overrides).items()}
     settings = {
         key: value if isinstance(value, bool | int | float | str) else str(value)  # TensorBoard's types
         for key, value in found.items()
@@ -59,6 +63,9 @@ def write_hparams(
             writer.add_scalar(name, value)
 
 
-def _is_part(key: str, names: Sequence[str]) -> bool:
-    parts = [name.replace("/", ".") for name in names]  # the node of the group model/pool is model.pool
-    return any(key == part or key.startswith(f"{part}.") for part in parts)
+def _column(name: str, config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the choice of a group, or the value of a key; of a node, the values of its keys."""
+    if (CONF / name).is_dir():
+        given = by_key(overrides).get(name)
+        return {} if given is None else {name: given.partition("=")[2]}
+    return {key: value for key, value in flatten(config).items() if key == name or key.startswith(f"{name}.")}

@@ -69,7 +69,7 @@ def log_score(
     score: Estimate,
     seconds: float,
     step: int,
-    varied: Sequence[str] | None,
+    searched: Sequence[str] | None,
 ) -> None:
     """Hand the final score to the loggers; for TensorBoard's HParams, with the settings that differ.
 
@@ -79,13 +79,13 @@ def log_score(
         score: validation score of the best epoch.
         seconds: duration of the run in seconds.
         step: number of optimiser steps of the run.
-        varied: see `write_hparams`.
+        searched: see `write_hparams`.
     """
     values = {"auc": score.value, "auc_low": score.low, "auc_high": score.high, "seconds": seconds}
     for logger in loggers:
         if isinstance(logger, TensorBoardRuns):
             with output_of(logger):
-                write_hparams(run, score=score, seconds=seconds, varied=varied)
+                write_hparams(run, score=score, seconds=seconds, searched=searched)
         else:
             known = {f"score/{key}": value for key, value in values.items() if not math.isnan(value)}
             logger.log_metrics(known, step=step)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.dicom_headers import header_of
+from helpers.pages import Browser
 from numpy.typing import NDArray
 
 from mammo.data.images.display import Display
@@ -107,7 +108,7 @@ def test_headers_alone(folder: Path) -> None:
 
 
 def test_the_sheet_shows_each_kind_and_what_is_suspicious(
-    files: list[FileFacts], folder: Path, tmp_path: Path
+    files: list[FileFacts], folder: Path, tmp_path: Path, browser: Browser
 ) -> None:
     chosen = chosen_files(files)
     assert len(chosen) == 16
@@ -122,9 +123,17 @@ def test_the_sheet_shows_each_kind_and_what_is_suspicious(
     assert "&lt;look&gt;" in page
     assert "DICOM, 12 bits, GE, LEFT, CC, &lt;BENIGN&gt;" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
+    assert f"The files are in <code>{folder}</code>." in page
+    assert "<figcaption>wrong.dcm<br>" in page
     pictures = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
     assert len(pictures) == 16
     first = cv2.imdecode(np.frombuffer(base64.b64decode(pictures[0]), np.uint8), cv2.IMREAD_GRAYSCALE)
     assert first.shape == (80, 60)
+    for width in (390, 1280):
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.ask("Emulation.setDeviceMetricsOverride", **size)
+        browser.open(tmp_path / "a.html")
+        assert browser.run("document.documentElement.scrollWidth") <= width
+    browser.ask("Emulation.clearDeviceMetricsOverride")
     with pytest.raises(DataError, match=r"sheet=.*cannot be written"):
         write_sheet(tmp_path / "no" / "a.html", files, settings=settings, warnings=[], labels={})

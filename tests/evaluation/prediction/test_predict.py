@@ -17,7 +17,7 @@ import pydicom
 import pytest
 import torch
 import yaml
-from helpers.commands import command, film_of, start
+from helpers.commands import command, film_of, next_of, start
 
 from mammo import open_run
 from mammo.data.images.dicom import read_stored
@@ -245,6 +245,9 @@ def test_crops_and_masks_are_scored_only_if_wanted(names: dict[str, str], place:
         "2 files are cropped images or lesion masks of CBIS-DDSM and are not scored; secondary=true scores "
         "them",
     ]
+    again_with_pictures, evaluate = next_of(result.stdout)
+    assert again_with_pictures == ["mammo.predict", *arguments, "heatmaps=tree-heatmaps"]
+    assert evaluate == ["mammo.evaluate", "run=runs/a", "split=test"]
     found = table(place / "tree.csv")
     assert found["error"].isna().tolist() == [name == "film.dcm" for name in found.index]
     predict(*arguments, "secondary=true", folder=place)

@@ -34,7 +34,10 @@ def test_calibration_curve_spans_the_central_scores_before_and_after(units: Unit
 
 def test_separated_classes_have_no_curve() -> None:
     units = Units(np.linspace(0, 1, 8), np.repeat([0, 1], 4), np.array(list("abcdefgh")))
-    assert len(calibration_curve_figure(units).axes[0].lines) == 1  # the diagonal
+    [axes] = calibration_curve_figure(units).axes
+    assert len(axes.lines) == 1  # the diagonal
+    [text] = axes.texts
+    assert text.get_text().startswith("No curve: the regression has no finite solution")
 
 
 def test_decision_curve_has_the_model_and_both_extremes(units: Units) -> None:

@@ -392,6 +392,8 @@ def test_uids_stay_apart_without_being_told() -> None:
 def test_settings_hide_paths_and_keep_the_rest() -> None:
     assert dict(settings(CONFIG))["data.sample"] == "[500, 100, 100]"
     assert dict(settings(CONFIG))["model.weights"] == "imagenet.pth"
+    names = {"columns": {"view": "position", "age": None}, "labels": {"NORMAL": None}}
+    assert dict(settings({"data": names})) == {"data.columns.view": "position"}
     assert dict(settings({"data": {"root": "relative/folder", "cases": None}})) == {
         "data.root": "(path left out)",
         "data.cases": "null",
@@ -484,6 +486,28 @@ def test_the_page_is_no_wider_than_the_window(whole: Path, browser: Browser, wid
     )
     browser.open(whole)
     assert browser.run("document.documentElement.scrollWidth") <= width
+    # what is wider says so, and its caption is not
+    wider = (
+        "[...document.querySelectorAll('.scroll')]"
+        ".filter((each) => each.checkVisibility() && each.scrollWidth > each.clientWidth + 1)"
+    )
+    browser.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+    assert browser.run(f"{wider}.every((each) => each.classList.contains('more'))")
+    assert browser.run("document.querySelector('[aria-label=\"Flow of images\"].more') !== null") == (
+        width < 500
+    )
+    lefts = [
+        browser.run(f"document.querySelector('{place}').getBoundingClientRect().left")
+        for place in ("#data .figures", "#data h3")
+    ]
+    assert lefts[0] == lefts[1]
+    # a note below the name of a row is no tall column of single words
+    notes = "[...document.querySelectorAll('.scroll th[scope=row] .meaning')]"
+    seen = f"{notes}.filter((each) => each.checkVisibility())"
+    widths = browser.run(f"{seen}.map((each) => each.closest('th').getBoundingClientRect().width)")
+    assert min(widths) > 120
+    captions = "[...document.querySelectorAll('caption')].filter((each) => each.checkVisibility())"
+    assert browser.run(f"Math.max(...{captions}.map((each) => each.getBoundingClientRect().right))") <= width
     browser.ask("Emulation.clearDeviceMetricsOverride")
 
 

@@ -18,6 +18,7 @@ from helpers.commands import REPOSITORY, copy_of_the_clone, line
 from helpers.fork_server import ForkedPython
 
 from mammo.runs.code_version import file_digest, folder_digest
+from mammo.sweeping.jobs.multirun import Multirun
 
 SMALL = (
     "model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48", "report=false",
@@ -80,6 +81,7 @@ def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tm
         assert f"CPU, {max(1, cores // 2)} threads" in str(job["device"])
     assert ended.stderr.count("preparing: 52 of 52") == 1
     assert json.loads((tmp_path / "sweep" / "multirun.json").read_text())["varied"] == ["optim.lr"]
+    assert Multirun(tmp_path / "sweep").searched() == ["optim.lr"]
     compared = line("compare", "runs=sweep", "output=compare")
     told = subprocess.run(compared, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert told.returncode == 0, told.stderr

@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 import pytest
 from helpers.commands import REPOSITORY
-from helpers.pages import Browser, Outline
+from helpers.pages import SMALLEST_TEXT, Browser, Outline
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -495,3 +495,16 @@ def test_text_and_marks_stand_out_from_the_page(whole: Path, browser: Browser, s
         light, dark = sorted((luminance(selector, name), page), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= ratio, selector
     browser.ask("Emulation.setEmulatedMedia", features=[])
+
+
+def test_figures_are_readable_on_a_phone(whole: Path, browser: Browser) -> None:
+    for width in (390, 1280):
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.ask("Emulation.setDeviceMetricsOverride", **size)
+        browser.open(whole)
+        assert browser.run("document.documentElement.scrollWidth") <= width
+        rank = "document.querySelector('#top tbody th').getBoundingClientRect().width"
+        assert browser.run(rank) < 60
+        for selector in ("#parallel text", ".plot text"):
+            assert browser.run(SMALLEST_TEXT.format(selector=selector)) > 11
+    browser.ask("Emulation.clearDeviceMetricsOverride")

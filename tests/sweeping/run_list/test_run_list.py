@@ -4,12 +4,13 @@ import csv
 import datetime
 import io
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 from helpers.commands import command
-from helpers.pages import Browser, Outline
+from helpers.pages import SMALLEST_TEXT, Browser, Outline
 
 from mammo.config.checks import plain
 from mammo.config.choices import RunOrder
@@ -93,6 +94,7 @@ def test_the_page_sorts_filters_and_fits(folder: Path, browser: Browser) -> None
         browser.ask("Emulation.setDeviceMetricsOverride", **size)
         browser.open(file)
         assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+        assert browser.run(SMALLEST_TEXT.format(selector=".curves text")) > 11
     shown = "[...document.querySelectorAll('#runs tbody tr')].filter((row) => !row.hidden)"
     names = f"{shown}.map((row) => row.cells[0].textContent)"
     click = "document.querySelectorAll('#runs thead button')[4].click(), "
@@ -111,7 +113,17 @@ def test_the_command_takes_a_folder_without_its_key(folder: Path, tmp_path: Path
     assert listed.stdout.splitlines()[1].startswith("m/1 ")
     for name in ("runs.csv", "runs.html"):
         assert (folder / name).stat().st_size > 100
-    assert "compare 'runs=my runs' split=val" in listed.stdout
+    # no two of the runs have the same validation images
+    assert "mammo.evaluate 'run=my runs/m/1' split=val\n" in listed.stdout
+    for name in ("a <b>", "m/1"):
+        (folder / name / "split").mkdir()
+        (folder / name / "split" / "val.txt").write_text("x")
+    again = command("runs", "my runs", folder=tmp_path)
+    assert "compare 'runs=my runs' split=val\n" in again.stdout
+    make(folder / "other data")
+    again = command("runs", "my runs", folder=tmp_path)
+    [then] = [line for line in again.stdout.splitlines() if line.startswith("next ")]
+    assert shlex.split(then)[-2:] == ["runs=[my runs/m/1,'my runs/a <b>']", "split=val"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my runs"]
     missing = command("runs", "nowhere", folder=tmp_path)
     assert (missing.returncode, missing.stderr) == (
