@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def completed_results(
-    calls: Iterator[partial[T]], *, workers: int, retry: Callable[[partial[T]], T]
+    calls: Iterator[partial[T]], *, workers: int, retry: Callable[[partial[T]], T], keep: bool = False
 ) -> Iterator[T]:
     """Yield the results of the calls in the order in which they end.
 
@@ -31,28 +31,48 @@ def completed_results(
         calls: functions that can be pickled.
         workers: number of processes; 0 makes the calls in this process.
         retry: function that repeats a call whose worker died, in a way that survives a second death.
+        keep: whether the processes, whose start takes a second, are kept for the next use of this function.
     """
+    kept = _take_kept(workers)
     if workers == 0:
         yield from (call() for call in calls)
         return
     pending: dict[partial[T], Future[T] | None] = {}
     while True:
-        with _pool(workers) as pool:
-            try:
-                for call in calls:
-                    pending[call] = None
-                    pending[call] = pool.submit(call)
-                    if len(pending) >= 2 * workers:
-                        yield from _ended(pending)
-                while pending:
+        pool = kept or _pool(workers)
+        kept = None
+        try:
+            for call in calls:
+                pending[call] = None
+                pending[call] = pool.submit(call)
+                if len(pending) >= 2 * workers:
                     yield from _ended(pending)
-                return
-            except BrokenProcessPool:
-                pass
-            finally:
+            while pending:
+                yield from _ended(pending)
+            if keep:
+                _kept.append((workers, pool))
+            return
+        except BrokenProcessPool:
+            pass
+        finally:
+            if (workers, pool) not in _kept:
                 pool.shutdown(cancel_futures=True)
         yield from map(retry, pending)
         pending.clear()
+
+
+_kept: list[tuple[int, ProcessPoolExecutor]] = []  # at most one
+
+
+def _take_kept(workers: int) -> ProcessPoolExecutor | None:
+    """Return the kept processes if there are as many or more; end them otherwise."""
+    if not _kept:
+        return None
+    number, pool = _kept.pop()
+    if 0 < workers <= number:
+        return pool
+    pool.shutdown()
+    return None
 
 
 def in_own_process(call: partial[T]) -> T:

@@ -35,6 +35,29 @@ def test_in_this_process() -> None:
     assert list(completed_results(calls, workers=0, retry=pytest.fail)) == [0, 2, 4, 6]
 
 
+def process_of(number: int, *, alone: bool = False) -> int:
+    time.sleep(0.02)  # so that no process makes all calls
+    return os.getpid()
+
+
+def test_processes_are_kept_for_the_next_calls_if_these_need_no_more() -> None:
+    def processes(workers: int, *, keep: bool = False) -> set[int]:
+        calls = (partial(process_of, number) for number in range(20))
+        return set(completed_results(calls, workers=workers, retry=pytest.fail, keep=keep))
+
+    first = processes(2, keep=True)
+    assert processes(1, keep=True) <= first
+    assert len(first) == 2
+    others = processes(3)  # more than there are
+    assert not others & first
+    assert not processes(2) & others  # which were not kept
+    for process in first | others:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+    processes(2, keep=True)
+    assert processes(0) == {os.getpid()}
+
+
 def write_behind(file: Path, *, fail: bool) -> int:
     """Writes a file during the next call; if the write fails, the next call fails."""
 

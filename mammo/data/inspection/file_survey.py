@@ -58,7 +58,8 @@ def survey(paths: Sequence[Path], *, display: Display, pixels: bool, workers: in
     """
     found: dict[Path, FileFacts] = {}
     calls = (functools.partial(inspect_file, path, display, pixels=pixels) for path in paths)
-    workers = min(workers, len(paths))
+    # a process takes as long to start as it takes to read hundreds of headers, which no decoder can end
+    workers = min(workers, len(paths) if pixels else len(paths) // 500)
     with progress(total=len(paths), done=0, what="inspecting", unit="file", after_seconds=2) as advance:
         for facts in completed_results(calls, workers=workers, retry=lambda call: call(alone=True)):
             found[facts.path] = facts

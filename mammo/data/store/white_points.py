@@ -68,6 +68,8 @@ def add_ranges(
 ) -> None:
     """Measure the ranges of files whose values can change those of their kind, see `measure_ranges`.
 
+    The processes are kept for the preparation of the images.
+
     Args:
         found: Ranges of the images seen so far, which get those of the files.
         paths: Files.
@@ -77,7 +79,7 @@ def add_ranges(
     """
     with progress(total=len(paths), done=0, what="white points", after_seconds=2) as advance:
         calls = _calls(paths, display, found, is_known, advance)
-        for used in completed_results(calls, workers=workers, retry=lambda call: call(alone=True)):
+        for used in completed_results(calls, workers=workers, retry=lambda call: call(alone=True), keep=True):
             found.add(used)
             advance(1)
 
