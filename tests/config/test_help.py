@@ -41,7 +41,7 @@ def test_help_of_every_command(door: str, tmp_path: Path) -> None:
         assert re.search(rf"^  {group} .*\w", text, re.M), group
     for field in dataclasses.fields(SCHEMAS[door]):
         if field.name not in groups:
-            row = rf"^  {field.name}=\S+ +(str|int|bool|float|choice|any|list of [\w, ]+)( or null)?; \w"
+            row = rf"^  {field.name}=\S+ +(str|int|bool|float|choice|any|list( of [\w, ]+)?)( or null)?; \w"
             assert re.search(row, text, re.M), field.name
     for line in text.splitlines():  # each key of a group has a meaning
         if match := re.match(r"  (?P<key>(data|trainer|optim|augment|loss)\.\w+)=", line):
