@@ -234,7 +234,8 @@ def read_predictions(path: Path, *, task: Task | None = None) -> Predictions:
         }
     )
     further = [name for name in carried_columns(map(str, sheet.cells)) if name not in table]
-    table = table.assign(**{name: sheet.text(name) for name in further})
+    for name in further:  # where a table that is written has them
+        table.insert(list(table).index("label"), name, sheet.text(name))
     total = table[list(scores)].sum(axis=1)
     wrong = total.index[(total - 1).abs() > _ROUNDING]
     if len(wrong):

@@ -192,7 +192,7 @@ def test_flips_and_ensemble_have_folders_of_their_own(evaluated: Path, place: Pa
     assert "mean of the scores of 2 networks" in text
     assert f"mean AUC {both['runs']['mean']:.3f}, standard deviation {both['runs']['sd']:.3f}" in text
     assert "These are seeds of one setting" in text
-    assert "patients of the training set of run b" in text
+    assert "images is in the training or validation set of run b" in text
     assert f"Scored: test images {len(plain)} images" in text
 
 

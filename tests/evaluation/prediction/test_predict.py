@@ -245,8 +245,8 @@ def test_crops_and_masks_are_scored_only_if_wanted(names: dict[str, str], place:
         "2 files are cropped images or lesion masks of CBIS-DDSM and are not scored; secondary=true scores "
         "them",
     ]
-    again_with_pictures, evaluate = next_of(result.stdout)
-    assert again_with_pictures == ["mammo.predict", *arguments, "heatmaps=tree-heatmaps"]
+    again_with_page, evaluate = next_of(result.stdout)
+    assert again_with_page == ["mammo.predict", *arguments, "outputs=[csv,html]"]
     assert evaluate == ["mammo.evaluate", "run=runs/a", "split=test"]
     found = table(place / "tree.csv")
     assert found["error"].isna().tolist() == [name == "film.dcm" for name in found.index]
