@@ -90,7 +90,7 @@ def test_a_killed_download_goes_on_and_ends_with_the_audit(
     assert f"to download: {17 - len({path.parent for path in before})} series" in again.stdout
     assert "downloading: 240 of 240 megabytes, 0 s left" in again.stderr
     assert "lesions with usable mask                        9" in again.stdout  # of the audit
-    assert "mammo.prepare data=cbis_ddsm data.root=root" in again.stdout
+    assert "mammo.train experiment=patches data=cbis_ddsm data.root=root" in again.stdout
 
 
 @pytest.mark.slow

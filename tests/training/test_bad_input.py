@@ -83,7 +83,7 @@ def test_unknown_network_of_timm(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_batch_that_does_not_fit_the_memory(tmp_path: Path) -> None:
     """The memory of the process is too small; the error of a GPU differs, see below."""
-    arguments = ["data.patients=20", "data.film_scale=2", "data.height=512", "data.width=512"]
+    arguments = ["data.patients=20", "data.film_scale=1", "data.height=512", "data.width=512"]
     arguments += ["data.batch_size=24", "data.masks=false", "model=resnet50", "run_dir=r", "data.workers=1"]
     memory = 9 * 2**30
     result = subprocess.run(
