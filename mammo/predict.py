@@ -56,7 +56,9 @@ def main(cfg: DictConfig) -> None:
         _score_samples(cfg, run, files, results, grouping)
     export = call("export", run=run.path, output=run.path / "model.onnx")
     evaluate = call("evaluate", run=run.path, split="test" if run.has_test_images() else "val")
-    print(ending(results.written, export if results.page else this_call({"outputs": ["csv", "html"]}), evaluate))
+    print(
+        ending(results.written, export if results.page else this_call({"outputs": ["csv", "html"]}), evaluate)
+    )
 
 
 def _score_images(cfg: DictConfig, run: RunFolder, files: "Files", results: "ResultFiles") -> None:
