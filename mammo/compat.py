@@ -5,6 +5,7 @@ library changes the name.
 """
 
 import argparse
+import subprocess
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -75,3 +76,23 @@ def cpu_computes_bfloat16() -> bool:
     import torch
 
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def accept_requeue_that_ends_its_command() -> None:
+    """Make a requeue by submitit count as done when Slurm ends `scontrol requeue` itself by a signal.
+
+    The command is a process of the job that it ends. Where the signal reaches it before its own end, submitit
+    takes the requeue for failed, and with it the job, which is in the queue again. No setting avoids it.
+    """
+    from submitit.slurm.slurm import SlurmJobEnvironment
+
+    requeue = SlurmJobEnvironment._requeue
+
+    def accepting(environment: SlurmJobEnvironment, countdown: int) -> None:
+        try:
+            requeue(environment, countdown)
+        except subprocess.CalledProcessError as error:
+            if error.returncode >= 0:
+                raise
+
+    SlurmJobEnvironment._requeue = accepting  # type: ignore[method-assign, assignment]

@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import inspect
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,11 @@ import torch
 from hydra.core.config_store import ConfigStore
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import II, MISSING, DictConfig, OmegaConf
+from submitit.slurm.slurm import SlurmJobEnvironment
 
 from mammo.compat import (
     OptionError,
+    accept_requeue_that_ends_its_command,
     child_node,
     cpu_computes_bfloat16,
     is_missing,
@@ -82,3 +86,22 @@ def test_bfloat16_is_computed_by_avx512_or_amx(
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     assert cpu_computes_bfloat16() == (avx512 or amx)
+
+
+@pytest.mark.parametrize(("ending", "fails"), [("kill -TERM $$", False), ("exit 0", False), ("exit 1", True)])
+def test_a_requeue_may_end_its_own_command(
+    ending: str, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\n{ending}\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(SlurmJobEnvironment, "_requeue", SlurmJobEnvironment._requeue)  # is restored
+    accept_requeue_that_ends_its_command()
+    if fails:
+        with pytest.raises(subprocess.CalledProcessError):
+            SlurmJobEnvironment()._requeue(1)
+    else:
+        SlurmJobEnvironment()._requeue(1)
+    assert (tmp_path / "called").read_text() == "requeue 7\n"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mammo.compat import accept_requeue_that_ends_its_command
 from mammo.errors import ConfigError
 from mammo.sweeping.jobs.code_snapshot import import_path
 from mammo.sweeping.jobs.job_process import SlurmProcess
@@ -51,6 +52,7 @@ class RequeuedJob(ABC):
         """Return what submitit puts back into the queue: the same job, which finds its own checkpoints."""
         from submitit.helpers import DelayedSubmission
 
+        accept_requeue_that_ends_its_command()
         return DelayedSubmission(self)
 
 
