@@ -6,6 +6,25 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from mammo.errors import ConfigError
+
+
+@contextlib.contextmanager
+def report_unwritable(key: str, path: Path) -> Iterator[None]:
+    """Context manager: an error of the file system in the block is that of a key.
+
+    Args:
+        key: key of the configuration, such as `output`.
+        path: what the block writes.
+
+    Raises:
+        ConfigError: `path` cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{key}={path}: cannot be written: {error.strerror}") from error
+
 
 @contextlib.contextmanager
 def draft_of(path: Path) -> Iterator[Path]:

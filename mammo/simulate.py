@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mammo.atomic_files import report_unwritable
 from mammo.config.calls.next_steps import call, ending
 from mammo.config.command import hydra_main
 from mammo.errors import ConfigError
@@ -26,10 +27,8 @@ def main(cfg: DictConfig) -> None:
     largest = 0.5 / math.sqrt(cfg.replicates)
     print(f"{cfg.replicates} replicates: the standard error of a share is at most {largest:.3f}")
     if cfg.output is not None:
-        try:
-            table.to_csv(Path(cfg.output), index=False)
-        except OSError as error:
-            raise ConfigError(f"output={cfg.output}: cannot be written: {error.strerror}") from error
+        with report_unwritable("output", output := Path(cfg.output)):
+            table.to_csv(output, index=False)
     written = {} if cfg.output is None else {"written to": cfg.output}
     others = [study for study in type(cfg.study) if study != cfg.study]
     print(ending(written, *(call("simulate", study=study.value) for study in others[:2])))

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import mammo
+from mammo.atomic_files import report_unwritable
 from mammo.config.arguments import (
     check_arguments,
     config_folders,
@@ -27,7 +28,7 @@ from mammo.config.checks import CONF, check_values, require_values
 from mammo.config.composition import composition_error, search_in
 from mammo.config.sweep_overrides import expand_globs, refuse_sweeps
 from mammo.config.unused_keys import refuse_unused
-from mammo.errors import ConfigError, MammoError
+from mammo.errors import MammoError
 
 _INTERRUPTED = 130  # exit status of shells for Ctrl-C
 
@@ -111,10 +112,8 @@ def write_json(content: dict[str, Any], output: Path) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    try:
+    with report_unwritable("output", output):
         output.write_text(json.dumps(content, indent=2) + "\n")
-    except OSError as error:
-        raise ConfigError(f"output={output}: cannot be written: {error.strerror}") from error
 
 
 def _stop(sentence: str) -> NoReturn:

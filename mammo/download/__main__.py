@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from mammo.atomic_files import report_unwritable
 from mammo.config.calls.next_steps import ending
 from mammo.config.checks import arguments_for, plain
 from mammo.config.command import hydra_main
@@ -45,7 +46,8 @@ def main(cfg: DictConfig) -> None:
     from mammo.runs.run_lock import RunLock
 
     root = Path(cfg.data.root)
-    root.mkdir(parents=True, exist_ok=True)
+    with report_unwritable("data.root", root):
+        root.mkdir(parents=True, exist_ok=True)
     with RunLock(root) as lock:
         try:
             lock.acquire()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mammo.atomic_files import write_atomically
+from mammo.atomic_files import report_unwritable, write_atomically
 from mammo.data.tasks import Task
 from mammo.errors import ConfigError, DataError
 from mammo.evaluation.combined_predictions import ensemble, out_of_fold
@@ -190,7 +190,7 @@ def write_evaluation(
     Raises:
         ConfigError: the folder cannot be written.
     """
-    try:
+    with report_unwritable("output", folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("report.html", "characteristics.csv", "metrics.json", "calibration.json"):
             (folder / name).unlink(missing_ok=True)
@@ -201,8 +201,6 @@ def write_evaluation(
         if calibration is not None:
             write_atomically(folder / "calibration.json", _json(calibration.to_dict()))
         write_atomically(folder / "metrics.json", _json(metrics))
-    except OSError as error:
-        raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
 
 
 def _json(values: dict[str, Any]) -> str:

@@ -15,10 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from mammo.atomic_files import report_unwritable
 from mammo.data.loading.loader import scaled
 from mammo.data.progress_bar import shows_bars
 from mammo.data.samples import SIDES
-from mammo.errors import ConfigError
 from mammo.evaluation.explain.drawn_lesions import GROUPS, DrawnLesions, drawn_lesions
 from mammo.evaluation.explain.gallery_choice import choose_class_gallery, choose_gallery
 from mammo.evaluation.explain.heatmaps import Heatmaps, Method
@@ -191,10 +191,8 @@ def write_gallery(
     units = list(dict.fromkeys(unit for index, _ in chosen for unit in (index, beside.get(index, index))))
     views = views_of_units(opened, results.heatmaps, units, hanging=hanging)
     facts = {"hanging": hanging}
-    try:
+    with report_unwritable("output", folder):
         _write_pictures(predictions, chosen=chosen, beside=beside, views=views, facts=facts, folder=folder)
-    except OSError as error:
-        raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
 
 
 def views_of_units(

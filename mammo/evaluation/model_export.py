@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mammo.atomic_files import draft_of
+from mammo.atomic_files import draft_of, report_unwritable
 from mammo.data.samples import place_names, sample_settings, sample_size
 from mammo.data.store.fingerprint import PREPARATION_KEYS
 from mammo.data.tasks import Task
@@ -82,16 +82,13 @@ def export(run: RunFolder, *, format: Format, output: Path) -> str:
         ConfigError: the run has no checkpoint, the output cannot be written, a package is missing, or the
             file's probabilities differ from PyTorch's.
     """
-    try:
-        with draft_of(output) as draft:
-            draft.touch()  # an error of the output is raised before the work
-            classifier = open_classifier(run)
-            known = facts(run, classifier)
-            line = _WRITERS[format](classifier, known, draft)
-            whole = known["calibration"] is not None or not known["positive"]
-            return line if whole else f"{line}\n{_NO_CALIBRATION}{run.path}"
-    except OSError as error:
-        raise ConfigError(f"output={output}: cannot be written: {error.strerror}") from error
+    with report_unwritable("output", output), draft_of(output) as draft:
+        draft.touch()  # an error of the output is raised before the work
+        classifier = open_classifier(run)
+        known = facts(run, classifier)
+        line = _WRITERS[format](classifier, known, draft)
+        whole = known["calibration"] is not None or not known["positive"]
+        return line if whole else f"{line}\n{_NO_CALIBRATION}{run.path}"
 
 
 def facts(run: RunFolder, classifier: Classifier) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from mammo.atomic_files import write_atomically
+from mammo.atomic_files import report_unwritable, write_atomically
 from mammo.errors import ConfigError
 from mammo.runs.code_version import file_digest, imported_code
 from mammo.runs.older_configs import in_current_form
@@ -116,14 +116,12 @@ class RunFolder:
         """
         run = cls(path)
         run._refuse_second()
-        try:
+        with report_unwritable("run_dir", path):
             path.mkdir(parents=True, exist_ok=True)
             if lock is not None:
                 lock.acquire()
                 run._refuse_second()  # another process may have been faster
             run.write_config(config)
-        except OSError as error:
-            raise ConfigError(f"run_dir={path}: cannot be written: {error.strerror}") from error
         run.record(
             status="running",
             seed=config["seed"],

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mammo.atomic_files import write_atomically
+from mammo.atomic_files import report_unwritable, write_atomically
 from mammo.errors import ConfigError
 from mammo.runs import RunFolder
 from mammo.sweeping.search.search import Search
@@ -57,7 +57,7 @@ class Study:
         """
         file = folder / "study.json"
         facts = {"settings": settings, "names": names, "overrides": overrides}
-        try:
+        with report_unwritable("sweep_dir", folder):
             if file.exists():
                 before = json.loads(file.read_text())
                 for key in ("names", "overrides"):
@@ -69,8 +69,6 @@ class Study:
             else:
                 folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(file, json.dumps(facts, indent=2) + "\n")
-        except OSError as error:
-            raise ConfigError(f"sweep_dir={folder}: cannot be written: {error.strerror}") from error
         return cls(folder, phase=phase)
 
     def searches(self) -> list[Search]:

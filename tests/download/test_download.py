@@ -251,6 +251,7 @@ def test_whole_case_files_are_kept_though_those_in_the_folder_are_cut(tmp_path: 
             "out, and give python -m mammo.prepare afterwards",
         ),
         (["data=cmmd", "data.root=r", "masks=true"], "masks=true: cmmd has none; leave it out"),
+        (["data.root=cmmd.csv/r"], "data.root=cmmd.csv/r: cannot be written: Not a directory"),
         (
             ["data=cmmd", "data.root=r", "tables=http://127.0.0.1:9", "index=cmmd.csv"],
             "http://127.0.0.1:9/CMMD_clinicaldata_revision.xlsx: cannot be reached ([Errno 111] Connection "

@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mammo.atomic_files import write_atomically
+from mammo.atomic_files import report_unwritable, write_atomically
 from mammo.data.samples import SIDES
 from mammo.data.tasks import Task
-from mammo.errors import ConfigError
 from mammo.evaluation.exams.exam_scores import Exam, ExamImage
 from mammo.evaluation.report.html_page import render_page
 from mammo.evaluation.report.report_content import data_pictures
@@ -86,10 +85,8 @@ def write_page(
         style=_TEMPLATES / "exams.css",
         hung=_hung,
     )
-    try:
+    with report_unwritable("output", file):
         write_atomically(file, page)
-    except OSError as error:
-        raise ConfigError(f"output={file}: cannot be written: {error.strerror}") from error
 
 
 def _height(exam: Exam) -> float:

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mammo.atomic_files import draft_of
+from mammo.atomic_files import draft_of, report_unwritable
 from mammo.data.tasks import Task
-from mammo.errors import ConfigError
 from mammo.evaluation.exams.exam_scores import Exam, ExamPart
 
 
@@ -52,13 +51,11 @@ def _cells(name: str, part: ExamPart, task: Task) -> list[Any]:
 
 
 def _write(file: Path, columns: Sequence[str], lines: Iterator[list[Any]]) -> None:
-    try:
-        with (
-            draft_of(file) as draft,
-            draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened,
-        ):
-            writer = csv.writer(opened, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(lines)
-    except OSError as error:
-        raise ConfigError(f"output={file}: cannot be written: {error.strerror}") from error
+    with (
+        report_unwritable("output", file),
+        draft_of(file) as draft,
+        draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened,
+    ):
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(lines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mammo.atomic_files import draft_of
+from mammo.atomic_files import draft_of, report_unwritable
 from mammo.data.images.breast import Transform
 from mammo.data.images.dicom import Pixels, read_mammogram
 from mammo.data.images.display import Display
@@ -60,10 +60,8 @@ class HeatCaptures:
         self.method = "heat"  # name of the method, known once the network is open
         self.display = display
         self.task = task
-        try:
+        with report_unwritable("output", folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
 
     def file_of(self, path: str) -> Path:
         """Return the file of the capture of an image."""

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mammo.atomic_files import draft_of
+from mammo.atomic_files import draft_of, report_unwritable
 from mammo.data.tasks import Task
-from mammo.errors import ConfigError
 from mammo.evaluation.exams.dicom_sources import (
     MANUFACTURER,
     NOT_CLINICAL,
@@ -49,7 +48,7 @@ def write_score_reports(
         ConfigError: a report cannot be written.
     """
     written = without = 0
-    try:
+    with report_unwritable("output", folder):
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("exam*.dcm"):
             old.unlink()
@@ -69,8 +68,6 @@ def write_score_reports(
                 say_failed(exam.name, error)
                 continue
             written += 1
-    except OSError as error:
-        raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
     return written, without
 
 

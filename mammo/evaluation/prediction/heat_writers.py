@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mammo.atomic_files import report_unwritable
 from mammo.data.images.dicom import Pixels
 from mammo.data.tasks import Task
-from mammo.errors import ConfigError
 from mammo.evaluation.prediction.input_files import Row
 
 if TYPE_CHECKING:  # these import PyTorch, which takes seconds, while the first images are decoded
@@ -107,10 +107,8 @@ class Pictures:
         self.folder = folder
         self.task = task
         self.hanging = hanging
-        try:
+        with report_unwritable("heatmaps", folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"heatmaps={folder}: cannot be written: {error.strerror}") from error
 
     def is_written(self, path: str) -> bool:
         """Return whether the picture of an image exists."""
@@ -139,11 +137,9 @@ class Pictures:
                 mirror=self.hanging and row["laterality"] == "RIGHT",
             )
             file = self.file_of(row["path"])
-            try:
+            with report_unwritable("heatmaps", file):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 save_picture(file, picture)
-            except OSError as error:
-                raise ConfigError(f"heatmaps={file}: cannot be written: {error.strerror}") from error
 
     def _said(self, scores: Sequence[float]) -> str:
         """Return the score that a picture shows, and the class of its heat where there are several."""

@@ -12,13 +12,14 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mammo.atomic_files import report_unwritable
 from mammo.data.samples import PLURALS
-from mammo.errors import ConfigError
 from mammo.evaluation.number_format import interval, number, p_value, parts
 from mammo.evaluation.report.figure_style import BLUE, GREY, draw_figures
 from mammo.evaluation.report.html_page import TEMPLATES
 from mammo.evaluation.report.report_content import data_pictures
 from mammo.evaluation.statistics.comparison import verdict
+from mammo.evaluation.statistics.subgroups import group_name
 
 _CHARACTERS = 84  # of a line of a label in the figure
 Entry = tuple[str, Mapping[str, Any]]  # label, and estimate
@@ -59,14 +60,12 @@ def write_comparison(
     Raises:
         ConfigError: the folder cannot be written.
     """
-    try:
+    with report_unwritable("output", folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "comparison.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
         draw_figures({"forest": forest_figure(found)}, folder=folder)
         page = folder / "compare.html"
         page.write_text(_render(found, split=split, pictures=pictures))
-    except OSError as error:
-        raise ConfigError(f"output={folder}: cannot be written: {error.strerror}") from error
     return page
 
 
@@ -122,8 +121,8 @@ def _subgroup_pairs(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, An
     """Return the pairs of all subgroups with their labels."""
     return [
         (
-            f"{group['column']} {'unknown' if group['value'] is None else group['value']} "
-            f"({group['n']['units']} {PLURALS[found['method']['unit']]}): {pair['a']} minus {pair['b']}",
+            f"{group_name(group)} ({group['n']['units']} {PLURALS[found['method']['unit']]}): "
+            f"{pair['a']} minus {pair['b']}",
             pair,
         )
         for group in found.get("subgroups", [])
@@ -168,7 +167,7 @@ def _render(found: Mapping[str, Any], *, split: str, pictures: Sequence[Pictured
     )
     in_subgroups = _subgroup_pairs(found)
     files = [file for each in pictures for file in each.picture.values()]
-    environment.filters.update(number=number, interval=interval, p_value=p_value)
+    environment.filters.update(number=number, interval=interval, p_value=p_value, group_name=group_name)
     return environment.get_template("compare.html.j2").render(
         found=found,
         verdict=verdict(found),

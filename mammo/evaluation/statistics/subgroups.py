@@ -229,12 +229,21 @@ def compare_in_subgroups(
     return groups
 
 
+def group_name(group: Mapping[str, Any]) -> str:
+    """Return the column and the value of a group.
+
+    Example:
+        >>> group_name({"column": "density", "value": 2}), group_name({"column": "view", "value": None})
+        ('density 2', 'view unknown')
+    """
+    return f"{group['column']} {'unknown' if group['value'] is None else group['value']}"
+
+
 def compared_subgroups_table(groups: Sequence[Mapping[str, Any]]) -> str:
     """Format the result of `compare_in_subgroups` as a table to print."""
     rows = [["subgroup", "units", "a minus b", "difference", "p", "p (Holm)"]]
     for group in groups:
-        value = "unknown" if group["value"] is None else group["value"]
-        name = f"{group['column']} {value}"
+        name = group_name(group)
         if group["note"]:
             rows.append([name, "too few", *[""] * 4])
         for pair in group["pairs"]:

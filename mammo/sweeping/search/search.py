@@ -10,7 +10,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from mammo.atomic_files import write_atomically
+from mammo.atomic_files import report_unwritable, write_atomically
 from mammo.config.flattening import flatten
 from mammo.errors import ConfigError
 from mammo.runs import git_commit
@@ -93,7 +93,7 @@ class Search:
         facts: dict[str, Any] = {"settings": settings, "overrides": overrides, "max_epochs": max_epochs}
         facts["fixed"] = fixed or {}
         facts["evaluates"] = None if evaluates is None else str(evaluates)
-        try:
+        with report_unwritable("sweep_dir", folder):
             if file.exists():
                 before = json.loads(file.read_text())
                 facts = before | {"settings": _merged(folder, before, facts)}
@@ -103,8 +103,6 @@ class Search:
                 facts |= {"begun": now, "commit": git_commit()}
             write_atomically(file, json.dumps(facts, indent=2) + "\n")
             return cls(folder)
-        except OSError as error:
-            raise ConfigError(f"sweep_dir={folder}: cannot be written: {error.strerror}") from error
 
     @staticmethod
     def overrides_of(folder: Path) -> list[str]:

@@ -97,6 +97,9 @@ def test_the_page_fits_the_screen(width: int, browser: Browser, tmp_path: Path) 
     )
     browser.open(tmp_path / "s.html")
     assert browser.run("document.documentElement.scrollWidth") <= width
+    # those below the screen too, which a browser loads later
+    loaded = "(image) => { image.loading = 'eager'; return image.decode(); }"
+    browser.run(f"Promise.all([...document.images].map({loaded})).then(() => true)")
     assert browser.run("[...document.images].every((image) => image.naturalWidth > 0)")
     # the two breasts of a view are side by side
     tops = "[...document.querySelectorAll('#exam-1 figure')].map((each) => each.getBoundingClientRect().top)"
