@@ -10,7 +10,8 @@ BIN := .venv/bin
 .PHONY: train test test-fast test-gpu docs browser slurm clean
 
 # four workers on two cores, because the tests of searches, kills and Slurm wait for half of their time
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+# bytecode is kept, because the tests start some hundred interpreters
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 train: .venv/installed
 	$(BIN)/python train.py

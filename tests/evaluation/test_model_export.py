@@ -226,6 +226,7 @@ def test_mistake_is_told_in_one_sentence(mistake: dict[str, str], sentence: str,
     assert not list(place.glob("m.file*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "torchscript"])
 @pytest.mark.parametrize(
     ("name", "fusion", "level", "options"),

@@ -363,6 +363,7 @@ def test_the_centres_of_cells_are_those_of_the_image_network() -> None:
     assert cell_centres(model, layer="networks.1.layer2", size=(64, 64), cells=(8, 8)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fusion", "level", "share"), [*EVERY, CROSS[1]])
 @torch.no_grad()
 def test_an_exported_program_gives_the_same_with_absent_views(fusion: str, level: str, share: bool) -> None:

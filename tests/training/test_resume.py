@@ -275,6 +275,7 @@ def test_changed_setting_is_refused_with_the_difference(
     go_on(place, tmp_path / "a", "optim.lr=0.001", "trainer.checkpoint_steps=3", "augment=strong")
 
 
+@pytest.mark.slow
 def test_other_images_are_refused(start: Callable[..., bool], place: Path, tmp_path: Path) -> None:
     start(tmp_path / "a", kill_at=lambda saved: saved == 1)
     names = tmp_path / "a" / "split" / "train.txt"

@@ -271,6 +271,7 @@ def test_table_without_its_columns_is_refused(own_images: pd.DataFrame, tmp_path
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_damaged_files_go_to_rejected_and_too_many_stop(own_images: pd.DataFrame, tmp_path: Path) -> None:
     own_images.to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "images" / "5.png").write_bytes(b"no picture")

@@ -240,6 +240,7 @@ def test_the_page_says_what_a_lesion_is_and_which_images_are_left_out(whole: Pat
     assert "From the scores of malignant lesions, 45 images are left out" in page
 
 
+@pytest.mark.slow
 def test_a_report_of_breasts_or_exams_speaks_of_them(of_views: Path) -> None:
     table = pd.read_csv(of_views.parent / "predictions.csv")
     unit, page = table["unit"][0], of_views.read_text()

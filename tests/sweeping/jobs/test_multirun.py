@@ -83,9 +83,10 @@ def test_jobs_side_by_side_share_store_and_cores_and_a_failed_one_stays_alone(tm
     assert json.loads((tmp_path / "sweep" / "multirun.json").read_text())["varied"] == ["optim.lr"]
     assert Multirun(tmp_path / "sweep").searched() == ["optim.lr"]
     compared = line("compare", "runs=sweep", "output=compare")
-    told = subprocess.run(compared, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-    assert told.returncode == 0, told.stderr
-    rows = [row.split()[0] for row in told.stdout.splitlines()[1:3]]
+    with ForkedPython(compared, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as comparing:
+        told, _ = comparing.communicate(timeout=100)
+    assert comparing.returncode == 0
+    rows = [row.split()[0] for row in told.splitlines()[1:3]]
     assert rows == ["lr=0.001", "lr=0.0001"]  # the finished ones, labelled by what differs
     leaderboard = pd.read_csv(tmp_path / "sweep" / "leaderboard.csv")
     assert leaderboard["state"].tolist() == ["finished", "finished", "failed"]
