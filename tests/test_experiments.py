@@ -76,7 +76,7 @@ def test_whole_images_start_from_patches_and_learn_where_the_lesions_are(place: 
     assert len(missing.stderr.splitlines()) == 1
     train("plain")
     train("patches", "data.patch.size=48")
-    said = train("whole_from_patches", "model.weights=patches")
+    said = train("whole_from_patches", "model.weights=patches", "data.batch_masks=true")
     # all but the scale of the map, which the classifier of patches has not
     assert "; not: scale (not in the file)" in said
     # the patients of the patches are known, so that no run scores them as new

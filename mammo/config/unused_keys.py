@@ -86,6 +86,12 @@ _TRAINING = (
         "is used with model.head.pool=lesion_weighted and positive_odds only; give one, or leave it out",
     ),
     _Rule(
+        ("data.batch_masks",),
+        (False,),
+        lambda cfg: bool(cfg.loss.get("cell_weight")) or not str(cfg.loss._target_).startswith("mammo."),
+        "is used with loss.cell_weight above 0, or a loss of your own; give one, or leave it out",
+    ),
+    _Rule(
         ("loss.box_weight",),
         (1.0,),
         _has_boxes,

@@ -1,8 +1,8 @@
-"""The boxes and classes of lesions, arranged by image."""
+"""The boxes, masks and classes of lesions, arranged by image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -49,10 +49,12 @@ class LesionTable:
     Attributes:
         boxes: N K 4, pixels; NaN where there are fewer than K.
         labels: N K, index of the class; -1 where there is none.
+        mask_values: N K, value of the lesion in the masks of the store; 0 where it has no mask.
     """
 
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
+    mask_values: NDArray[np.int64]
 
     @classmethod
     def of(cls, lesions: pd.DataFrame, labels: NDArray[np.int64], image_ids: Sequence[str]) -> Self:
@@ -69,4 +71,43 @@ class LesionTable:
         boxes[image, place] = lesions[BOX_COLUMNS].to_numpy(dtype=np.float32)
         classes = np.full(boxes.shape[:2], -1, np.int64)
         classes[image, place] = labels
-        return cls(boxes, classes)
+        values = np.zeros_like(classes)
+        values[image, place] = lesions["mask_value"].fillna(0)
+        return cls(boxes, classes, values)
+
+
+def lesion_regions(
+    boxes: NDArray[np.floating[Any]],
+    shape: tuple[int, ...],
+    mask: NDArray[np.uint8] | None = None,
+    mask_values: NDArray[np.int64] | None = None,
+) -> NDArray[np.bool_]:
+    """Return the pixels of each lesion, K H W: those of its mask, or of its box if the mask has none.
+
+    A pixel of two overlapping masks belongs to the smaller lesion, as in the store. See `box_pixels`.
+
+    Args:
+        boxes: K 4 in pixels; a row of NaN for a lesion without a box.
+        shape: H and W.
+        mask: H W, 0 outside lesions; None if there are no masks.
+        mask_values: K, value of each lesion in the mask, 0 for none; None if there are no masks.
+    """
+    regions = np.zeros((len(boxes), *shape), bool)
+    for index, (region, box) in enumerate(zip(regions, boxes, strict=True)):
+        if mask is not None and mask_values is not None and mask_values[index] > 0:
+            np.equal(mask, mask_values[index], out=region)
+        if not region.any() and not np.isnan(box).any():
+            region[box_pixels(box)] = True
+    return regions
+
+
+def box_pixels(box: NDArray[np.floating[Any]]) -> tuple[slice, slice]:
+    """Return the rows and columns of the pixels that a box touches, at least one of each.
+
+    Args:
+        box: x_min, y_min, x_max, y_max in pixels; may exceed the image.
+    """
+    left, top = np.floor(box[:2]).astype(int).tolist()
+    right, bottom = np.ceil(box[2:]).astype(int).tolist()
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    return slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0))

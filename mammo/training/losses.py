@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mammo.config.instantiation import Role
-from mammo.data.loading.loader import Batch
+from mammo.data.loading.loader import NO_CLASS, Batch
 from mammo.models.output import Output
 
 LOSS = Role("loss", call=("output", "batch"))
@@ -17,7 +17,8 @@ class _ClassesAndBoxes(nn.Module):
     Args:
         classes: loss of logits, B C, and labels, B.
         box_weight: weight of the squared error of the box, for a network with a box head.
-        cell_weight: weight of `cell_loss`, for a head that tells lesions from the background.
+        cell_weight: weight of `cell_loss`, for a head that tells lesions from the background; by the masks of
+            a batch that has them, else by the boxes.
     """
 
     name: str  # of the term of the classes
@@ -36,7 +37,9 @@ class _ClassesAndBoxes(nn.Module):
             terms["sides"] = self.classes(output.side_logits[known], batch["side_label"][known])
         size = (batch["image"].shape[-2], batch["image"].shape[-1])
         if output.cells is not None and self.cell_weight:
-            found = cell_loss(output.cells, batch["boxes"], batch["box_label"], size=size)
+            found = cell_loss(
+                output.cells, batch["boxes"], batch["box_label"], size=size, mask=batch.get("mask")
+            )
             terms["cells"] = self.cell_weight * found
         if output.boxes is not None:
             # with mixup, the target is the lesion of the image, not of its partner
@@ -127,24 +130,27 @@ class FocalLoss(nn.Module):
         return losses.mean() if self.weight is None else losses.sum() / self.weight[labels].sum()
 
 
-def cell_loss(scores: Tensor, boxes: Tensor, labels: Tensor, *, size: tuple[int, int]) -> Tensor:
+def cell_loss(
+    scores: Tensor, boxes: Tensor, labels: Tensor, *, size: tuple[int, int], mask: Tensor | None = None
+) -> Tensor:
     """Return the cross-entropy of the cells of maps: the mean of that in lesions and that of the background.
 
-    A cell is in a lesion if its centre is in the lesion's box, or if it has the centre of the box. It belongs
-    to the background if it overlaps no box. All other cells, those of lesions without a class, and those of
-    images without a box, whose lesions may not be drawn, are left out. Of two lesions in one cell, the one of
-    the higher class counts.
+    A cell is in a lesion if its centre is in the lesion's box or mask, or if it has the centre of the box. It
+    belongs to the background if it overlaps no box or mask. All other cells, those of lesions without a
+    class, and those of images without a box, whose lesions may not be drawn, are left out. Of two lesions in
+    one cell, the one of the higher class counts.
 
     Args:
         scores: B V C + 1 h w, logits of the background and of C classes; NaN for absent views.
         boxes: B V K 4, x_min, y_min, x_max, y_max in pixels, NaN for no lesion.
         labels: B V K, index of the class of each lesion; -1 for no class.
         size: H and W of the images.
+        mask: B V 1 H W, class of each pixel, see `StoreDataset.class_masks`; None to use the boxes.
 
     Returns:
         Scalar loss; a part without cells counts as 0.
     """
-    target = cell_targets(boxes, labels, cells=(scores.shape[-2], scores.shape[-1]), size=size)
+    target = cell_targets(boxes, labels, cells=(scores.shape[-2], scores.shape[-1]), size=size, mask=mask)
     of_cells = scores.movedim(2, -1)  # B V h w C + 1
     drawn = ~boxes.isnan().any(dim=-1).all(dim=-1)  # B V
     known = (target >= 0) & drawn[..., None, None] & ~of_cells.isnan().any(dim=-1)
@@ -154,7 +160,14 @@ def cell_loss(scores: Tensor, boxes: Tensor, labels: Tensor, *, size: tuple[int,
     return torch.stack(each).mean()
 
 
-def cell_targets(boxes: Tensor, labels: Tensor, *, cells: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def cell_targets(
+    boxes: Tensor,
+    labels: Tensor,
+    *,
+    cells: tuple[int, int],
+    size: tuple[int, int],
+    mask: Tensor | None = None,
+) -> Tensor:
     """Return the class of each cell, see `cell_loss`: 0 for the background, 1 + label for a lesion, or -1.
 
     Args:
@@ -162,6 +175,7 @@ def cell_targets(boxes: Tensor, labels: Tensor, *, cells: tuple[int, int], size:
         labels: ... K, index of the class of each lesion; -1 for no class.
         cells: h and w of the map.
         size: H and W of the images.
+        mask: ... 1 H W, see `cell_loss`.
 
     Returns:
         ... h w, int64.
@@ -181,8 +195,19 @@ def cell_targets(boxes: Tensor, labels: Tensor, *, cells: tuple[int, int], size:
     )
     # 1 + label of each lesion in its cells, -1 elsewhere; a lesion without a class has -1 in its cells too
     of_lesion = torch.where(labels >= 0, labels + 1, -1)[..., None, None]
-    highest = torch.where(within | holds, of_lesion, -1).amax(dim=-3)
-    return torch.where(overlap.any(dim=-3), highest, 0)
+    if mask is None:
+        highest = torch.where(within | holds, of_lesion, -1).amax(dim=-3)
+        return torch.where(overlap.any(dim=-3), highest, 0)
+    drawn = mask.squeeze(-3)  # ... H W
+    rows, columns = (
+        ((torch.arange(number, device=mask.device) + 0.5) * length / number).long()
+        for number, length in zip(cells, size, strict=True)
+    )
+    centre = drawn[..., rows, :][..., columns].long()
+    highest = torch.where(holds, of_lesion, -1).amax(dim=-3)
+    highest = highest.maximum(torch.where((centre == 0) | (centre == NO_CLASS), -1, centre))
+    touched = F.adaptive_max_pool2d((mask > 0).flatten(end_dim=-3).float(), cells) > 0
+    return torch.where(touched.reshape(highest.shape) | holds.any(dim=-3), highest, 0)
 
 
 def box_loss(predicted: Tensor, boxes: Tensor, *, size: tuple[int, int]) -> Tensor:

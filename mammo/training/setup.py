@@ -295,6 +295,11 @@ def _refuse_few_samples(datamodule: MammogramDataModule, name: str) -> None:
 
 def _refuse_no_boxes(cfg: DictConfig, datamodule: MammogramDataModule) -> None:
     train = datamodule.train
+    if cfg.data.get("batch_masks") and datamodule.store.masks is None:
+        raise DataError(
+            "data.batch_masks=true: no lesion of the images has a mask; give data with masks and "
+            "data.masks=true, or data.batch_masks=false"
+        )
     if cfg.loss.get("cell_weight") and np.isnan(train.boxes(range(len(train)))).all():
         raise DataError(
             f"loss.cell_weight={cfg.loss.cell_weight}: no lesion of the training images has a box; give data "

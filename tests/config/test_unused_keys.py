@@ -29,6 +29,21 @@ from mammo.errors import ConfigError
         ("train", ["data.patch.per_image=3"], "data.patch.per_image=3: is used with data.sample_unit=patch"),
         ("train", ["loss.box_weight=2"], "loss.box_weight=2: is used with model.box_head=true only"),
         ("train", ["loss.box_weight=2", "model.box_head=true"], None),
+        (
+            "train",
+            ["data.batch_masks=true"],
+            "data.batch_masks=true: is used with loss.cell_weight above 0, or a",
+        ),
+        (
+            "train",
+            [
+                "model/head=patch_map",
+                "model.head.pool=positive_odds",
+                "loss.cell_weight=1",
+                "data.batch_masks=true",
+            ],
+            None,
+        ),
         ("train", ["model/head=patch_map", "model/pool=gem"], "model/pool=gem: is not used with model/head="),
         ("train", ["model/head=patch_map", "model/pool=avg"], None),
         ("train", ["model/head=mil", "model/pool=gem"], None),

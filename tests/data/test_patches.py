@@ -44,7 +44,7 @@ def places(
     return PatchPlaces.of(
         rows=ROWS[chosen],
         image=IMAGE,
-        lesions=LesionTable(BOXES[chosen], LABELS[chosen]),
+        lesions=LesionTable(BOXES[chosen], LABELS[chosen], np.zeros_like(LABELS[chosen])),
         breasts=BREASTS[chosen],
         settings=settings,
         hard=[given[position] for position in chosen] if hard else (),
@@ -118,7 +118,9 @@ def test_windows_change_with_seed_and_epoch() -> None:
 
 
 def test_an_image_of_no_window_gives_an_empty_table() -> None:
-    nothing = LesionTable(np.full((1, 1, 4), np.nan, np.float32), np.full((1, 1), -1))
+    nothing = LesionTable(
+        np.full((1, 1, 4), np.nan, np.float32), np.full((1, 1), -1), np.zeros((1, 1), np.int64)
+    )
     of = PatchPlaces.of(
         rows=ROWS[:1], image=IMAGE, lesions=nothing, breasts=~BREASTS[:1] & False, settings=SETTINGS
     )
@@ -137,10 +139,12 @@ def test_lesions_are_arranged_by_image() -> None:
             "y_min": [1.0, 2, 3],
             "x_max": [5.0, 6, 7],
             "y_max": [5.0, 6, 7],
+            "mask_value": pd.array([1, None, 2], dtype="Int64"),
         }
     ).astype(dict.fromkeys(["x_min", "y_min", "x_max", "y_max"], "Float64"))
     found = LesionTable.of(lesions, np.arange(3), ["b", "z", "a"])
     assert found.labels.tolist() == [[0, 2], [-1, -1], [1, -1]]
+    assert found.mask_values.tolist() == [[1, 2], [0, 0], [0, 0]]
     assert found.boxes[:, 0].tolist()[::2] == [[1, 1, 5, 5], [2, 2, 6, 6]]
     assert np.isnan(found.boxes[1]).all()
     assert np.isnan(found.boxes[2, 1]).all()

@@ -124,10 +124,12 @@ def test_places_of_lesions_without_a_box_are_refused() -> None:
         def boxes(self, indices: range) -> np.ndarray:
             return np.full((len(indices), 1, 1, 4), np.nan)
 
-    data: Any = SimpleNamespace(train=Boxless([1, 2]))
+    data: Any = SimpleNamespace(train=Boxless([1, 2]), store=SimpleNamespace(masks=None))
     with pytest.raises(
         DataError, match=r"loss\.cell_weight=1\.0: no lesion of the training images has a box"
     ):
-        _refuse_no_boxes(OmegaConf.create({"loss": {"cell_weight": 1.0}}), data)
-    _refuse_no_boxes(OmegaConf.create({"loss": {"cell_weight": 0.0}}), data)
-    _refuse_no_boxes(OmegaConf.create({"loss": {}}), data)
+        _refuse_no_boxes(OmegaConf.create({"data": {}, "loss": {"cell_weight": 1.0}}), data)
+    _refuse_no_boxes(OmegaConf.create({"data": {}, "loss": {"cell_weight": 0.0}}), data)
+    with pytest.raises(DataError, match=r"data\.batch_masks=true: no lesion of the images has a mask; give"):
+        _refuse_no_boxes(OmegaConf.create({"data": {"batch_masks": True}, "loss": {}}), data)
+    _refuse_no_boxes(OmegaConf.create({"data": {}, "loss": {}}), data)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.ops import sigmoid_focal_loss
 
+from mammo.data.loading.loader import NO_CLASS
 from mammo.training.losses import CrossEntropy, Focal, FocalLoss, cell_loss, cell_targets
 
 
@@ -128,6 +129,35 @@ def test_cells_have_the_class_of_the_lesion_in_their_centre(
             row = int((box[1] + box[3]) / 2 // (40 / cells[0]))
             column = int((box[0] + box[2]) / 2 // (40 / cells[1]))
             assert target[row, column] >= 1 + label
+
+
+def test_a_mask_replaces_the_box_but_a_lesion_keeps_the_cell_of_its_centre() -> None:
+    """Cells of 10 x 10 pixels; the mask is the upper and the left edge of the box, and an own lesion."""
+    boxes, labels = torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([1])
+    mask = torch.zeros(1, 40, 40, dtype=torch.uint8)
+    mask[0, :8] = mask[0, :, :4] = 2
+    mask[0, 35:, 35:] = NO_CLASS
+    target = cell_targets(boxes, labels, cells=(4, 4), size=(40, 40), mask=mask)
+    assert target.tolist() == [[2, 2, 2, 2], [-1, 0, 0, 0], [-1, 0, 2, 0], [-1, 0, 0, -1]]
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 39)] * 4, st.integers(-1, 2)), max_size=3),
+    st.sampled_from([(4, 4), (3, 5), (1, 2)]),
+)
+def test_masks_that_fill_the_boxes_give_the_cells_of_the_boxes(
+    lesions: list[tuple[int, ...]], cells: tuple[int, int]
+) -> None:
+    boxes = torch.full((2, 3, 4), math.nan)
+    labels = torch.full((2, 3), -1)
+    mask = torch.zeros(2, 1, 40, 40, dtype=torch.uint8)
+    for place, (x, y, dx, dy, label) in enumerate(sorted(lesions, key=lambda lesion: lesion[-1])):
+        right, bottom = min(x + dx + 1, 40), min(y + dy + 1, 40)
+        boxes[1, place] = torch.tensor([x, y, right, bottom])
+        labels[1, place] = label
+        mask[1, 0, y:bottom, x:right] = NO_CLASS if label < 0 else 1 + label
+    by_boxes = cell_targets(boxes, labels, cells=cells, size=(40, 40))
+    assert torch.equal(cell_targets(boxes, labels, cells=cells, size=(40, 40), mask=mask), by_boxes)
 
 
 def test_lesions_and_background_count_alike_in_the_loss_of_cells() -> None:

@@ -56,6 +56,7 @@ class DataConfig:
     batch_size: int | None = MISSING
     micro_batches: int = MISSING
     loader_workers: int | None = MISSING
+    batch_masks: bool = MISSING
     balance: Balance = MISSING
     normalisation: Normalisation = MISSING
     patch: PatchConfig = dataclasses.field(default_factory=PatchConfig)

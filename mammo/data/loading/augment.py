@@ -55,7 +55,7 @@ class BatchAugment:
 
         Args:
             batch: `image`, B 1 H W, float in [0, 1]; `boxes`, B K 4, (x_min, y_min, x_max, y_max) in pixels,
-                NaN where there is no lesion; and any other keys.
+                NaN where there is no lesion; optionally `mask`, B 1 H W, whole numbers; and any other keys.
             generator: random generator on the CPU.
             first: index of the first image of the batch among the `among` images.
             among: number of images that numbers are drawn for; an image gets the same numbers, however these
@@ -63,9 +63,11 @@ class BatchAugment:
 
         Returns:
             The batch with other images, in [0, 1], and their boxes, which are axis-aligned around the
-            transformed boxes and clipped to the image, NaN if outside. Other keys are the same.
+            transformed boxes and clipped to the image, NaN if outside, and their masks. Other keys are the
+            same.
         """
         images, boxes = batch["image"], batch["boxes"]
+        masks = {"mask": batch["mask"]} if "mask" in batch else {}
         count, _, height, width = images.shape
         draws = torch.rand(among or count, 7, generator=generator, dtype=torch.float64)[first : first + count]
         if self.moves:
@@ -74,6 +76,11 @@ class BatchAugment:
             theta = torch.linalg.inv(matrix)[:, :2].to(images)
             grid = F.affine_grid(theta, list(images.shape), align_corners=False)
             images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+            for name, mask in masks.items():
+                moved = F.grid_sample(
+                    mask.to(images), grid, mode="nearest", padding_mode="reflection", align_corners=False
+                )
+                masks[name] = moved.to(mask.dtype)
             boxes = _move_boxes(boxes, matrix.to(boxes), height=height, width=width)
         signed = (2 * draws[:, 5:] - 1).to(images)
         if self.contrast:
@@ -83,7 +90,7 @@ class BatchAugment:
             images = images * (1 + self.brightness * signed[:, 1, None, None, None])
         if self.contrast or self.brightness:
             images = images.clamp(0, 1)
-        return {**batch, "image": images, "boxes": boxes}
+        return {**batch, "image": images, "boxes": boxes, **masks}
 
     def _matrix(self, draws: Tensor, aspect: float) -> Tensor:
         """Returns B 3 3, input to output, in coordinates from -1 to 1.

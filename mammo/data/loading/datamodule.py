@@ -46,6 +46,7 @@ class MammogramDataModule(pl.LightningDataModule):
         limit_train_batches: number of parts in an epoch, or their share as a float; None: all.
         limit_val_batches: the same for the validation.
         same_order: whether each epoch has the order of the first one.
+        batch_masks: whether the batches have the masks of lesions, see `StoreDataset.class_masks`.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class MammogramDataModule(pl.LightningDataModule):
         limit_train_batches: int | float | None = None,
         limit_val_batches: int | float | None = None,
         same_order: bool = False,
+        batch_masks: bool = False,
     ) -> None:
         super().__init__()
         self.store = store
@@ -98,6 +100,7 @@ class MammogramDataModule(pl.LightningDataModule):
                 views=views_of(sample_unit, views) or (),
                 patch=patch,
                 seed=seed,
+                batch_masks=batch_masks,
             )
 
         self.train = dataset(split.train, seed=seed)
@@ -250,15 +253,15 @@ def augmented(
         first: index of the first sample of the batch among the `among` samples.
         among: number of samples that numbers are drawn for; None: those of this batch.
     """
-    shape, views = batch["image"].shape, batch["image"].shape[1]
+    views = batch["image"].shape[1]
+    fields: dict[str, Tensor] = {key: batch[key] for key in ("image", "boxes", "mask") if key in batch}
     moved = augment(
-        {"image": batch["image"].flatten(0, 1), "boxes": batch["boxes"].flatten(0, 1)},
+        {key: field.flatten(0, 1) for key, field in fields.items()},
         generator=generator,
         first=first * views,
         among=None if among is None else among * views,
     )
-    image, boxes = moved["image"].reshape(shape), moved["boxes"].reshape(batch["boxes"].shape)
-    return cast(Batch, {**batch, "image": image, "boxes": boxes})
+    return cast(Batch, {**batch, **{key: moved[key].reshape(field.shape) for key, field in fields.items()}})
 
 
 def mixed(batch: Batch, *, alpha: float, generator: torch.Generator) -> Batch:

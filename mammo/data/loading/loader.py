@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mammo.data.lesion_table import LesionTable, largest_lesions, with_boxes
+from mammo.data.lesion_table import LesionTable, largest_lesions, lesion_regions, with_boxes
 from mammo.data.loading.samplers import PartSampler
 from mammo.data.samples import (
     Samples,
@@ -28,13 +28,15 @@ from mammo.data.samples import (
 from mammo.data.store.store import Store
 from mammo.data.tasks import Task, labels, lesion_labels
 
+NO_CLASS = 255  # in a mask, a pixel of a lesion without a class
 _AHEAD = 2  # number of batches per thread that are read or being read
 
 
 class Batch(TypedDict):
     """B samples of V images, with their labels; an image that is missing in its sample is black.
 
-    `side_label` only of exams, `weight` only in training, `partner` and `share` only with mixup.
+    `mask` only with `data.batch_masks`, `side_label` only of exams, `weight` only in training, `partner` and
+    `share` only with mixup.
     """
 
     image: Tensor  # B V 1 H W, float in [0, 1] on the device; uint8 or uint16 before
@@ -42,6 +44,7 @@ class Batch(TypedDict):
     label: Tensor  # B, index of the class
     boxes: Tensor  # B V K 4, lesions in pixels, NaN where there are fewer than K
     box_label: Tensor  # B V K, index of the class of each lesion, -1 for no class
+    mask: NotRequired[Tensor]  # B V 1 H W, see `StoreDataset.class_masks`
     row: Tensor  # B V, row in the store, -1 for a missing image
     unit: Tensor  # B, index of the breast, or whatever a sample is, in the table of the dataset
     side_label: NotRequired[Tensor]  # B 2, index of the class of each side, -1 for a side without images
@@ -61,6 +64,7 @@ class StoreDataset:
         views: views of a breast or exam, in the order of its images.
         seed: seed of the images that make up a sample where a breast has several of one view, which are drawn
             anew in each epoch; None for the same ones in each epoch.
+        batch_masks: whether the batches have `mask`.
 
     Attributes:
         units: one row for each image, breast or exam, see `facts_of_groups`; where lesions have boxes, with
@@ -80,8 +84,10 @@ class StoreDataset:
         unit: SampleUnit = "image",
         views: Sequence[str] = (),
         seed: int | None = None,
+        batch_masks: bool = False,
     ) -> None:
         self.store = store
+        self.batch_masks = batch_masks
         self.sample_unit = unit
         self.views = views
         self.seed = seed
@@ -142,6 +148,26 @@ class StoreDataset:
         places = self._places[indices]
         return np.where(places[..., None] < 0, -1, self._lesions.labels[places])
 
+    def class_masks(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Returns the class of each pixel of samples, B V 1 H W, by the masks of the lesions.
+
+        The value is 0 outside lesions, 1 + the index of the lesion's class, or `NO_CLASS` in a lesion without
+        a class. The pixels of a lesion without a mask are those of its box. Of several lesions at a pixel,
+        the one of the highest class counts.
+        """
+        rows, masks = self.rows[indices], self.store.masks
+        found = np.zeros((len(rows), *self.shape), np.uint8)
+        for place in zip(*np.nonzero(rows >= 0), strict=True):
+            mask = None if masks is None else masks[rows[place]]
+            image = self._places[indices][place]
+            labels = self._lesions.labels[image]
+            regions = lesion_regions(
+                self._lesions.boxes[image], self.shape[2:], mask, self._lesions.mask_values[image]
+            )
+            for lesion in np.argsort(labels, kind="stable"):
+                found[place][0, regions[lesion]] = NO_CLASS if labels[lesion] < 0 else 1 + labels[lesion]
+        return found
+
     def read(self, indices: Sequence[int], image: Tensor) -> Batch:
         """Returns a batch of the samples at these indices, read into `image`, B V 1 H W, as stored."""
         rows = self.rows[indices]
@@ -162,6 +188,8 @@ class StoreDataset:
             row=torch.from_numpy(rows),
             unit=torch.from_numpy(self.unit[indices]),
         )
+        if self.batch_masks:
+            batch["mask"] = torch.from_numpy(self.class_masks(indices))
         if self.side_labels is not None:
             batch["side_label"] = torch.from_numpy(self.side_labels[indices])
         return batch

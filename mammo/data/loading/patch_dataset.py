@@ -183,6 +183,7 @@ def dataset_of(
     views: Sequence[str] = (),
     patch: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    batch_masks: bool = False,
 ) -> StoreDataset:
     """Return the dataset of samples of a unit.
 
@@ -194,8 +195,11 @@ def dataset_of(
         views: see `StoreDataset`.
         patch: node `data.patch`, for patches.
         seed: see `StoreDataset` and `PatchDataset`.
+        batch_masks: see `StoreDataset`.
     """
     if unit != "patch":
-        return StoreDataset(store=store, table=table, task=task, unit=unit, views=views, seed=seed)
+        return StoreDataset(
+            store=store, table=table, task=task, unit=unit, views=views, seed=seed, batch_masks=batch_masks
+        )
     assert patch is not None
     return PatchDataset(store=store, table=table, task=task, settings=PatchSettings.of(patch), seed=seed)

@@ -1,13 +1,13 @@
 """Lesions of an image as drawn by the radiologist: by the mask where there is one, by the box elsewhere."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mammo.data.images.breast import BOX_COLUMNS
+from mammo.data.lesion_table import lesion_regions
 
 # Groups of lesions with localisation scores of their own.
 GROUPS = ("malignant", "all")
@@ -69,40 +69,3 @@ def _of_image(rows: pd.DataFrame, pathology: str | None) -> DrawnLesions:
         malignant=None if given.isna().any() else (given == "MALIGNANT").to_numpy(dtype=bool)[drawn],
         complete=bool(len(rows) and drawn.all()),
     )
-
-
-def lesion_regions(
-    boxes: NDArray[np.floating[Any]],
-    shape: tuple[int, ...],
-    mask: NDArray[np.uint8] | None = None,
-    mask_values: NDArray[np.int64] | None = None,
-) -> NDArray[np.bool_]:
-    """Return the pixels of each lesion, K H W: those of its mask, or of its box if the mask has none.
-
-    A pixel of two overlapping masks belongs to the smaller lesion, as in the store. See `box_pixels`.
-
-    Args:
-        boxes: K 4 in pixels; a row of NaN for a lesion without a box.
-        shape: H and W.
-        mask: H W, 0 outside lesions; None if there are no masks.
-        mask_values: K, value of each lesion in the mask, 0 for none; None if there are no masks.
-    """
-    regions = np.zeros((len(boxes), *shape), bool)
-    for index, (region, box) in enumerate(zip(regions, boxes, strict=True)):
-        if mask is not None and mask_values is not None and mask_values[index] > 0:
-            np.equal(mask, mask_values[index], out=region)
-        if not region.any() and not np.isnan(box).any():
-            region[box_pixels(box)] = True
-    return regions
-
-
-def box_pixels(box: NDArray[np.floating[Any]]) -> tuple[slice, slice]:
-    """Return the rows and columns of the pixels that a box touches, at least one of each.
-
-    Args:
-        box: x_min, y_min, x_max, y_max in pixels; may exceed the image.
-    """
-    left, top = np.floor(box[:2]).astype(int).tolist()
-    right, bottom = np.ceil(box[2:]).astype(int).tolist()
-    right, bottom = max(right, left + 1), max(bottom, top + 1)
-    return slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0))

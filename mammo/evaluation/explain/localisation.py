@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mammo.data.images.breast import breast_mask
 from mammo.data.images.dicom import Pixels
-from mammo.evaluation.explain.drawn_lesions import box_pixels
+from mammo.data.lesion_table import box_pixels
 
 Floats = NDArray[np.float64]
 

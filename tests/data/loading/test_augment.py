@@ -61,6 +61,17 @@ def test_box_follows_its_image(seed: int, **moves: Any) -> None:
     assert followed[:, 1].isnan().all()
 
 
+def test_mask_follows_its_image() -> None:
+    images, boxes = scene()
+    mask = 2 * images.to(torch.uint8)
+    augment = BatchAugment(flip_horizontal=0.5, flip_vertical=0.5, rotation_deg=25, shear_deg=20, zoom=0.2)
+    moved = augment({"image": images, "boxes": boxes, "mask": mask}, generator=seeded(3))
+    assert set(moved["mask"].unique().tolist()) == {0, 2}
+    # where the image is interpolated between black and white, the nearest pixel is one of them
+    clear = (moved["image"] < 0.25) | (moved["image"] > 0.75)
+    assert torch.equal((moved["mask"] == 2)[clear], (moved["image"] > 0.5)[clear])
+
+
 def test_flips_are_exact() -> None:
     images = torch.rand(3, 1, HEIGHT, WIDTH)
     augment = BatchAugment(flip_horizontal=1.0, flip_vertical=1.0)

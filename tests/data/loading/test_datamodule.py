@@ -58,6 +58,24 @@ def test_units_have_the_size_of_their_largest_lesion(make: Make) -> None:
     assert "lesion_size" not in make().test.units  # which has no box
 
 
+def test_batches_have_the_masks_of_lesions_if_wanted(make: Make, grey_store: Store) -> None:
+    assert "mask" not in next(iter(make().train_dataloader()))
+    boxed = make(batch_masks=True, loader_workers=1)
+    [batch] = [batch for batch in boxed.train_dataloader() if 0 in batch["row"]]
+    place = batch["row"].flatten().tolist().index(0)
+    x_min, y_min, x_max, y_max = batch["boxes"][place, 0, 0].round().int().tolist()
+    expected = torch.zeros(3, 1, 1, 40, 32, dtype=torch.uint8)
+    expected[place, 0, 0, y_min:y_max, x_min:x_max] = 255  # the lesion has no pathology of its own
+    assert torch.equal(batch["mask"], expected)  # of a lesion without a mask, its box
+    masked = Store.open(grey_store.directory)
+    masks = np.zeros((10, 40, 32), np.uint8)
+    masks[0, 10:13, 5] = 7
+    masked.__dict__["masks"] = masks
+    masked.lesions = masked.lesions.assign(mask_value=7, pathology="MALIGNANT")
+    mask = make(store=masked, batch_masks=True).train.class_masks([0])
+    assert np.array_equal(mask[0, 0, 0], np.where(masks[0] == 7, 2, 0))
+
+
 def test_order_depends_on_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         sampler = EpochSampler(labels=np.zeros(50, np.int64), seed=seed, balanced=False)
@@ -175,9 +193,8 @@ def test_a_hundred_thousand_images_need_the_memory_of_a_few_batches(tmp_path: Pa
     table = pd.DataFrame({"image_id": ids, "patient_id": ids, "pathology": pathology, "row": range(MANY)})
     table = table.assign(**dict.fromkeys(set(IMAGE_COLUMNS) - set(table), pd.NA))
     table.to_parquet(tmp_path / "images.parquet")
-    lesions = pd.DataFrame(
-        {"image_id": ids[:0], **{side: pd.Series(dtype="Float64") for side in BOX_COLUMNS}}
-    )
+    numbers = {name: pd.Series(dtype="Float64") for name in (*BOX_COLUMNS, "mask_value")}
+    lesions = pd.DataFrame({"image_id": ids[:0], **numbers})
     lesions.to_parquet(tmp_path / "lesions.parquet")
     (tmp_path / "manifest.json").write_text("{}")
     result = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True)

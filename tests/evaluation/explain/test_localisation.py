@@ -15,7 +15,8 @@ from scipy.special import logit
 from scipy.stats import binomtest
 from scipy.stats import t as student
 
-from mammo.evaluation.explain.drawn_lesions import GROUPS, lesion_regions
+from mammo.data.lesion_table import lesion_regions
+from mammo.evaluation.explain.drawn_lesions import GROUPS
 from mammo.evaluation.explain.localisation import (
     Marks,
     baseline_candidates,
