@@ -1,10 +1,15 @@
 """The input of the network at the start of a training, beside that of its pretrained weights."""
 
+from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from mammo.data.loading.loader import StoreDataset
 from mammo.data.samples import PLURALS
+from mammo.models.backbones import input_statistics
 from mammo.models.classifier import Classifier
+from mammo.models.weights.weight_loading import saved_statistics
 
 _MOST = 32  # samples of which the input is measured
 # Mean and standard deviation of the grey values of ImageNet, in [0, 1].
@@ -42,3 +47,14 @@ def input_sentence(
     if far or not 1 / _RATIO < deviation / spread < _RATIO:
         said += ": far apart; give data.normalisation=train or weights"
     return said
+
+
+def weights_statistics(weights: str | None, network: nn.Module) -> tuple[float, float]:
+    """Return the mean and deviation of the input that weights expect: of a run its training's, else timm's.
+
+    Args:
+        weights: value of `model.weights`.
+        network: network of `build_network`.
+    """
+    saved = None if weights is None else saved_statistics(Path(weights))
+    return saved or input_statistics(network)

@@ -6,7 +6,6 @@ import sys
 import warnings
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -39,13 +38,12 @@ from mammo.data.store.store import Store, prepare
 from mammo.data.tasks import Task, labels, unlabelled_sentence
 from mammo.errors import ConfigError, DataError
 from mammo.metrics.own_metrics import OwnMetrics
-from mammo.models.backbones import build_network, input_statistics
-from mammo.models.weights.weight_loading import saved_statistics
+from mammo.models.backbones import build_network
 from mammo.runs import RunFolder
 from mammo.training.devices.batch_memory import largest_batch
 from mammo.training.devices.distributed import Processes, find_processes
 from mammo.training.devices.precision import choose_precision
-from mammo.training.input_check import input_sentence
+from mammo.training.input_check import input_sentence, weights_statistics
 from mammo.training.loggers.logger_nodes import build_loggers
 from mammo.training.losses import LOSS
 from mammo.training.module import MammogramModule
@@ -336,13 +334,6 @@ def _monitor(datamodule: MammogramDataModule) -> str:
     return "val/loss"
 
 
-def _weights_statistics(cfg: DictConfig, network: nn.Module) -> tuple[float, float]:
-    """Return the statistics of the initial weights: of a run those of its training, else those of timm."""
-    weights = cfg.model.get("weights")
-    saved = None if weights is None else saved_statistics(Path(weights))
-    return saved or input_statistics(network)
-
-
 def mode_of(monitor: str) -> Literal["max", "min"]:
     return "min" if monitor == "val/loss" else "max"
 
@@ -358,7 +349,7 @@ def _module(
         mean, std = 0.0, 1.0
     else:
         by_weights = cfg.data.normalisation == "weights"
-        mean, std = _weights_statistics(cfg, network) if by_weights else datamodule.statistics()
+        mean, std = weights_statistics(cfg.model.get("weights"), network) if by_weights else datamodule.statistics()
     if cfg.trainer.compile:
         network.compile()
     return MammogramModule(
