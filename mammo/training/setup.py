@@ -347,9 +347,10 @@ def _module(
 ) -> MammogramModule:
     if cfg.data.normalisation == "none":
         mean, std = 0.0, 1.0
+    elif cfg.data.normalisation == "weights":
+        mean, std = weights_statistics(cfg.model.get("weights"), network)
     else:
-        by_weights = cfg.data.normalisation == "weights"
-        mean, std = weights_statistics(cfg.model.get("weights"), network) if by_weights else datamodule.statistics()
+        mean, std = datamodule.statistics()
     if cfg.trainer.compile:
         network.compile()
     return MammogramModule(
