@@ -158,7 +158,7 @@ def test_waiting_jobs_of_a_command_in_the_clone_run_the_code_of_their_submission
     clone = copy_of_the_clone(folder)
     arguments = command("seed=0,1", "hydra.launcher.n=1", "optim.lr=1e-3", code=clone)
     path = {"PYTHONPATH": str(clone)}
-    sweep = subprocess.Popen(arguments, cwd=clone, env=os.environ | path, stderr=subprocess.PIPE, text=True)
+    sweep = ForkedPython(arguments, cwd=clone, env=os.environ | path, stderr=subprocess.PIPE, text=True)
     wait_for(clone / "sweep" / "jobs" / "0.log")
     before = folder_digest(clone / "mammo")
     (clone / "mammo" / "training" / "fit.py").write_text("raise RuntimeError('edited')\n")
