@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from mammo.data.images.display import Display, Range, Stored, grey_values, is_raw
-from mammo.data.images.formats import SUPPORTED, Picture, format_of, picture_header, read_picture
+from mammo.data.images.formats import (
+    SUPPORTED,
+    Picture,
+    format_of,
+    other_picture,
+    picture_header,
+    read_picture,
+)
 from mammo.data.images.formats import Pixels as Pixels
 from mammo.data.images.header_places import Place, place_of
 from mammo.data.images.object_kinds import OtherObject, other_object
@@ -182,7 +189,10 @@ def _any_header(path: Path, *, pixels: bool) -> "Dataset":
 def _refuse_no_image(path: Path, header: "Dataset") -> None:
     if not any(keyword in header for keyword in ("Rows", "Columns", "PixelData")):
         known = "SOPClassUID" in header or "TransferSyntaxUID" in header.file_meta
-        reason = "is a DICOM file without an image, or cut short" if known else "is not an image"
+        other = None if known else other_picture(path)
+        reason = "is not an image" if other is None else f"has the format {other}, which is not read"
+        if known:
+            reason = "is a DICOM file without an image, or cut short"
         raise DataError(f"{path}: {reason}; {SUPPORTED}")
 
 

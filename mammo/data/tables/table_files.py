@@ -32,6 +32,10 @@ _OTHERS = {
     b"BZh": ("a bzip2 archive", "unpack it"),
     b"\xfd7zXZ": ("an xz archive", "unpack it"),
     b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
+    b"<": ("an HTML or XML document", "save it as CSV"),
+    b"[{": ("JSON", "save it as CSV"),
+    b'{"': ("JSON", "save it as CSV"),
+    b"{\\rtf": ("an RTF document", "save it as CSV"),
 }
 _BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -136,7 +140,10 @@ def _text_rows(path: Path, content: IO[bytes], head: bytes) -> Iterator[Row]:
         finally:
             text.detach()  # it would close the file
         if encoding == "cp1252":
-            log.warning("%s: is not in UTF-8; it is read as Windows-1252 (Latin-1)", path)
+            log.warning(
+                "%s: is not in UTF-8; it is read as Windows-1252 (Latin-1), which can misread its letters",
+                path,
+            )
         return
     raise DataError(f"{path}: is text in an unknown encoding, or no text; save it as CSV in UTF-8")
 
