@@ -103,14 +103,15 @@ def read_rows(
 
 
 def _picked(rows: Iterator[Row], wanted: Callable[[str], bool]) -> Iterator[Row]:
-    """Yield the rows with the cells of the wanted columns; the first row has the names."""
+    """Yield the rows with the cells of the wanted columns, and those without a column; names come first."""
     places: list[int] | None = None
     for number, cells in rows:
         if places is None:
             places = [place for place, name in enumerate(cells) if wanted(name)]
-            every = len(places) == len(cells)
+            width = len(cells)
+            every = len(places) == width
         picked = cells if every else [cells[place] if place < len(cells) else "" for place in places]
-        yield number, picked
+        yield number, picked if every else picked + cells[width:]
 
 
 def _rows(path: Path, content: IO[bytes], head: bytes, sheet: str | None, key: str | None) -> Iterator[Row]:

@@ -79,7 +79,7 @@ class TextTable:
         for number, cells in rows:
             if len(cells) > width and any(cells[width:]):
                 raise DataError(
-                    f"{path}, row {number}: {len(cells)} cells but {width} column names; "
+                    f"{path}, row {number}: has more cells than there are names of columns; "
                     "name every column, or put quotes around a cell that contains the separator"
                 )
             records.append(cells if len(cells) == width else (cells + [""] * width)[:width])
