@@ -47,6 +47,10 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
         (["model/head=patch_map", "model.head.pool=topk"], "model.head.pool=topk: Invalid value 'topk'"),
         (["model/head=mil", "model.box_head=true"], "model.box_head=true and model/head exclude each other"),
         (["sead=3"], "sead=3: no such key; did you mean seed?"),
+        (
+            ["data.patch.foo=3"],
+            "data.patch.foo=3: no such key; data.patch has hard_negatives, overlap, per_image, per_lesion, ",
+        ),
         (["modle=resnet18"], "modle=resnet18: no such key; did you mean model?"),
         (["model=custom_cnn", "model.drop_path=0.1"], "model.drop_path=0.1: no such key"),
         (["data=cbis_ddsm", *REAL], "data.root has no value: give data.root=..."),
