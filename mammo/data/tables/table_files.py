@@ -43,6 +43,7 @@ _BOMS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_EXACT = 10**15  # whole numbers from which Excel rounds
 _INDEX = re.compile(r"__index_level_\d+__")  # an index of pandas in a parquet file
 _DIRECTIVE = re.compile(r"sep=(.)\s*", re.I)  # a first line in which Excel names the delimiter
 
@@ -196,8 +197,10 @@ def _excel_rows(path: Path, content: IO[bytes], sheet: str | None, key: str | No
         book = openpyxl.load_workbook(content, read_only=True, data_only=True)
         chosen = _sheet(path, {each.title: each for each in book.worksheets}, sheet, key)
         uncomputed = openpyxl.load_workbook(content, read_only=True)[chosen.title] if formulas else None
+        warned = False
         for number, cells in enumerate(_values(chosen), start=1):
             texts = [_text(value) for value in cells]
+            warned = warned or _warn_of_rounding(path, number, cells)
             if any(texts):
                 yield number, texts
         if uncomputed is not None:
@@ -205,6 +208,21 @@ def _excel_rows(path: Path, content: IO[bytes], sheet: str | None, key: str | No
     except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:  # a ParseError is a SyntaxError
         reason = shown(str(error), most=100)
         raise DataError(f"{path}: is a damaged Excel file ({reason}); save it again") from None
+
+
+def _warn_of_rounding(path: Path, number: int, cells: tuple[Any, ...]) -> bool:
+    """Warn of a whole number of more than 15 digits in a row, and return whether there is one."""
+    for cell in cells:
+        if isinstance(cell, int | float) and abs(cell) >= _EXACT and cell == cell // 1:
+            log.warning(
+                "%s, row %d: Excel keeps 15 digits of a number such as %s, so that different ids may have "
+                "become equal; format the column of ids as text before they are entered",
+                path,
+                number,
+                shown(_text(cell)),
+            )
+            return True
+    return False
 
 
 def _values(sheet: Any) -> Iterator[tuple[Any, ...]]:
