@@ -196,7 +196,7 @@ def _decode(path: Path, format_name: str) -> Any:
     try:
         # Not imread, because it fills the missing part of a truncated JPEG with grey.
         encoded = np.fromfile(path, np.uint8)
-        if format_name == "PGM":  # OpenCV needs a newline after the last number of one in text
+        if encoded[:2].tobytes() == b"P2":  # OpenCV needs a newline after the last number
             encoded = np.append(encoded, np.uint8(10))
         pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
     except cv2.error:

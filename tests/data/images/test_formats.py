@@ -225,6 +225,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         "has signed JPEG 2000 pixels",
     ),
     "cut jpeg 2000": (lambda p: p.write_bytes(b"\0\0\0\x0cjP  \r\n"), "cannot be decoded.*cut short"),
+    "cut pgm": (
+        lambda p: p.write_bytes(b"P5 30 40 255\n" + NARROW.tobytes()[:-1]),
+        "cannot be decoded as PGM.*cut short",
+    ),
     "cut webp": (lambda p: p.write_bytes(b"RIFF\x10\0\0\0WEBPVP8 "), "cannot be decoded.*cut short"),
     "cut bmp": (lambda p: p.write_bytes(b"BM\x10\0\0\0"), "cannot be decoded.*cut short"),
     "no header": (lambda p: p.write_bytes(b"II*\0\xff\xff\xff\xff"), "cannot be decoded.*cut short"),
