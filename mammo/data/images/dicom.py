@@ -230,15 +230,16 @@ def _decode_dicom(path: Path, header: "Dataset") -> tuple[NDArray[Any], Range]:
     """Return the stored values, H W, and the smallest and largest value that the file can have."""
     from pydicom.pixels.utils import pixel_array
 
-    from mammo.data.images.codecs import DECODERS, decode
+    from mammo.data.images.codecs import DECODERS, decode, without_unused_bits
 
     syntax = header.file_meta.TransferSyntaxUID
     bits = int(header.BitsStored)
     with _guarded(path, f"its pixels ({syntax.name}) cannot be decoded"):
         if syntax in DECODERS:
             pixels, bits = decode(header)
-        else:  # a view of the file's bytes if they are not compressed and use all bits
-            pixels = pixel_array(header, view_only=True)
+        else:  # a view of the file's bytes if they are not compressed
+            words = pixel_array(header, view_only=True, correct_unused_bits=False)
+            pixels = without_unused_bits(words, header)
     return pixels, _full(header, bits)
 
 

@@ -327,6 +327,8 @@ def _window(modality: NDArray[Any], header: "Dataset", index: int) -> NDArray[np
 def _lut(modality: NDArray[Any], header: "Dataset", index: int) -> NDArray[np.float64]:
     from pydicom.pixels.processing import apply_voi
 
-    white = float((1 << header.VOILUTSequence[index].LUTDescriptor[2]) - 1)
+    full = (1 << header.VOILUTSequence[index].LUTDescriptor[2]) - 1
     shown = apply_voi(np.rint(modality).astype(np.int32), header, index)
-    return np.asarray(shown, np.float64) / white
+    # some LUTs have entries of 12 bits and say 16; the first and last entry hold for all values outside
+    entries = apply_voi(np.arange(-1 << 15, 1 << 16, dtype=np.int32), header, index)
+    return np.asarray(shown, np.float64) / range_of((0, int(entries.max())), (0, full))[1]

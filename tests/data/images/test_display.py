@@ -167,6 +167,17 @@ def lut(curve: NDArray[Any], explanation: str) -> Dataset:
     return item
 
 
+def test_white_of_a_lut_is_that_of_its_entries(tmp_path: Path) -> None:
+    """Entries of 12 bits in a LUT whose descriptor says 16 are not dark."""
+    item = lut(np.linspace(0, 1, 4096), "")
+    item.LUTDescriptor = [4096, 0, 16]
+    grey, notes = shown(tmp_path, header_of(RAMP, bits=12, VOILUTSequence=[item]))
+    np.testing.assert_allclose(grey, RAMP / 4095, atol=1e-5)
+    assert notes == ()
+    grey, _ = shown(tmp_path, header_of(RAMP // 8, bits=12, VOILUTSequence=[item]))
+    np.testing.assert_allclose(grey, RAMP // 8 / 4095, atol=1e-5)  # a dark image remains dark
+
+
 def test_a_lut_that_is_cut_short_leaves_the_window(tmp_path: Path) -> None:
     item = lut(np.ones(4096), "HARD")
     del item.LUTData
