@@ -43,7 +43,7 @@ _OTHERS = {
     **dict.fromkeys((b"P1", b"P4"), "PBM"),
     b"P7": "PAM",
     **dict.fromkeys((b"PF", b"Pf"), "PFM"),
-    **dict.fromkeys((b"<?xml", b"<html", b"<!DOC", b"<svg"), "XML or HTML"),
+    b"<": "XML or HTML",
     b"\xff\xd8\xff\xf7": "JPEG-LS",
 }
 _HEAD_BYTES = 352  # as many as the signature of NIfTI needs

@@ -190,7 +190,7 @@ OTHERS = {
     "MATLAB": b"MATLAB 5.0 MAT-file",
     "NRRD": b"NRRD0004\n",
     "MetaImage": b"ObjectType = Image\n",
-    "XML or HTML": b"<html>",
+    "XML or HTML": b"<!doctype html>",
     "JPEG-LS": b"\xff\xd8\xff\xf7",
 }
 
