@@ -239,7 +239,7 @@ def _decode_dicom(path: Path, header: "Dataset") -> tuple[NDArray[Any], Range]:
             pixels, bits = decode(header)
         else:  # a view of the file's bytes if they are not compressed
             words = pixel_array(header, view_only=True, correct_unused_bits=False)
-            pixels = without_unused_bits(words, header)
+            pixels, bits = without_unused_bits(words, header)
     return pixels, _full(header, bits)
 
 

@@ -149,6 +149,22 @@ def test_values_of_twelve_of_sixteen_bits(tmp_path: Path, signed: bool, compress
 
 
 @pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_padding_of_more_bits_than_the_header_says(tmp_path: Path, signed: bool, compressed: bool) -> None:
+    padding = -20000 if signed else 65535
+    values = np.where(WIDE % 2 == 0, TWELVE.astype(np.int32) % 2048, padding)
+    header = dataset(values.astype(np.int16 if signed else np.uint16))
+    header.BitsStored, header.HighBit = 12, 11
+    header.add_new("PixelPaddingValue", "SS" if signed else "US", padding)
+    if compressed:
+        header.compress(uid.RLELossless, generate_instance_uid=False)
+    shown = read_mammogram(save(header, tmp_path / "a.dcm")).pixels
+    background = WIDE % 2 == 1
+    assert not shown[background].any()
+    np.testing.assert_array_equal(shown[~background], np.rint(values[~background] / 4095 * 65535))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
 def test_values_of_more_bits_than_the_header_says_are_refused(tmp_path: Path, compressed: bool) -> None:
     header = dataset(WIDE)
     header.BitsStored, header.HighBit = 12, 11
