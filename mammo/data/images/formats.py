@@ -44,7 +44,6 @@ _OTHERS = {
     b"P7": "PAM",
     **dict.fromkeys((b"PF", b"Pf"), "PFM"),
     b"<": "XML or HTML",
-    b"\xff\xd8\xff\xf7": "JPEG-LS",
 }
 _HEAD_BYTES = 352  # as many as the signature of NIfTI needs
 
@@ -85,6 +84,11 @@ def format_of(path: Path) -> str:
         raise DataError(f"{path}: the file is empty")
     if head[128:132] == b"DICM":
         return "DICOM"
+    for signature, name in _PICTURES.items():
+        if head.startswith(signature):
+            return name
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "WebP"
     other = next((name for signature, name in _OTHERS.items() if head.startswith(signature)), None)
     if head[4:8] == b"ftyp":
         brand = head[8:12]
@@ -93,10 +97,7 @@ def format_of(path: Path) -> str:
         other = "NIfTI"
     if other is not None:
         raise DataError(f"{path}: has the format {other}, which is not read; {SUPPORTED}")
-    for signature, name in _PICTURES.items():
-        if head.startswith(signature):
-            return name
-    return "WebP" if head.startswith(b"RIFF") and head[8:12] == b"WEBP" else "DICOM"
+    return "DICOM"
 
 
 def other_picture(path: Path) -> str | None:

@@ -191,7 +191,6 @@ OTHERS = {
     "NRRD": b"NRRD0004\n",
     "MetaImage": b"ObjectType = Image\n",
     "XML or HTML": b"<!doctype html>",
-    "JPEG-LS": b"\xff\xd8\xff\xf7",
 }
 
 
