@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     store = prepare(read_catalog(plain(cfg.data)), **arguments_for(prepare, cfg.data))
     counts = store.manifest["counts"]
     for note, count in store.manifest["notes"].items():
-        print(f"warning: of {count} {'image' if count == 1 else 'images'}: {note}", file=sys.stderr)
+        print(f"warning: {count} {'image' if count == 1 else 'images'}: {note}", file=sys.stderr)
     print(f"{counts['images']} images prepared, {counts['rejected']} rejected, {counts['lesions']} lesions")
     overrides = list(HydraConfig.get().overrides.task)
     size = (cfg.data.height, cfg.data.width)
@@ -31,7 +31,10 @@ def main(cfg: DictConfig) -> None:
         prepared=size,
     )
     trainings = first_trainings(experiment, overrides, prepared=size)
-    print(ending({"store": store.directory.absolute()}, *[*trainings, call("audit", *overrides)][:2]))
+    written = {"store": store.directory.absolute()}
+    if counts["rejected"]:
+        written["rejected"] = written["store"] / "rejected.csv"
+    print(ending(written, *[*trainings, call("audit", *overrides)][:2]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The decorator that turns a function of the configuration into a command with one-sentence errors."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -34,7 +35,10 @@ _INTERRUPTED = 130  # exit status of shells for Ctrl-C
 
 
 def hydra_main(
-    command: str, *, of_hydra: Callable[[list[str]], list[str]] = list
+    command: str,
+    *,
+    of_hydra: Callable[[list[str]], list[str]] = list,
+    check: Callable[[DictConfig], object] = bool,
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Decorator that turns a function of the checked config into a command with one-sentence errors.
 
@@ -43,11 +47,15 @@ def hydra_main(
     Args:
         command: name of the command and of its file in `conf`.
         of_hydra: function that returns those overrides of the command line from which Hydra composes.
+        check: function that is called with the config before its keys are checked, such as for a choice that
+            the command does not have; raises ConfigError.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         def checked(cfg: DictConfig) -> Any:
+            _show_warnings()
             try:
+                check(cfg)
                 check_values(cfg, makes_root=command == "download")
                 if HydraConfig.get().mode == RunMode.RUN:
                     refuse_unused(command, cfg, list(HydraConfig.get().overrides.task))
@@ -114,6 +122,16 @@ def write_json(content: dict[str, Any], output: Path) -> None:
     """
     with report_unwritable("output", output):
         output.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _show_warnings() -> None:
+    """Print warnings of this package's log to stderr; the logging configuration of Hydra hides them."""
+    logging.getLogger("mammo").setLevel(logging.WARNING)
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("mammo."):
+            logging.getLogger(name).disabled = False
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
 
 
 def _stop(sentence: str) -> NoReturn:

@@ -276,7 +276,11 @@ def _unknown_key(key: str, command: str, overrides: list[str]) -> str:
     owners = commands_with(key)
     if owners and command not in owners and ("." in key or usual_name(key, known) is None):
         return f"no such key; it is for {' or '.join(map(command_line, owners))}"
-    return f"no such key{nearest(key, known)}"
+    advice, node = nearest(key, known), key.rpartition(".")[0]
+    if advice == f"; did you mean {node}?":  # that is what the key was given for
+        names = [name.removeprefix(f"{node}.") for name in known if name.startswith(f"{node}.")]
+        advice = f"; {node} has {', '.join(sorted(name for name in names if '.' not in name))}"
+    return f"no such key{advice}"
 
 
 def keys_of(node: DictConfig, prefix: str = "") -> Iterator[str]:

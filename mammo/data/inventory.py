@@ -72,7 +72,15 @@ def _contents(images: pd.DataFrame, lesions: pd.DataFrame) -> dict[str, Any]:
     counts["images_with_benign_and_malignant_lesions"] = int((labels > 1).sum())
     counts["images_with_several_lesions"] = int((lesions["image_id"].value_counts() > 1).sum())
     counts["lesions_with_box"] = int(lesions["x_min"].notna().sum())
-    for column in ("laterality", "view", "abnormality_type", "density", "subtlety", "assessment"):
+    for column in (
+        "pathology",
+        "laterality",
+        "view",
+        "abnormality_type",
+        "density",
+        "subtlety",
+        "assessment",
+    ):
         counts[f"images_without_{column}"] = int(images[column].isna().sum())
     return counts
 

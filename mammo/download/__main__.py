@@ -26,12 +26,18 @@ _SETS = ("cbis_ddsm", "cmmd")
 _MOST_LISTED = 20  # series in the list of those that did not come; all are in the file
 
 
-@hydra_main("download")
-def main(cfg: DictConfig) -> None:
+def _set_of(cfg: DictConfig) -> str:
+    """Return the name of the data set; raise ConfigError if it is not downloaded."""
     name = str(cfg.data.get("_target_")).rpartition(".read_")[2]
     if name not in _SETS:
         choices = " or ".join(f"data={each}" for each in _SETS)
         raise ConfigError(f"data={name}: is not downloaded by this command; give {choices}")
+    return name
+
+
+@hydra_main("download", check=_set_of)
+def main(cfg: DictConfig) -> None:
+    name = _set_of(cfg)
     for key in ("masks", "crops"):
         if cfg[key] and name != "cbis_ddsm":
             raise ConfigError(f"{key}=true: {name} has none; leave it out")

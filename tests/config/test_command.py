@@ -47,6 +47,10 @@ def run(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProce
         (["model/head=patch_map", "model.head.pool=topk"], "model.head.pool=topk: Invalid value 'topk'"),
         (["model/head=mil", "model.box_head=true"], "model.box_head=true and model/head exclude each other"),
         (["sead=3"], "sead=3: no such key; did you mean seed?"),
+        (
+            ["data.patch.foo=3"],
+            "data.patch.foo=3: no such key; data.patch has hard_negatives, overlap, per_image, per_lesion, ",
+        ),
         (["modle=resnet18"], "modle=resnet18: no such key; did you mean model?"),
         (["model=custom_cnn", "model.drop_path=0.1"], "model.drop_path=0.1: no such key"),
         (["data=cbis_ddsm", *REAL], "data.root has no value: give data.root=..."),
@@ -206,3 +210,15 @@ def test_the_package_lists_its_commands_without_pytorch(tmp_path: Path) -> None:
     refused = subprocess.run([sys.executable, "-m", "mammo", "trian"], **pipes)
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: trian: give ")
+
+
+@pytest.mark.slow
+def test_warnings_of_the_log_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "t.csv").write_bytes("image_path,patient_id,cancer\na.png,Zoë,0\n".encode("latin-1"))
+    data = ["data=csv", "data.table=t.csv", "data.root=.", "pixels=false", "sheet=null"]
+    shown = command("audit", *data, folder=tmp_path)
+    warning = (
+        "warning: t.csv: is not in UTF-8; it is read as Windows-1252 (Latin-1), which can misread its letters"
+    )
+    assert shown.stderr.splitlines() == [warning]

@@ -245,6 +245,7 @@ def test_whole_case_files_are_kept_though_those_in_the_folder_are_cut(tmp_path: 
             ["data=phantom"],
             "data=phantom: is not downloaded by this command; give data=cbis_ddsm or data=cmmd",
         ),
+        (["data=csv"], "data=csv: is not downloaded by this command; give data=cbis_ddsm or data=cmmd"),
         (
             ["data=cmmd", "data.root=r", "prepare=true"],
             "prepare=true: only the headers of cmmd name its images, so they are prepared together; leave it "

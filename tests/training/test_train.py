@@ -282,6 +282,7 @@ def test_damaged_files_go_to_rejected_and_too_many_stop(own_images: pd.DataFrame
     assert went_on.returncode == 0, went_on.stderr
     assert went_on.stdout.startswith("23 images prepared, 1 rejected")
     (rejected,) = tmp_path.glob("cache/store/*/rejected.csv")
+    assert f"\nrejected   {rejected}\n" in went_on.stdout
     assert "5.png" in rejected.read_text()
 
 

@@ -79,12 +79,15 @@ def decode(header: "Dataset") -> tuple[NDArray[Any], int]:
     if pixels.shape != (header.Rows, header.Columns):
         raise ValueError("the size differs from the header")
     bits, width = int(header.BitsStored), 8 * pixels.itemsize
-    precision = _precision(frame, syntax) or bits
     signed = header.get("PixelRepresentation", 0) == 1
+    if syntax == uid.RLELossless:
+        words = pixels.view(f"{'i' if signed else 'u'}{pixels.itemsize}")
+        return without_unused_bits(words, header)
+    precision = _precision(frame, syntax) or bits
     if syntax in uid.JPEG2000TransferSyntaxes + uid.JPEGLSTransferSyntaxes:
         used = precision
-    else:  # in RLE, the other bits may be those of an overlay
-        used = bits if signed or syntax == uid.RLELossless else width
+    else:
+        used = bits if signed else width
     unused = max(0, width - used)
     # The bits are two's complement or not as the header says; some decoders and encoders ignore that.
     if signed or unused or pixels.dtype.kind == "i":
@@ -95,6 +98,46 @@ def decode(header: "Dataset") -> tuple[NDArray[Any], int]:
     if high >= limit or low < -limit:
         bits = precision if high < 1 << (precision - signed) and low >= -1 << (precision - signed) else width
     return pixels, min(bits, precision)
+
+
+def without_unused_bits(words: NDArray[Any], header: "Dataset") -> tuple[NDArray[Any], int]:
+    """Return the values of pixels that are words of `BitsAllocated` bits: their `BitsStored` bits.
+
+    The bits above are ignored if they are the same in all pixels or those of an overlay. The values are in
+    the upper bits of the words if `HighBit` says so, as older files do, and the bits below are 0.
+
+    Args:
+        words: H W, `BitsAllocated` bits per pixel, signed as the header says.
+        header: header of the image.
+
+    Returns:
+        The values, H W, and the number of their bits: `BitsStored`, or `BitsAllocated` if padding needs it.
+
+    Raises:
+        ValueError: the values need more bits than the header says.
+    """
+    stored, allocated = int(header.BitsStored), 8 * words.itemsize
+    unused = allocated - stored
+    if unused <= 0:
+        return words, stored
+    low = int(header.get("HighBit") or 0) + 1 - stored
+    if 0 < low <= unused and not (words & ((1 << low) - 1)).any():
+        words = words >> low
+    kept: NDArray[Any] = (words << unused) >> unused
+    beyond = kept != words
+    if not beyond.any():
+        return words, stored
+    padding = header.get("PixelPaddingValue")
+    if isinstance(padding, int):
+        padding %= 1 << allocated
+        padding -= (padding >> (allocated - 1) << allocated) if words.dtype.kind == "i" else 0
+        if (words[beyond] == padding).all():
+            return words, allocated
+    above = words.view(words.dtype.str.replace("i", "u")) >> stored
+    overlay = any(header.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2))
+    if not overlay and above.min() != above.max():
+        raise ValueError(f"its values need more bits than the {stored} of BitsStored; correct BitsStored")
+    return kept, stored
 
 
 def _precision(frame: bytes, syntax: uid.UID) -> int | None:

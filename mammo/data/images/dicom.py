@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from mammo.data.images.display import Display, Range, Stored, grey_values, is_raw
-from mammo.data.images.formats import SUPPORTED, Picture, format_of, picture_header, read_picture
+from mammo.data.images.formats import (
+    SUPPORTED,
+    Picture,
+    format_of,
+    other_picture,
+    picture_header,
+    read_picture,
+)
 from mammo.data.images.formats import Pixels as Pixels
 from mammo.data.images.header_places import Place, place_of
 from mammo.data.images.object_kinds import OtherObject, other_object
@@ -182,7 +189,10 @@ def _any_header(path: Path, *, pixels: bool) -> "Dataset":
 def _refuse_no_image(path: Path, header: "Dataset") -> None:
     if not any(keyword in header for keyword in ("Rows", "Columns", "PixelData")):
         known = "SOPClassUID" in header or "TransferSyntaxUID" in header.file_meta
-        reason = "is a DICOM file without an image, or cut short" if known else "is not an image"
+        other = None if known else other_picture(path)
+        reason = "is not an image" if other is None else f"has the format {other}, which is not read"
+        if known:
+            reason = "is a DICOM file without an image, or cut short"
         raise DataError(f"{path}: {reason}; {SUPPORTED}")
 
 
@@ -220,15 +230,16 @@ def _decode_dicom(path: Path, header: "Dataset") -> tuple[NDArray[Any], Range]:
     """Return the stored values, H W, and the smallest and largest value that the file can have."""
     from pydicom.pixels.utils import pixel_array
 
-    from mammo.data.images.codecs import DECODERS, decode
+    from mammo.data.images.codecs import DECODERS, decode, without_unused_bits
 
     syntax = header.file_meta.TransferSyntaxUID
     bits = int(header.BitsStored)
     with _guarded(path, f"its pixels ({syntax.name}) cannot be decoded"):
         if syntax in DECODERS:
             pixels, bits = decode(header)
-        else:  # a view of the file's bytes if they are not compressed and use all bits
-            pixels = pixel_array(header, view_only=True)
+        else:  # a view of the file's bytes if they are not compressed
+            words = pixel_array(header, view_only=True, correct_unused_bits=False)
+            pixels, bits = without_unused_bits(words, header)
     return pixels, _full(header, bits)
 
 

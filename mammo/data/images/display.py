@@ -97,20 +97,22 @@ def is_raw(header: "Dataset") -> bool:
 def range_of(used: Range, full: Range) -> Range:
     """Return black and white: those of the least of 8, 10, 12, 14 and 16 bits that holds the values.
 
+    Black is 0, or the smallest value if that is negative, so that the background of signed images is dark.
+
     Args:
         used: Smallest and largest value of the images.
         full: Smallest and largest value that a file can have.
 
     Example:
         >>> range_of((3, 4000), (0, 65535)), range_of((-5, 500), (-2048, 2047)), range_of((0, 9), (0, 15))
-        ((0, 4095), (-512, 511), (0, 15))
+        ((0, 4095), (-5, 1018), (0, 15))
     """
-    low, high = used
+    black = min(used[0], 0)
     for bits in _DEPTHS:
-        black, white = (0, (1 << bits) - 1) if low >= 0 else (-1 << (bits - 1), (1 << (bits - 1)) - 1)
-        if black <= low and high <= white < full[1]:
+        white = black + (1 << bits) - 1
+        if used[1] <= white < full[1]:
             return black, white
-    return (0 if low >= 0 else full[0]), full[1]
+    return black, full[1]
 
 
 def needs_range(stored: Stored, display: Display) -> bool:
@@ -179,9 +181,9 @@ def _range(stored: Stored, used: Range, display: Display, notes: list[str]) -> R
     low, high = stored.full
     own = range_of(used, stored.full)
     if isinstance(display.white, int):
-        found = (0 if used[0] >= 0 else max(low, -display.white - 1)), min(high, display.white)
-    elif display.white == "file" or high - low <= 255:
-        found = stored.full
+        found = own[0], min(high, display.white)
+    elif display.white == "file" or (low == 0 and high <= 255):
+        found = own[0], high
     elif (known := (display.kinds or {}).get(stored.kind)) is not None:
         found = known
     else:
@@ -325,6 +327,8 @@ def _window(modality: NDArray[Any], header: "Dataset", index: int) -> NDArray[np
 def _lut(modality: NDArray[Any], header: "Dataset", index: int) -> NDArray[np.float64]:
     from pydicom.pixels.processing import apply_voi
 
-    white = float((1 << header.VOILUTSequence[index].LUTDescriptor[2]) - 1)
+    full = (1 << header.VOILUTSequence[index].LUTDescriptor[2]) - 1
     shown = apply_voi(np.rint(modality).astype(np.int32), header, index)
-    return np.asarray(shown, np.float64) / white
+    # some LUTs have entries of 12 bits and say 16; the first and last entry hold for all values outside
+    entries = apply_voi(np.arange(-1 << 15, 1 << 16, dtype=np.int32), header, index)
+    return np.asarray(shown, np.float64) / range_of((0, int(entries.max())), (0, full))[1]

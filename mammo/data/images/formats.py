@@ -29,7 +29,7 @@ _OTHERS = {
     b"GIF8": "GIF",
     b"%PDF": "PDF",
     **dict.fromkeys((b"\xff\x0a", b"\0\0\0\x0cJXL "), "JPEG XL"),
-    **dict.fromkeys((b"\x1f\x8b", b"BZh", b"\xfd7zXZ"), "compressed (gzip, bzip2 or xz)"),
+    **dict.fromkeys((b"\x1f\x8b", b"BZh", b"\xfd7zXZ"), "gzip, bzip2 or xz"),
     b"PK\x03\x04": "ZIP",
     b"7z\xbc\xaf": "7-Zip",
     b"Rar!": "RAR",
@@ -43,7 +43,7 @@ _OTHERS = {
     **dict.fromkeys((b"P1", b"P4"), "PBM"),
     b"P7": "PAM",
     **dict.fromkeys((b"PF", b"Pf"), "PFM"),
-    **dict.fromkeys((b"<?xml", b"<html", b"<!DOC"), "XML or HTML"),
+    b"<": "XML or HTML",
 }
 _HEAD_BYTES = 352  # as many as the signature of NIfTI needs
 
@@ -96,8 +96,21 @@ def format_of(path: Path) -> str:
     if head[344:347] in (b"n+1", b"ni1"):
         other = "NIfTI"
     if other is not None:
-        raise DataError(f"{path}: is a {other} file, which is not read; {SUPPORTED}")
+        raise DataError(f"{path}: has the format {other}, which is not read; {SUPPORTED}")
     return "DICOM"
+
+
+def other_picture(path: Path) -> str | None:
+    """Return the format of a file that only Pillow knows, such as TGA; None if it does not know it either."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return image.format
+    except Exception:  # damaged bytes make Pillow raise many types
+        return None
 
 
 def read_picture(path: Path, format_name: str) -> tuple[Picture, Pixels]:
@@ -148,6 +161,9 @@ def picture_header(path: Path, format_name: str) -> Picture:
         full = max(255, (1 << bits) - 1)
         inverted = tags.get(262) == 0 and bits > 8  # up to 8 bits, libtiff inverts
         orientation = 1  # OpenCV applies it
+        if bits > 8 and tags.get(284) == 2 and tags.get(277, 1) > 1:
+            # OpenCV decodes it to wrong pixels
+            raise DataError(f"{path}: is a TIFF file with separate planes of its channels; save it as grey")
     elif format_name in ("PNG", "PGM", "PPM", "JPEG 2000"):
         full = _full(path, format_name)
     return Picture(format_name, full, frames, orientation if 1 <= orientation <= 8 else 1, inverted)
@@ -180,14 +196,18 @@ def _decode(path: Path, format_name: str) -> Any:
     pixels: Any
     try:
         # Not imread, because it fills the missing part of a truncated JPEG with grey.
-        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        encoded = np.fromfile(path, np.uint8)
+        if encoded[:2].tobytes() == b"P2":  # OpenCV needs a newline after the last number
+            encoded = np.append(encoded, np.uint8(10))
+        pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = None
     if pixels is None:
         reason = "is damaged, cut short, or an unusual variant; save it with 8 or 16 bits of grey"
         raise DataError(f"{path}: cannot be decoded as {format_name}; the file {reason}")
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise DataError(f"{path}: has {pixels.dtype} pixels; save it with 8 or 16 bits per pixel")
+        kind = pixels.dtype
+        raise DataError(f"{path}: has {kind} pixels; save it with 8 or 16 unsigned bits per pixel")
     if pixels.ndim == 3:
         if np.any(pixels[..., 1:3] != pixels[..., :1]):
             raise DataError(f"{path}: is a colour image; a mammogram has one grey channel")

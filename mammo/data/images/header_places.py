@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mammo.data.catalog import VIEWS
+from mammo.data.tables.vocabulary import VIEW_NAMES
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -31,6 +32,11 @@ _TEXTS = (
 _NAMED_SIDES = {"L": "LEFT", "LT": "LEFT", "LEFT": "LEFT", "R": "RIGHT", "RT": "RIGHT", "RIGHT": "RIGHT"}
 # Abbreviations of views that are no words of other meaning.
 _NAMED_VIEWS = ("CC", "MLO", "ML", "LM", "LMO", "XCC", "XCCL", "XCCM", "SIO", "ISO", "FB")
+# The names of these views; a longer name first, because it contains others.
+_SPELLED = {name.replace(" ", "").upper(): view for name, view in VIEW_NAMES.items() if view in _NAMED_VIEWS}
+_NAME = re.compile(
+    "|".join(name.upper().replace(" ", "[^A-Z0-9]*") for name in sorted(VIEW_NAMES, key=len, reverse=True))
+)
 _WORD = re.compile(rf"(?P<side>{'|'.join(_NAMED_SIDES)})?(?P<view>{'|'.join(_NAMED_VIEWS)})?")
 
 
@@ -61,8 +67,11 @@ def read_text(text: str) -> Place:
     Example:
         >>> [(place.laterality, place.view) for place in map(read_text, ("R MLO", "LCC", "CC LT", "L2"))]
         [('RIGHT', 'MLO'), ('LEFT', 'CC'), ('LEFT', 'CC'), (None, None)]
+        >>> read_text("Right medio-lateral oblique").view
+        'MLO'
     """
     text = re.sub(r"\d\s*ML\b", " ", text.upper())  # millilitres
+    text = _NAME.sub(lambda name: f" {_SPELLED.get(re.sub('[^A-Z]', '', name[0]), '')} ", text)
     words = re.split(r"[^A-Z0-9]+", text)
     found = [match for word in words if word and (match := _WORD.fullmatch(word))]
     views = {match["view"] for match in found if match["view"]}

@@ -51,7 +51,9 @@ def warnings_of(files: Sequence[FileFacts], labels: Mapping[Path, str] | None = 
         )
     errors = Counter(file.error for file in files if file.error is not None)
     for error, _ in errors.most_common():
-        found.append(f"not usable: {_some([file for file in files if file.error == error])}; it {error}")
+        subject = "" if error.startswith("its ") else "it "
+        members = _some([file for file in files if file.error == error])
+        found.append(f"not usable: {members}; {subject}{error}")
     found += _darker(files)
     found += _with_label(files, labels or {})
     notes = Counter(note for file in files for note in file.notes)

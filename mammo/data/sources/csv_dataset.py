@@ -68,7 +68,8 @@ def read_csv(
     read = _renamed(read, {name: old for name, old in (columns or {}).items() if old is not None})
     if read[0].cells.empty:
         raise DataError(f"{table}: has names of columns, but no rows; add one for each image")
-    images = _read_images(read[0], root, own)
+    chosen = (columns or {}).get("pathology") is not None
+    images = _read_images(read[0], root, own, chosen=chosen)
     if images["path"].isna().all():
         wanted = shown(images["file"].iloc[0], most=200)
         raise DataError(
@@ -92,7 +93,7 @@ def _renamed(tables: list[TextTable], names: Mapping[str, str]) -> list[TextTabl
     ]
 
 
-def _read_images(sheet: TextTable, root: Path, own: Mapping[str, list[str]]) -> pd.DataFrame:
+def _read_images(sheet: TextTable, root: Path, own: Mapping[str, list[str]], *, chosen: bool) -> pd.DataFrame:
     sheet.require("image_path", "patient_id", key="data.columns")
     labelled = next((name for name in _LABEL_COLUMNS if name in sheet.cells), _LABEL_COLUMNS[0])
     required = labelled in sheet.cells
@@ -100,6 +101,8 @@ def _read_images(sheet: TextTable, root: Path, own: Mapping[str, list[str]]) -> 
         names = ", ".join(_LABEL_COLUMNS)
         raise ConfigError(f"data.labels: {sheet.path} has none of {names}; give data.columns.pathology=NAME")
     diagnosis = diagnoses(sheet, labelled, own=own, required=required, remedy=_REMEDY)
+    if not chosen:
+        _refuse_other_label(sheet, labelled, diagnosis, own)
     paths = _paths(sheet, "image_path", root, required=True)
     laterality, view = places(sheet, laterality="laterality", view="view")
     images = pd.DataFrame(
@@ -125,6 +128,27 @@ def _read_images(sheet: TextTable, root: Path, own: Mapping[str, list[str]]) -> 
     images = images.assign(**{name: sheet.text(name) for name in further})
     _refuse_repeated(sheet, images)
     return images
+
+
+def _refuse_other_label(
+    sheet: TextTable, labelled: str, diagnosis: "pd.Series[str]", own: Mapping[str, list[str]]
+) -> None:
+    """Raise DataError if a further column of labels contradicts the one that is used."""
+    for name in _LABEL_COLUMNS:
+        if name == labelled or name not in sheet.cells:
+            continue
+        try:
+            other = pathologies(diagnoses(sheet, name, own=own))
+        except DataError:  # its words are no diagnoses
+            continue
+        differ = (pathologies(diagnosis) != other).fillna(value=False)
+        if differ.any():
+            row = differ.index[differ][0]
+            cells = [f"{each} '{shown(sheet.cells[each][row])}'" for each in (labelled, name)]
+            problem = f"{' and '.join(cells)} are different labels"
+            raise sheet.refuse(
+                row, f"{problem}; delete one of the columns, or give data.columns.pathology=NAME"
+            )
 
 
 def _image_ids(sheet: TextTable, paths: "pd.Series[str]", root: Path) -> "pd.Series[str]":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mammo.data.catalog import Catalog
 
 # Increase with every change of prepared pixels or tables; stores of older versions are then not used.
-PREPARATION_VERSION = 4
+PREPARATION_VERSION = 5
 # keys of `data` that determine the pixels of an image
 PREPARATION_KEYS = ("height", "width", "crop", "aspect", "white", "window", "for_processing")
 

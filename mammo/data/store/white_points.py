@@ -130,7 +130,7 @@ def _calls(
             continue
         found.kinds.setdefault(kind, None)
         known = kind in (display.kinds or {}) or found.are_decided(kind)
-        if display.white == "auto" and full[1] - full[0] <= 255 and not known:
+        if display.white == "auto" and full[0] == 0 and full[1] <= 255 and not known:
             found.add((kind, full, full))
         elif display.white == "auto" and not known:
             yield functools.partial(_used, path, display)

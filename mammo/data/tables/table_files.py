@@ -32,6 +32,10 @@ _OTHERS = {
     b"BZh": ("a bzip2 archive", "unpack it"),
     b"\xfd7zXZ": ("an xz archive", "unpack it"),
     b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
+    b"<": ("an HTML or XML document", "save it as CSV"),
+    b"[{": ("JSON", "save it as CSV"),
+    b'{"': ("JSON", "save it as CSV"),
+    b"{\\rtf": ("an RTF document", "save it as CSV"),
 }
 _BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -39,6 +43,7 @@ _BOMS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_EXACT = 10**15  # whole numbers from which Excel rounds
 _INDEX = re.compile(r"__index_level_\d+__")  # an index of pandas in a parquet file
 _DIRECTIVE = re.compile(r"sep=(.)\s*", re.I)  # a first line in which Excel names the delimiter
 
@@ -99,14 +104,15 @@ def read_rows(
 
 
 def _picked(rows: Iterator[Row], wanted: Callable[[str], bool]) -> Iterator[Row]:
-    """Yield the rows with the cells of the wanted columns; the first row has the names."""
+    """Yield the rows with the cells of the wanted columns, and those without a column; names come first."""
     places: list[int] | None = None
     for number, cells in rows:
         if places is None:
             places = [place for place, name in enumerate(cells) if wanted(name)]
-            every = len(places) == len(cells)
+            width = len(cells)
+            every = len(places) == width
         picked = cells if every else [cells[place] if place < len(cells) else "" for place in places]
-        yield number, picked
+        yield number, picked if every else picked + cells[width:]
 
 
 def _rows(path: Path, content: IO[bytes], head: bytes, sheet: str | None, key: str | None) -> Iterator[Row]:
@@ -136,7 +142,10 @@ def _text_rows(path: Path, content: IO[bytes], head: bytes) -> Iterator[Row]:
         finally:
             text.detach()  # it would close the file
         if encoding == "cp1252":
-            log.warning("%s: is not in UTF-8; it is read as Windows-1252 (Latin-1)", path)
+            log.warning(
+                "%s: is not in UTF-8; it is read as Windows-1252 (Latin-1), which can misread its letters",
+                path,
+            )
         return
     raise DataError(f"{path}: is text in an unknown encoding, or no text; save it as CSV in UTF-8")
 
@@ -188,8 +197,10 @@ def _excel_rows(path: Path, content: IO[bytes], sheet: str | None, key: str | No
         book = openpyxl.load_workbook(content, read_only=True, data_only=True)
         chosen = _sheet(path, {each.title: each for each in book.worksheets}, sheet, key)
         uncomputed = openpyxl.load_workbook(content, read_only=True)[chosen.title] if formulas else None
+        warned = False
         for number, cells in enumerate(_values(chosen), start=1):
             texts = [_text(value) for value in cells]
+            warned = warned or _warn_of_rounding(path, number, cells)
             if any(texts):
                 yield number, texts
         if uncomputed is not None:
@@ -197,6 +208,21 @@ def _excel_rows(path: Path, content: IO[bytes], sheet: str | None, key: str | No
     except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:  # a ParseError is a SyntaxError
         reason = shown(str(error), most=100)
         raise DataError(f"{path}: is a damaged Excel file ({reason}); save it again") from None
+
+
+def _warn_of_rounding(path: Path, number: int, cells: tuple[Any, ...]) -> bool:
+    """Warn of a whole number of more than 15 digits in a row, and return whether there is one."""
+    for cell in cells:
+        if isinstance(cell, int | float) and abs(cell) >= _EXACT and cell == cell // 1:
+            log.warning(
+                "%s, row %d: Excel keeps 15 digits of a number such as %s, so that different ids may have "
+                "become equal; format the column of ids as text before they are entered",
+                path,
+                number,
+                shown(_text(cell)),
+            )
+            return True
+    return False
 
 
 def _values(sheet: Any) -> Iterator[tuple[Any, ...]]:

@@ -23,7 +23,8 @@ def column_name(name: str) -> str:
         >>> column_name("Breast density")
         'breast_density'
     """
-    return "_".join(name.lower().replace("-", " ").split())
+    visible = re.sub("[\ufeff\u200b]", "", name)  # byte order marks and other signs of no width
+    return "_".join(visible.lower().replace("-", " ").split())
 
 
 def word_key(word: str) -> str:
@@ -78,8 +79,8 @@ class TextTable:
         for number, cells in rows:
             if len(cells) > width and any(cells[width:]):
                 raise DataError(
-                    f"{path}, row {number}: {len(cells)} cells but {width} column names; "
-                    "put quotes around a cell that contains the separator"
+                    f"{path}, row {number}: has more cells than there are names of columns; "
+                    "name every column, or put quotes around a cell that contains the separator"
                 )
             records.append(cells if len(cells) == width else (cells + [""] * width)[:width])
         by_column: list[tuple[str, ...]] = list(zip(*records, strict=True)) or [()] * width

@@ -32,7 +32,7 @@ _SIDE_WORDS: dict[str, str | None] = {
     **dict.fromkeys(_UNKNOWN),
 }
 # Meanings of the codes of DICOM PS3.16, context groups 4014 (views) and 4015 (modifiers).
-_VIEW_NAMES = {
+VIEW_NAMES = {
     "cranio caudal": View.CC,
     "medio lateral oblique": View.MLO,
     "medio lateral": View.ML,
@@ -75,18 +75,18 @@ _ASSESSMENT_WORDS = {"4A": 4, "4B": 4, "4C": 4, **dict.fromkeys(_UNKNOWN)}
 
 def _view_words() -> dict[str, tuple[str | None, str] | None]:
     """Return each word for a view -> its laterality, if it names one, and view."""
-    words: dict[str, tuple[str | None, str] | None] = {}
-    for spoken, named in _VIEW_NAMES.items():
+    words: dict[str, tuple[str | None, str]] = {}
+    for spoken, named in VIEW_NAMES.items():
         first, _, rest = spoken.upper().partition(" ")
         for separator in ("_", ""):  # cranio-caudal, craniocaudal
             word = re.sub("(CRANIO|CAUDO|MEDIO|MEDIAL|LATERO|INFRA)_", rf"\1{separator}", f"{first}_{rest}")
             words[word.replace(" ", "_").strip("_")] = (None, named.value)
     words |= {word.replace("_", ""): meaning for word, meaning in words.items()}
-    for view in (each.value for each in View):
-        words[view] = (None, view)
+    words |= {each.value: (None, each.value) for each in View}
+    for name, (_, view) in list(words.items()):
         for word, side in _SIDE_WORDS.items():
             if side is not None:
-                words[f"{word}_{view}"] = words[f"{view}_{word}"] = (side, view)
+                words[f"{word}_{name}"] = words[f"{name}_{word}"] = (side, view)
     for view in _JOINED:
         for letter, side in (("L", "LEFT"), ("R", "RIGHT")):
             words.setdefault(f"{letter}{view}", (side, view))  # `LMO` is a view

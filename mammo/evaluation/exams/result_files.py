@@ -117,7 +117,9 @@ def write_results(
     others = {kind: count for kind, count in without.items() if kind not in ("unreadable", "crop_or_mask")}
     if others:
         said = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
-        print(f"{sum(others.values())} files left out: {said}; {files.left_out} has the reasons")
+        total = sum(others.values())
+        words = "file is" if total == 1 else "files are"
+        print(f"{total} {words} left out: {said}; {files.left_out} has the reasons")
     maker = Maker.of(run)
     if files.page is not None:
         facts = {

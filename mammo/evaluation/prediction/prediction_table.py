@@ -155,7 +155,7 @@ class BreastScores:
 def say_notes(rows: Iterable[Row]) -> None:
     """Print on stderr what is to be known of the grey values of images, with the number of images."""
     for note, count in Counter(note for row in rows for note in row.get("notes", ())).most_common():
-        _say(f"warning: of {count} {'image' if count == 1 else 'images'}: {note}")
+        _say(f"warning: {count} {'image' if count == 1 else 'images'}: {note}")
 
 
 def _say(text: str) -> None:

@@ -268,11 +268,12 @@ def check_subgroups(columns: Chosen | None, table: pd.DataFrame, *, task: Task) 
         if not task.positive:
             raise DataError(f"subgroups=[{column}]: the task {task.name} has no positive class; leave it out")
         if column not in table:
-            known = [name for name in map(str, table) if not name.startswith("score_")]
-            known = [name for name in known if name not in _NO_GROUPS]
+            known = [n for n in map(str, table) if not n.startswith("score_") and n not in _NO_GROUPS]
             raise DataError(
                 f"subgroups=[{column}]: the data have no such column; choose from {', '.join(known)}"
             )
+        if table[column].isna().all():
+            raise DataError(f"subgroups=[{column}]: is empty, or differs within each sample; leave it out")
         _cut(table[column], cuts)
 
 

@@ -124,14 +124,65 @@ def test_lossy_jpeg_comes_close(tmp_path: Path) -> None:
     assert np.abs(pixels.astype(int) - smooth).max() <= 4
 
 
+TWELVE = WIDE >> 4
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_values_of_twelve_of_sixteen_bits(tmp_path: Path, signed: bool, compressed: bool) -> None:
+    """In the lower or upper bits of a word, and below an overlay or constant bits."""
+    values = TWELVE.astype(np.int32) - 2048 * signed
+    for words, elements in (
+        (values & 0xFFFF, {}),
+        (values & 0xFFF | 0xF000, {}),
+        ((values << 4) & 0xFFFF, {"HighBit": 15}),
+        (values & 0xFFFF, {"HighBit": 15}),  # the header is wrong
+        (values & 0xFFF | (WIDE & 1) << 12, {"overlay": 12}),
+    ):
+        header = dataset(words.astype(np.uint16).view(np.int16 if signed else np.uint16))
+        header.BitsStored, header.HighBit = 12, elements.get("HighBit", 11)
+        if "overlay" in elements:
+            header.add_new((0x6000, 0x0102), "US", elements["overlay"])
+        if compressed:
+            header.compress(uid.RLELossless, generate_instance_uid=False)
+        np.testing.assert_array_equal(read_stored(save(header, tmp_path / "a.dcm")), values)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_padding_of_more_bits_than_the_header_says(tmp_path: Path, signed: bool, compressed: bool) -> None:
+    padding = -20000 if signed else 65535
+    values = np.where(WIDE % 2 == 0, TWELVE.astype(np.int32) % 2048, padding)
+    header = dataset(values.astype(np.int16 if signed else np.uint16))
+    header.BitsStored, header.HighBit = 12, 11
+    header.add_new("PixelPaddingValue", "SS" if signed else "US", padding)
+    if compressed:
+        header.compress(uid.RLELossless, generate_instance_uid=False)
+    shown = read_mammogram(save(header, tmp_path / "a.dcm")).pixels
+    background = WIDE % 2 == 1
+    assert not shown[background].any()
+    np.testing.assert_array_equal(shown[~background], np.rint(values[~background] / 4095 * 65535))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_values_of_more_bits_than_the_header_says_are_refused(tmp_path: Path, compressed: bool) -> None:
+    header = dataset(WIDE)
+    header.BitsStored, header.HighBit = 12, 11
+    if compressed:
+        header.compress(uid.RLELossless, generate_instance_uid=False)
+    with pytest.raises(DataError, match="its values need more bits than the 12 of BitsStored; correct BitsS"):
+        read_stored(save(header, tmp_path / "a.dcm"))
+
+
 def test_monochrome1_is_inverted(tmp_path: Path) -> None:
     path = save(dataset(WIDE, PhotometricInterpretation="MONOCHROME1"), tmp_path / "a.dcm")
     np.testing.assert_array_equal(read_mammogram(path).pixels, 65535 - WIDE)
 
 
 def test_signed_pixels_start_at_black(tmp_path: Path) -> None:
-    signed = (WIDE.astype(np.int32) - 32768).astype(np.int16)
-    np.testing.assert_array_equal(read_mammogram(save(dataset(signed), tmp_path / "a.dcm")).pixels, WIDE)
+    shifted = np.where(WIDE.min() == WIDE, 0, WIDE).astype(np.uint16)
+    signed = (shifted.astype(np.int32) - 32768).astype(np.int16)
+    np.testing.assert_array_equal(read_mammogram(save(dataset(signed), tmp_path / "a.dcm")).pixels, shifted)
 
 
 def test_a_falling_rescale_inverts(tmp_path: Path) -> None:

@@ -60,8 +60,10 @@ def test_another_kind_of_file_is_told(tmp_path: Path) -> None:
 def test_the_white_point_of_signed_values() -> None:
     full = (-32768, 32767)
     assert range_of((0, 3000), full) == (0, 4095)
-    assert range_of((-1, 3000), full) == (-8192, 8191)
-    assert range_of((-1, 32767), full) == full
+    assert range_of((-1, 3000), full) == (-1, 4094)  # one pixel below 0 does not make the background grey
+    assert range_of((-1000, 2900), full) == (-1000, 3095)
+    assert range_of((-1, 32767), full) == (-1, 32767)
+    assert range_of((-32768, 0), full) == full
     assert range_of((0, 32767), full) == (0, 32767)
 
 
@@ -87,6 +89,19 @@ def test_padding_is_background_and_does_not_compress(
     assert (grey[:, :20] == 0).all()
     np.testing.assert_allclose(grey[:, 20:], expected[:, 20:], atol=2e-3)
     assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("choices", "white"),
+    [({}, -5 + 4095), ({"white": 5000}, 5000), ({"white": "file"}, 32767), ({"white": 40000}, 32767)],
+)
+def test_the_background_of_signed_values_is_black(
+    tmp_path: Path, choices: dict[str, Any], white: int
+) -> None:
+    """Noise around 0 is darker than 1 % of the scale, and does not become grey."""
+    stored = RAMP.astype(np.int16) % 3001 - 5
+    grey, _ = shown(tmp_path, header_of(stored, PixelRepresentation=1), **choices)
+    np.testing.assert_allclose(grey, (stored + 5) / (white + 5), atol=1e-5)
 
 
 def test_padding_of_signed_values(tmp_path: Path) -> None:
@@ -150,6 +165,17 @@ def lut(curve: NDArray[Any], explanation: str) -> Dataset:
     item.LUTExplanation = explanation
     item.add_new("LUTData", "OW", np.rint(curve * 4095).astype("<u2").tobytes())
     return item
+
+
+def test_white_of_a_lut_is_that_of_its_entries(tmp_path: Path) -> None:
+    """Entries of 12 bits in a LUT whose descriptor says 16 are not dark."""
+    item = lut(np.linspace(0, 1, 4096), "")
+    item.LUTDescriptor = [4096, 0, 16]
+    grey, notes = shown(tmp_path, header_of(RAMP, bits=12, VOILUTSequence=[item]))
+    np.testing.assert_allclose(grey, RAMP / 4095, atol=1e-5)
+    assert notes == ()
+    grey, _ = shown(tmp_path, header_of(RAMP // 8, bits=12, VOILUTSequence=[item]))
+    np.testing.assert_allclose(grey, RAMP // 8 / 4095, atol=1e-5)  # a dark image remains dark
 
 
 def test_a_lut_that_is_cut_short_leaves_the_window(tmp_path: Path) -> None:

@@ -35,6 +35,16 @@ def tiff(path: Path, content: bytes, *, bits: int, photometric: int = 1, sample_
     path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + content)
 
 
+def planes(path: Path, pixels: list[NDArray[np.uint16]]) -> None:
+    """A TIFF of three channels, one after the other."""
+    size = pixels[0].nbytes
+    entries = [(256, 4, 1, 30), (257, 4, 1, 40), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 3, 140), (277, 3, 1, 3), (278, 4, 1, 40), (279, 4, 3, 152), (284, 3, 1, 2)]
+    head = struct.pack("<IH", 8, 10) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    arrays = struct.pack("<3H6I", 16, 16, 16, 164, 164 + size, 164 + 2 * size, size, size, size)
+    path.write_bytes((b"II*\0" + head).ljust(134, b"\0") + arrays + b"".join(map(np.ndarray.tobytes, pixels)))
+
+
 def packed(pixels: NDArray[np.uint16]) -> bytes:
     """12 bits per pixel, two pixels in three bytes."""
     left, right = pixels.reshape(-1, 2).T
@@ -71,6 +81,11 @@ GOOD: dict[str, tuple[Callable[[Path], object], NDArray[Any], str]] = {
     ),
     "grey.ppm": (lambda p: cv2.imwrite(str(p), np.dstack([WIDE] * 3)), WIDE, "PPM, 16 bits"),
     "palette.png": (lambda p: Image.fromarray(NARROW).convert("P").save(p), NARROW, "PNG, 8 bits"),
+    "text.pgm": (
+        lambda p: p.write_text("P2 30 40 255\n" + " ".join(map(str, NARROW.ravel()))),  # no last newline
+        NARROW,
+        "PGM, 8 bits",
+    ),
     "12.pgm": (lambda p: pgm(p, TWELVE, 4095), TWELVE, "PGM, 12 bits"),
     "packed.tif": (lambda p: tiff(p, packed(TWELVE), bits=12), TWELVE, "TIFF, 12 bits"),
     "white is 0.tif": (
@@ -153,7 +168,7 @@ def several(path: Path, **options: Any) -> None:
         ("a.png", "is a PNG file of 2 images"),
         ("a.webp", "is a WebP file of 2 images"),
         ("a.mpo", "is a JPEG file of 2 images"),
-        ("a.gif", "is a GIF file, which is not read; supported formats: DICOM, PNG"),
+        ("a.gif", "has the format GIF, which is not read; supported formats: DICOM, PNG"),
     ],
 )
 def test_files_of_several_images_are_refused(tmp_path: Path, name: str, reason: str) -> None:
@@ -168,14 +183,14 @@ OTHERS = {
     "HEIC": b"\0\0\0\x18ftypheic",
     "AVIF": b"\0\0\0\x18ftypavif",
     "JPEG XL": b"\xff\x0a\0",
-    "compressed": b"\x1f\x8b\x08",
+    "gzip, bzip2 or xz": b"\x1f\x8b\x08",
     "NumPy": b"\x93NUMPY\x01\0",
     "HDF5": b"\x89HDF\r\n",
     "NIfTI": bytes(344) + b"n+1\0",
     "MATLAB": b"MATLAB 5.0 MAT-file",
     "NRRD": b"NRRD0004\n",
     "MetaImage": b"ObjectType = Image\n",
-    "XML or HTML": b"<html>",
+    "XML or HTML": b"<!doctype html>",
 }
 
 
@@ -183,7 +198,16 @@ OTHERS = {
 def test_other_formats_are_refused_by_name(tmp_path: Path, name: str) -> None:
     (tmp_path / "a").write_bytes(OTHERS[name] + bytes(200))
     with pytest.raises(
-        DataError, match=f"a: is a {name}.* file, which is not read; supported formats: DICOM"
+        DataError, match=f"a: has the format {name}, which is not read; supported formats: DICOM"
+    ):
+        read_mammogram(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["TGA", "PCX", "ICO", "DIB"])
+def test_formats_of_pillow_that_are_not_read_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    Image.fromarray(NARROW).save(tmp_path / "a", format=name)
+    with pytest.raises(
+        DataError, match=f"a: has the format {name}, which is not read; supported formats: DICOM"
     ):
         read_mammogram(tmp_path / "a")
 
@@ -191,11 +215,19 @@ def test_other_formats_are_refused_by_name(tmp_path: Path, name: str) -> None:
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "signed tiff": (lambda p: tiff(p, WIDE.tobytes(), bits=16, sample_format=2), "has int16 pixels"),
     "32 bits": (lambda p: tiff(p, WIDE.astype(np.uint32).tobytes(), bits=32), "has uint32 pixels"),
+    "separate planes": (
+        lambda p: planes(p, [WIDE] * 3),
+        "is a TIFF file with separate planes of its channels; save it as grey",
+    ),
     "signed jpeg 2000": (
         lambda p: p.write_bytes(imagecodecs.jpeg2k_encode(WIDE.view(np.int16), level=0)),
         "has signed JPEG 2000 pixels",
     ),
     "cut jpeg 2000": (lambda p: p.write_bytes(b"\0\0\0\x0cjP  \r\n"), "cannot be decoded.*cut short"),
+    "cut pgm": (
+        lambda p: p.write_bytes(b"P5 30 40 255\n" + NARROW.tobytes()[:-1]),
+        "cannot be decoded as PGM.*cut short",
+    ),
     "cut webp": (lambda p: p.write_bytes(b"RIFF\x10\0\0\0WEBPVP8 "), "cannot be decoded.*cut short"),
     "cut bmp": (lambda p: p.write_bytes(b"BM\x10\0\0\0"), "cannot be decoded.*cut short"),
     "no header": (lambda p: p.write_bytes(b"II*\0\xff\xff\xff\xff"), "cannot be decoded.*cut short"),

@@ -75,7 +75,7 @@ def compare(path: Path, header: Dataset) -> None:
 def true_reason(path: Path, header: Dataset | None) -> str:
     """Part of the message that must be given."""
     if path.suffix == ".gz":
-        return "is a compressed"
+        return "has the format gzip"
     if header is None or not ("SOPClassUID" in header or "TransferSyntaxUID" in header.file_meta):
         return "is not an image|has no pixels, its size is 0 x 0"
     if path.name == "badVR.dcm":

@@ -101,6 +101,17 @@ def test_warnings(files: list[FileFacts], folder: Path) -> None:
     assert not any("label go together" in sentence for sentence in warnings_of(files, mixed))
 
 
+def test_a_reason_that_names_its_subject() -> None:
+    files = [
+        FileFacts(Path("a.dcm"), error="its header is damaged"),
+        FileFacts(Path("b"), error="has no pixels"),
+    ]
+    assert warnings_of(files) == [
+        "not usable: 1 file a.dcm; its header is damaged",
+        "not usable: 1 file b; it has no pixels",
+    ]
+
+
 def test_headers_alone(folder: Path) -> None:
     found = survey(sorted(folder.iterdir()), display=Display(), pixels=False, workers=0)
     assert count_properties(found)["format"] == {"PNG": 40, "DICOM": 6}

@@ -77,6 +77,19 @@ def test_label_instead_of_pathology(root: Path) -> None:
     assert list(images["pathology"]) == ["BENIGN", "MALIGNANT"]
 
 
+def test_columns_of_labels_that_differ_are_refused(root: Path) -> None:
+    text = "image_path,patient_id,pathology,cancer\na/1.png,p1,benign,0\na/2.png,p1,benign,1\n"
+    with pytest.raises(
+        DataError, match=r"row 3: pathology 'benign' and cancer '1' are different labels; delete"
+    ):
+        _read(root, text)
+    assert len(_read(root, text.replace("benign,1", "malignant,1")).images) == 2
+    assert len(_read(root, text.replace(",1", ",invasive")).images) == 2  # of another meaning
+    (root / "t.csv").write_text(text)
+    chosen = read_csv(table=root / "t.csv", root=root, columns={"pathology": "cancer"})
+    assert chosen.images["pathology"].tolist() == ["BENIGN", "MALIGNANT"]
+
+
 def test_a_split_with_validation_rows_is_no_official_one(root: Path) -> None:
     images = _read(root, "image_path,patient_id,label,split\na/1.png,p1,0,train\na/2.png,p2,1,val\n").images
     assert images["official_split"].isna().all()
@@ -128,7 +141,10 @@ def test_a_missing_file_is_kept_without_path(root: Path) -> None:
         (SMALL.replace("a/", "c/"), r"contains no image of the table \(first: .*c/1.png\); correct data"),
         (SMALL.splitlines()[0], r"table.csv: has names of columns, but no rows; add one"),
         ("", r"table.csv: is empty"),
-        (SMALL + "b/1.png,p1,benign,3\n", r"row 4: 4 cells but 3 column names"),
+        (
+            SMALL + "b/1.png,p1,benign,3\n",
+            r"row 4: has more cells than there are names of columns; name every",
+        ),
         (
             SMALL.replace(",patient_id", ",view,patient_id").replace(",p1", ",AP,p1"),
             r"row 2: view 'AP' is not one of CC, MLO, ML",

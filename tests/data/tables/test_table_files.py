@@ -76,6 +76,18 @@ def test_a_line_in_which_excel_names_the_separator(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "t") == [(2, ["a,b", "c"]), (3, ["1,5", "2"])]
 
 
+def test_numbers_that_excel_rounds_are_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "t.xlsx"
+    path.write_bytes(
+        excel([["id", "n"], [123456789012345, 1.5e3], [1234567890123456, 2], [9876543210987654, 3]])
+    )
+    assert [cells[0] for _, cells in read_rows(path)][2] == "1234567890123456"
+    (record,) = caplog.records
+    assert "t.xlsx, row 3: Excel keeps 15 digits of a number such as 1234567890123456" in record.getMessage()
+
+
 def test_one_of_several_sheets(tmp_path: Path) -> None:
     path = tmp_path / "t.xlsx"
     path.write_bytes(excel([["a"], [1]], [["b"], [2]]))
@@ -113,6 +125,9 @@ def a_zip() -> bytes:
         (b"# from PACS\na,b\n1,2\n", r"row 1: '# from PACS' is a comment or title, not the names of the col"),
         (b"# of 2020; by X\na,b,c\n1,2,3\n", r"row 1: '# of 2020' is a comment or title"),
         (b"\nReport\n\nfile;b\n1;2\n", r"row 2: 'Report' is a comment or title.*; delete what is above them"),
+        (b"<!DOCTYPE html>\n<p>a, b</p>\n", r"is an HTML or XML document, not a table; save it as CSV"),
+        (b'[{"a": 1, "b": 2}]', r"is JSON, not a table; save it as CSV"),
+        (b"{\\rtf1 a, b}", r"is an RTF document, not a table; save it as CSV"),
         (excel([["Report"], ["a", "b"], [1, 2]]), r"row 1: 'Report' is a comment or title"),
         (excel([["a", "b"], [1, "=A2"]]), r"row 2: the formula =A2 has no value; open the file in Excel and"),
     ],

@@ -17,6 +17,17 @@ def test_columns_get_other_names(tmp_path: Path) -> None:
     assert cells.to_dict("list") == {"x": ["1"], "y": ["1"], "b": ["3"]}
 
 
+def test_marks_of_no_width_are_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("\ufeff\ufeffFirst name,b\u200b\n1,2\n", encoding="utf-8")
+    assert list(TextTable.read(tmp_path / "t.csv").cells) == ["first_name", "b"]
+
+
+def test_a_shifted_row_is_refused_where_some_columns_are_read(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b,c\n1,2,3,\n4,5,6,7\n")
+    with pytest.raises(DataError, match="row 3: has more cells than there are names of columns"):
+        TextTable.read(tmp_path / "t.csv", columns=["b", "c"])
+
+
 def test_an_unknown_word_is_listed_with_the_next(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\nyes\n" + "\n".join(f"w{i}" for i in range(9)) + "\n")
     table = TextTable.read(tmp_path / "t.csv")

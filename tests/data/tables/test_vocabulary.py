@@ -55,6 +55,8 @@ def test_every_view_of_the_context_group_of_dicom() -> None:
         ("RM", None, "RM"),
         ("L AT", "LEFT", "AT"),
         ("RXCCL", "RIGHT", "XCCL"),
+        ("left medio-lateral oblique", "LEFT", "MLO"),
+        ("Craniocaudal R", "RIGHT", "CC"),
         ("unknown", None, None),
     ],
 )

@@ -61,7 +61,9 @@ def test_each_file_is_scored_or_left_out_with_a_reason(said: str, kinds: dict[st
         kind: list(kinds.values()).count(kind) for kind in {*kinds.values()} - {"mammogram", "unreadable"}
     }
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
-    assert f"{sum(others.values())} files left out: {counted}; scores-left_out.csv has the reasons" in said
+    assert (
+        f"{sum(others.values())} files are left out: {counted}; scores-left_out.csv has the reasons" in said
+    )
     assert "5 images scored, 2 unreadable (see the column error)" in said
 
 

@@ -274,8 +274,8 @@ def test_files_of_another_kind_than_those_of_the_training_are_warned_of(place: P
         cv2.imwrite(str(folder / f"{number}.png"), read_stored(film) >> 4)
     said = predict("run=runs/a", "input=kinds", "output=kinds.csv", "workers=0", folder=place)
     assert (
-        "warning: of 3 images: is of a kind of file that is not among the training images (PNG, 16 bits)\n"
-        "warning: of 3 images: its white point is 4095, by its own values\n"
+        "warning: 3 images: is of a kind of file that is not among the training images (PNG, 16 bits)\n"
+        "warning: 3 images: its white point is 4095, by its own values\n"
     ) in said
     scores = table(place / "kinds.csv")["score_MALIGNANT"]
     for number in range(3):

@@ -224,6 +224,9 @@ def test_a_wrong_choice_is_refused_before_anything_is_scored() -> None:
         check_subgroups({"agee": []}, TEST.table, task=TEST.task)
     with pytest.raises(DataError, match=r"subgroups=\[view\]: the task density has no positive class"):
         check_subgroups({"view": []}, TEST.table, task=Task.shipped("density"))
+    empty = TEST.table.assign(dose=pd.Series(pd.NA, index=TEST.table.index, dtype="string"))
+    with pytest.raises(DataError, match=r"subgroups=\[dose\]: is empty, or differs within each sample"):
+        check_subgroups({"dose": []}, empty, task=TEST.task)
     check_subgroups({"view": []}, TEST.table, task=TEST.task)
 
 

@@ -47,7 +47,7 @@ def read_inbreast(*, root: Path, birads_3: Birads3 = Birads3.leave_out) -> Catal
     Raises:
         DataError: The table or a file of outlines is missing or invalid.
     """
-    sheet = TextTable.read(find_table(root, "INbreast.csv", "INbreast.xlsx"))
+    sheet = TextTable.read(find_table(root, "INbreast.csv", "INbreast.xlsx", "INbreast.xls"))
     sheet.require("laterality", "view", "file_name", "bi_rads")
     # the last rows are totals
     sheet = TextTable(sheet.path, sheet.cells[sheet.cells["file_name"].str.fullmatch(r"\d{8}").fillna(False)])

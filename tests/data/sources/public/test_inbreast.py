@@ -65,3 +65,13 @@ def test_a_missing_file_has_no_path(tmp_path: Path) -> None:
     next((tmp_path / "AllDICOMs").glob("20586960*")).unlink()
     images = read_inbreast(root=tmp_path).images.set_index("image_id")
     assert images["path"].isna().tolist() == [False, False, True, False, False]
+
+
+def test_the_table_in_the_old_format_of_excel_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    inbreast(tmp_path)
+    (tmp_path / "INbreast.csv").unlink()
+    (tmp_path / "INbreast.xls").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
+    with pytest.raises(
+        DataError, match=r"INbreast.xls: is an Excel file of the format before 2007.* as .xlsx or"
+    ):
+        read_inbreast(root=tmp_path)
