@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -178,9 +179,11 @@ def test_folds_put_together_score_every_image_once(place: Path) -> None:
 @pytest.mark.slow
 def test_existing_run_is_not_overwritten(trained: Path, place: Path) -> None:
     before = (trained / "run.json").read_bytes()
-    result = command("train", *SMALL, "run_dir=runs/a", folder=place)
+    result = command("train", *SMALL, "seed=7", "run_dir=runs/a", folder=place)
     assert result.returncode == 1
-    assert "run_dir=runs/a: holds a run already" in result.stderr.splitlines()[-1]
+    # before the data of the other seed are drawn and prepared
+    assert result.stdout == ""
+    assert re.fullmatch("error: run_dir=runs/a: holds a run already; .*\n", result.stderr)
     assert (trained / "run.json").read_bytes() == before
 
 
