@@ -275,7 +275,7 @@ def write_marker(picture: RGB, text: str, *, left: bool, behind: RGB | None = No
         picture: H W 3, changed in place.
         text: ASCII text of one line.
         left: whether the corner is the left one.
-        behind: H W 3, picture that is seen around the letters, so that no line crosses them; None for `picture`.
+        behind: H W 3, what is seen around the letters instead of the lines of `picture`; None for `picture`.
     """
     import cv2
 
