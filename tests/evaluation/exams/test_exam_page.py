@@ -101,6 +101,8 @@ def test_the_page_fits_the_screen(width: int, browser: Browser, tmp_path: Path) 
     loaded = "(image) => { image.loading = 'eager'; return image.decode(); }"
     browser.run(f"Promise.all([...document.images].map({loaded})).then(() => true)")
     assert browser.run("[...document.images].every((image) => image.naturalWidth > 0)")
+    rows = "[...document.querySelectorAll('#table tbody tr')].map((row) => row.clientHeight)"
+    assert max(browser.run(rows)) < 45  # one line each; a wide table scrolls
     # the two breasts of a view are side by side
     tops = "[...document.querySelectorAll('#exam-1 figure')].map((each) => each.getBoundingClientRect().top)"
     first, second, *_ = browser.run(tops)
