@@ -16,6 +16,9 @@ from helpers.commands import REPOSITORY, command, next_of
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mammo.runs import RunFolder
+from mammo.train import _ending
+
 SMALL = [
     "data.patients=20",
     "data.height=64",
@@ -151,6 +154,15 @@ def test_multirun_gives_a_folder_each(place: Path) -> None:
     for name in names:
         facts = json.loads((place / "runs" / "m" / name / "run.json").read_text())
         assert (facts["status"], facts["epochs"]) == ("finished", 1)  # by fast_dev_run
+
+
+def test_after_a_short_run_the_whole_training_has_another_folder(tmp_path: Path) -> None:
+    config = {"seed": 1, "trainer": {"fast_dev_run": 2}}
+    run = RunFolder.create(tmp_path / "run", config=config, overrides=[])
+    ending = _ending(run, [f"run_dir={run.path}", "trainer.fast_dev_run=2", "data.patients=40"])
+    train, configuration = next_of(ending)
+    assert train[-2:] == ["train.py", "data.patients=40"]
+    assert configuration[-4:] == ["train.py", "data.patients=40", "--cfg", "job"]
 
 
 @pytest.mark.slow

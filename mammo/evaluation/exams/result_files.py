@@ -120,6 +120,7 @@ def write_results(
         print(f"{sum(others.values())} files left out: {said}; {files.left_out} has the reasons")
     maker = Maker.of(run)
     if files.page is not None:
+        data = run.config()["data"]
         facts = {
             "run": maker.run,
             "commit": run.facts().get("commit"),
@@ -134,6 +135,7 @@ def write_results(
             exams,
             alone,
             picture_of=None if heat.pictures is None else heat.pictures.file_of,
+            size=(data["height"], data["width"]),
             task=task,
             without=without,
             facts=facts,
