@@ -30,7 +30,9 @@ def _ending(run: RunFolder, overrides: list[str]) -> str:
     report = run.evaluation / "val" / "report.html"
     written = {"run folder": run.path} | ({"report": report} if report.exists() else {})
     if run.config()["trainer"]["fast_dev_run"]:
-        whole = [override for override in overrides if "trainer.fast_dev_run" not in override]
+        # the folder is that of the short run now
+        ours = ("trainer.fast_dev_run", "run_dir")
+        whole = [each for each in overrides if each.lstrip("+").partition("=")[0] not in ours]
         return ending(written, call("train", *whole), call("train", *whole, "--cfg", "job"))
     curves = (
         tensorboard(run.path.parent) if run.tensorboard.exists() else call("runs", folder=run.path.parent)

@@ -42,6 +42,8 @@ def train_as_configured(
         run, cfg = reopen(cfg, overrides=overrides)
         if is_finished(run, cfg):
             return run, True
+    elif cfg.run_dir:  # before the data are prepared
+        RunFolder(Path(cfg.run_dir)).refuse_second()
     # importing PyTorch and Lightning takes seconds, so errors in the configuration are reported before
     with quick_imports():
         from mammo.evaluation.training_run import train

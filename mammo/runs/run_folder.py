@@ -115,12 +115,12 @@ class RunFolder:
             ConfigError: the folder already contains a run, or cannot be written.
         """
         run = cls(path)
-        run._refuse_second()
+        run.refuse_second()
         with report_unwritable("run_dir", path):
             path.mkdir(parents=True, exist_ok=True)
             if lock is not None:
                 lock.acquire()
-                run._refuse_second()  # another process may have been faster
+                run.refuse_second()  # another process may have been faster
             run.write_config(config)
         run.record(
             status="running",
@@ -133,8 +133,13 @@ class RunFolder:
         run.record_code()
         return run
 
-    def _refuse_second(self) -> None:
-        if self.facts():
+    def refuse_second(self) -> None:
+        """Refuse a new run where the folder has one; later processes of a distributed training do not check.
+
+        Raises:
+            ConfigError: the folder already contains a run.
+        """
+        if _is_first_process() and self.facts():
             raise ConfigError(
                 f"run_dir={self.path}: holds a run already; give another folder, or remove it, or add "
                 "resume=auto to continue it"

@@ -17,6 +17,13 @@ def write_files(page: str, place: Path) -> list[str]:
     return [name for name, _ in files]
 
 
+def printed_commands(page: Path) -> list[str]:
+    """Returns the commands in indented blocks of a page, each in one line, without its comment."""
+    text = page.read_text().replace("\\\n", " ")
+    lines = re.findall(r"^    (python (?:\w+\.py|-m mammo\.).*)$", text, re.MULTILINE)
+    return [re.split(r"\s#\s", line)[0].strip() for line in lines]
+
+
 def commands_of(page: str) -> list[tuple[str, list[str]]]:
     """Returns the commands of a page of `docs/howto`: each command's name and its arguments."""
     text = (REPOSITORY / "docs" / "howto" / f"{page}.md").read_text()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import yaml
 from helpers.commands import REPOSITORY, command, next_of
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mammo.runs import RunFolder
+from mammo.train import _ending
 
 SMALL = [
     "data.patients=20",
@@ -152,6 +156,15 @@ def test_multirun_gives_a_folder_each(place: Path) -> None:
         assert (facts["status"], facts["epochs"]) == ("finished", 1)  # by fast_dev_run
 
 
+def test_after_a_short_run_the_whole_training_has_another_folder(tmp_path: Path) -> None:
+    config = {"seed": 1, "trainer": {"fast_dev_run": 2}}
+    run = RunFolder.create(tmp_path / "run", config=config, overrides=[])
+    ending = _ending(run, [f"run_dir={run.path}", "trainer.fast_dev_run=2", "data.patients=40"])
+    train, configuration = next_of(ending)
+    assert train[-2:] == ["train.py", "data.patients=40"]
+    assert configuration[-4:] == ["train.py", "data.patients=40", "--cfg", "job"]
+
+
 @pytest.mark.slow
 def test_folds_put_together_score_every_image_once(place: Path) -> None:
     """Each image is scored by a network that was not trained on its patient."""
@@ -178,9 +191,11 @@ def test_folds_put_together_score_every_image_once(place: Path) -> None:
 @pytest.mark.slow
 def test_existing_run_is_not_overwritten(trained: Path, place: Path) -> None:
     before = (trained / "run.json").read_bytes()
-    result = command("train", *SMALL, "run_dir=runs/a", folder=place)
+    result = command("train", *SMALL, "seed=7", "run_dir=runs/a", folder=place)
     assert result.returncode == 1
-    assert "run_dir=runs/a: holds a run already" in result.stderr.splitlines()[-1]
+    # before the data of the other seed are drawn and prepared
+    assert result.stdout == ""
+    assert re.fullmatch("error: run_dir=runs/a: holds a run already; .*\n", result.stderr)
     assert (trained / "run.json").read_bytes() == before
 
 

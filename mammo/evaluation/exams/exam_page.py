@@ -42,6 +42,7 @@ def write_page(
     alone: Sequence[ExamImage],
     *,
     picture_of: Callable[[str], Path] | None,
+    size: tuple[int, int],
     task: Task,
     without: dict[str, int],
     facts: dict[str, Any],
@@ -54,6 +55,7 @@ def write_page(
         exams: exams with scores.
         alone: images of no known exam.
         picture_of: function that returns the picture of a path; None for a page without pictures.
+        size: H and W of the prepared images; the caption in a picture, below the image, is not shown.
         task: task of the run.
         without: numbers of files without a score, by the word for why.
         facts: `run`, the name of the run, `commit`, `method` of the heat, `calibrated`, whether there are
@@ -65,7 +67,7 @@ def write_page(
     """
     by_score = sorted(exams, key=_height, reverse=True)
     drawn = exams if len(exams) <= _MOST_EXAMS else by_score[:_MOST_EXAMS]
-    pictures = {} if picture_of is None else _pictures(drawn, alone[:_MOST_EXAMS], picture_of)
+    pictures = {} if picture_of is None else _pictures(drawn, alone[:_MOST_EXAMS], picture_of, size)
     now = datetime.datetime.now().astimezone()
     page = render_page(
         _TEMPLATES / "exams.html.j2",
@@ -97,28 +99,31 @@ def _height(exam: Exam) -> float:
     return max(exam.whole.scored.scores) if malignancy is None else malignancy
 
 
-def _hung(exam: Exam) -> list[tuple[str, ExamImage | None]]:
-    """Return the views of an exam as mammograms hang, each with its image, None for a missing one.
+def _hung(exam: Exam) -> list[tuple[str, list[ExamImage]]]:
+    """Return the views of an exam as mammograms hang, each with its images, none for a missing one.
 
     The right breast is before the left one of the same view; images without side or view come last.
     """
     images, missing = exam.whole.images, set(exam.whole.missing)
     views = {name.partition("_")[2] for name in missing} | {image.view for image in images if image.view}
-    found: list[tuple[str, ExamImage | None]] = []
+    found: list[tuple[str, list[ExamImage]]] = []
     for view in sorted(views):
         for side in SIDES[::-1]:
             of_place = [image for image in images if (image.laterality, image.view) == (side, view)]
-            found += [(f"{side} {view}", image) for image in of_place]
-            if f"{side}_{view}" in missing:
-                found.append((f"{side} {view}", None))
-    shown = {image.path for _, image in found if image is not None}
-    return found + [("", image) for image in images if image.path not in shown]
+            if of_place or f"{side}_{view}" in missing:
+                found.append((f"{side} {view}", of_place))
+    shown = {image.path for _, of_place in found for image in of_place}
+    return found + [("", [image]) for image in images if image.path not in shown]
 
 
 def _pictures(
-    exams: Sequence[Exam], alone: Sequence[ExamImage], picture_of: Callable[[str], Path]
+    exams: Sequence[Exam],
+    alone: Sequence[ExamImage],
+    picture_of: Callable[[str], Path],
+    size: tuple[int, int],
 ) -> dict[str, Any]:
     """Return the pictures of images as data URIs, by path."""
     paths = [image.path for exam in exams for image in exam.whole.images] + [image.path for image in alone]
-    found = zip(paths, data_pictures([picture_of(path) for path in paths]), strict=True)
+    files = [picture_of(path) for path in paths]
+    found = zip(paths, data_pictures(files, aspect=size[0] / size[1]), strict=True)
     return {path: picture for path, picture in found if picture is not None}

@@ -122,6 +122,7 @@ def write_results(
         print(f"{total} {words} left out: {said}; {files.left_out} has the reasons")
     maker = Maker.of(run)
     if files.page is not None:
+        data = run.config()["data"]
         facts = {
             "run": maker.run,
             "commit": run.facts().get("commit"),
@@ -136,6 +137,7 @@ def write_results(
             exams,
             alone,
             picture_of=None if heat.pictures is None else heat.pictures.file_of,
+            size=(data["height"], data["width"]),
             task=task,
             without=without,
             facts=facts,

@@ -186,6 +186,7 @@ def _draw_view(view: DrawnView, *, width: int) -> RGB:
     picture = np.ascontiguousarray(
         np.rint((1 - opacity) * grey[..., None] + opacity * coloured).astype(np.uint8)
     )
+    without_boxes = picture.copy() if view.marker else picture
     thickness = max(1, round(width / 200))
     none = np.zeros((0, 4))
     if view.crops is not None and view.crop_attention is not None:
@@ -201,7 +202,7 @@ def _draw_view(view: DrawnView, *, width: int) -> RGB:
         for box in boxes[~np.isnan(boxes).any(axis=1)]:
             _draw_box(picture, np.asarray(box, np.float64) * scale, colour, thickness, dashed=dashed)
     if view.marker:
-        write_marker(picture, view.marker, left=view.mirror)
+        write_marker(picture, view.marker, left=view.mirror, behind=without_boxes)
     return picture
 
 
@@ -267,14 +268,27 @@ def _write_number(
     cv2.putText(picture, f"{number:.2f}", place, font, scale, colour, 1, cv2.LINE_AA)
 
 
-def write_marker(picture: RGB, text: str, *, left: bool) -> None:
-    """Write a text into the upper left or right corner, white with a dark outline."""
+def write_marker(picture: RGB, text: str, *, left: bool, behind: RGB | None = None) -> None:
+    """Write a text into the upper left or right corner, white with a dark outline.
+
+    Args:
+        picture: H W 3, changed in place.
+        text: ASCII text of one line.
+        left: whether the corner is the left one.
+        behind: H W 3, what is seen around the letters instead of the lines of `picture`; None for `picture`.
+    """
     import cv2
 
     font, margin = cv2.FONT_HERSHEY_SIMPLEX, max(3, picture.shape[1] // 40)
     height, line = max(8, round(picture.shape[1] * _FONT_HEIGHT)), max(1, round(picture.shape[1] / 900))
     scale = cv2.getFontScaleFromHeight(font, height)
-    across = margin if left else picture.shape[1] - margin - cv2.getTextSize(text, font, scale, line)[0][0]
+    wide = cv2.getTextSize(text, font, scale, line)[0][0]
+    across = margin if left else picture.shape[1] - margin - wide
+    if behind is not None:
+        area = np.s_[
+            margin // 2 : height + 3 * margin // 2, max(0, across - margin // 2) : across + wide + margin // 2
+        ]
+        picture[area] = behind[area]
     for colour, thickness in ((0, 0, 0), 4 * line), ((255, 255, 255), line):
         cv2.putText(picture, text, (across, margin + height), font, scale, colour, thickness, cv2.LINE_AA)
 

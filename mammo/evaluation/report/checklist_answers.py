@@ -367,10 +367,10 @@ def class_balance(facts: StudyFacts) -> str | None:
 def updating(facts: StudyFacts) -> str | None:
     if not facts.method:
         return None
-    fitted = facts.method.get("calibration")
-    if not fitted:
+    if not (fitted := facts.method.get("calibration")):
         return "none: the scores are not calibrated"
-    return f"calibration ({fitted.get('method')}) on {count(fitted.get('images'))} validation {facts.samples}"
+    method = "Platt" if fitted.get("method") == "platt" else fitted.get("method")
+    return f"calibration ({method}) on {count(fitted.get('images'))} validation {facts.samples}"
 
 
 def indeterminate(facts: StudyFacts) -> str | None:

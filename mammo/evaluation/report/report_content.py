@@ -137,13 +137,19 @@ def inline_svg(svg: str, *, name: str, text: str) -> Markup:
     return Markup(re.sub(r"<svg[^>]*>", lambda _: opening, body, count=1))
 
 
-def data_pictures(files: list[Path]) -> list[Markup | None]:
+def data_pictures(files: list[Path], *, aspect: float | None = None) -> list[Markup | None]:
     """Return pictures as data URIs, at the largest size at which all of them fit the page.
 
     A picture is None if it cannot be read or does not fit at the smallest size. The pictures are encoded
     again, which removes the metadata of the files.
+
+    Args:
+        files: files of the pictures.
+        aspect: height of what is shown of each picture, from its top, divided by its width; None for all.
     """
     images = [_pixels(file) for file in files]
+    if aspect is not None:
+        images = [None if image is None else image[: round(image.shape[1] * aspect)] for image in images]
     encoded: list[bytes | None] = []
     for longest, quality in _PICTURE_SIZES:
         encoded = [None if image is None else _jpeg(image, longest, quality) for image in images]

@@ -97,8 +97,9 @@ def too_few(units: Units) -> str | None:
     for label, name in ((1, units.words["positive"]), (0, units.words["negative"])):
         patients = len(np.unique(units.cluster[units.label == label]))
         if 0 < patients < FEW:
+            noun = "patient" if patients == 1 else "patients"
             return (
-                f"too few to say: {patients} patients with {name} cases, {FEW} needed; the intervals at the "
+                f"too few to say: {patients} {noun} with {name} cases, {FEW} needed; the intervals at the "
                 "threshold are the widest of several methods, and all intervals may be too narrow"
             )
     return None

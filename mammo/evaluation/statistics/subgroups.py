@@ -285,8 +285,9 @@ def _women(predictions: Predictions, rows: NDArray[np.bool_]) -> tuple[dict[str,
     }
     words, samples = predictions.task.words, PLURALS[predictions.unit]
     called = {"benign": words["negative"], "malignant": words["positive"]}
-    few = [f"{count} women with {called[name]} {samples}" for name, count in women.items() if count < FEW]
-    return women, f"too few: {' and '.join(few)}, {FEW} needed" if few else None
+    few = [(n, called[name]) for name, n in women.items() if n < FEW]
+    each = " and ".join(f"{n} {'woman' if n == 1 else 'women'} with {name} {samples}" for n, name in few)
+    return women, f"too few: {each}, {FEW} needed" if few else None
 
 
 def _groups(

@@ -41,13 +41,20 @@ class Scale:
             [0.7, 0.8, 0.9]
             >>> Scale(2e-5, 0.03, logarithmic=True).ticks()
             [0.0001, 0.001, 0.01]
+            >>> Scale(0.12, 0.97).ticks(3)
+            [0.2, 0.6]
         """
         steps: Iterable[list[float]] = self._linear(most)
         if self.logarithmic:
             steps = [*self._powers(), *steps]
+        denser: list[float] = []
         for found in steps:
             if 2 <= len(found) <= most:
                 return found
+            if len(found) > most:
+                denser = found
+        if denser:  # the next wider step has one number only
+            return denser[:: math.ceil(len(denser) / most)]
         return [self.low] if self.high <= self.low else [self.low, self.high]
 
     def _linear(self, most: int) -> Iterable[list[float]]:
@@ -59,7 +66,7 @@ class Scale:
             if step > 0 and math.isfinite(step):
                 first = math.ceil(self.low / step - 1e-9)
                 last = math.floor(self.high / step + 1e-9)
-                if last - first < most:
+                if last - first < 2 * most:
                     decimals = max(0, -math.floor(math.log10(step)))
                     yield [round(index * step, decimals) for index in range(first, last + 1)]
 

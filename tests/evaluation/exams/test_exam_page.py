@@ -1,5 +1,8 @@
 """The page of new exams: one file with scores and pictures, without paths and identifiers."""
 
+import base64
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,7 @@ def page(folder: Path, exams: list[Exam], *, pictures: bool = True, **changes: A
     given: dict[str, Any] = {
         "alone": [ExamImage("Muster_Anna/x.png", None, None, Scored((0.4, 0.6), 0.6))],
         "picture_of": (lambda path: picture) if pictures else None,
+        "size": (90, 60),
         "task": Task.shipped("pathology"),
         "without": {"report": 2, "spot": 1},
         "facts": facts,
@@ -62,6 +66,13 @@ def test_the_page_needs_no_other_file_and_names_no_path(tmp_path: Path) -> None:
     # as mammograms hang
     order = [words.index(f"{place}:") for place in ("RIGHT CC", "LEFT CC", "RIGHT MLO", "LEFT MLO")]
     assert order == sorted(order)
+
+
+def test_a_picture_is_shown_without_its_caption(tmp_path: Path) -> None:
+    text = page(tmp_path, [exam(1)], size=(80, 60))  # of 90 rows
+    encoded = re.findall(r"data:image/jpeg;base64,([^\"]*)", text)
+    shown = [cv2.imdecode(np.frombuffer(base64.b64decode(each), np.uint8), 0) for each in encoded]
+    assert {picture.shape for picture in shown} == {(80, 60)}
 
 
 def test_a_page_without_heat_has_no_pictures(tmp_path: Path) -> None:
@@ -91,7 +102,11 @@ def test_classes_without_a_positive_one_are_named(tmp_path: Path) -> None:
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_the_screen(width: int, browser: Browser, tmp_path: Path) -> None:
-    page(tmp_path, [exam(1, 0.25), exam(2, 0.75)])
+    repeated = exam(3, 0.5)
+    twice = replace(
+        repeated.whole, images=(*repeated.whole.images, replace(repeated.whole.images[1], path="2"))
+    )
+    page(tmp_path, [exam(1, 0.25), exam(2, 0.75), replace(repeated, whole=twice)])
     browser.ask(
         "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
     )
@@ -101,10 +116,18 @@ def test_the_page_fits_the_screen(width: int, browser: Browser, tmp_path: Path) 
     loaded = "(image) => { image.loading = 'eager'; return image.decode(); }"
     browser.run(f"Promise.all([...document.images].map({loaded})).then(() => true)")
     assert browser.run("[...document.images].every((image) => image.naturalWidth > 0)")
+    rows = "[...document.querySelectorAll('#table tbody tr')].map((row) => row.clientHeight)"
+    assert max(browser.run(rows)) < 45  # one line each; a wide table scrolls
     # the two breasts of a view are side by side
     tops = "[...document.querySelectorAll('#exam-1 figure')].map((each) => each.getBoundingClientRect().top)"
     first, second, *_ = browser.run(tops)
     assert first == second
+    # a second image of a view is below the first one
+    lefts = (
+        "[...document.querySelectorAll('#exam-3 figure')].map((each) => each.getBoundingClientRect().left)"
+    )
+    right, again, left, *_ = browser.run(lefts)
+    assert right == again < left
     browser.run("document.querySelectorAll('#table button')[1].click()")
     browser.run("document.querySelectorAll('#table button')[1].click()")
     assert browser.run("document.querySelector('#table tbody th').textContent") == "exam2"

@@ -147,6 +147,21 @@ def test_a_right_breast_is_drawn_mirrored_with_its_boxes_and_its_marker() -> Non
     assert np.argwhere((other != turned[:, ::-1]).any(axis=2))[:, 1].min() > 24
 
 
+def test_no_box_crosses_the_marker() -> None:
+    hot = np.array([[6, 4, 60, 90.0], [12, 2, 14, 8.0]])
+    view = DrawnView(mammogram(), np.zeros((96, 64), np.float32), NONE, hot, marker="R CC", mirror=True)
+    marked = draw_views([view], "", width=640)
+    written = draw_views([view._replace(predicted_boxes=NONE)], "", width=640)
+    letters = np.argwhere(
+        (written != draw_views([view._replace(predicted_boxes=NONE, marker="")], "", width=640)).any(2)
+    )
+    (top, left), (bottom, right) = letters.min(axis=0), letters.max(axis=0)
+    np.testing.assert_array_equal(
+        marked[top : bottom + 1, left : right + 1], written[top : bottom + 1, left : right + 1]
+    )
+    assert (marked != written).any()  # elsewhere the boxes are drawn
+
+
 def test_heat_outside_the_breast_is_not_drawn() -> None:
     heat = np.ones((96, 64), np.float32)
     kept = within_breast(heat, mammogram())

@@ -83,3 +83,9 @@ def test_the_page_fits_and_its_plots_take_the_width(tmp_path: Path, browser: Bro
             widths = "[...document.querySelectorAll('tbody .plot svg[role]')].map((svg) => svg.clientWidth)"
             whole = browser.run("document.querySelector('main').clientWidth")
             assert np.min(browser.run(widths)) > least * whole
+            lines = (
+                "(() => { const text = document.createRange(); "
+                "text.selectNodeContents(document.querySelector('#pairs + .scroll th.number')); "
+                "return text.getClientRects().length })()"
+            )
+            assert browser.run(lines) == 1  # of the heading "p-value"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mammo.evaluation.predictions import Predictions, Units, by_unit
 from mammo.evaluation.statistics.calibration import Calibration, fit_calibration
 from mammo.evaluation.statistics.class_performance import image_auc
-from mammo.evaluation.statistics.headline_intervals import headline_intervals
+from mammo.evaluation.statistics.headline_intervals import headline_intervals, too_few
 from mammo.evaluation.statistics.intervals import bootstrap, draw_patients
 from mammo.evaluation.statistics.performance import measure_performance, performance_table
 from mammo.evaluation.statistics.weighted_metrics import BinaryMetrics
@@ -155,6 +155,11 @@ def test_folds_are_summarised_by_the_mean_of_their_aucs() -> None:
     for name in ("auc", "auc_pooled", "average_precision"):  # the scale of a fold's network does not matter
         assert plain_scores["image"][name] == pytest.approx(found["image"][name])
     assert found["method"]["auc"].startswith("mean of the folds' AUCs")
+
+
+def test_one_malignant_woman_is_said_in_the_singular() -> None:
+    units = Units(np.array([0.2, 0.4, 0.9]), np.array([0, 0, 1]), np.array(["a", "b", "c"]), TEST.task.words)
+    assert str(too_few(units)).startswith("too few to say: 1 patient with malignant cases, 10 needed")
 
 
 @pytest.mark.parametrize("women", [3, 9])

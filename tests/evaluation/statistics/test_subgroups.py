@@ -68,7 +68,7 @@ def test_a_group_has_the_metrics_of_its_images_alone() -> None:
 
 def test_ten_women_of_each_kind_are_needed_and_counted() -> None:
     with_malignant = np.unique(TEST.patients[TEST.malignant == 1])
-    for women in (9, 10):
+    for women, counted in ((1, "1 woman"), (9, "9 women"), (10, "")):
         few = np.isin(TEST.patients, with_malignant[:women])
         group = by_column(measured(changed(view=np.where(few | (TEST.malignant == 0), "CC", "MLO"))), "view")[
             "CC"
@@ -76,7 +76,7 @@ def test_ten_women_of_each_kind_are_needed_and_counted() -> None:
         assert group["malignant_patients"] == women
         assert (group["auc"] is None) == (women < 10)
         if women < 10:
-            assert group["note"] == "too few: 9 women with malignant images, 10 needed"
+            assert group["note"] == f"too few: {counted} with malignant images, 10 needed"
             assert group["sensitivity"] is None
 
 

@@ -193,11 +193,17 @@ def test_ticks_lie_within_their_scale(one: float, other: float, logarithmic: boo
     low, high = min(one, other), max(one, other)
     assume(low == high or high - low > 1e-9 * max(abs(low), abs(high)))  # distinct as floats
     scale = Scale(low, high, logarithmic and low > 1e-300)
-    ticks = scale.ticks()
-    assert 1 <= len(ticks) <= 5
-    assert ticks == sorted(ticks)
-    for tick in ticks:
-        assert -1e-6 <= scale.place(tick) <= 1 + 1e-6
+    for most in (5, 3):
+        ticks = scale.ticks(most)
+        assert 1 <= len(ticks) <= most
+        assert ticks == sorted(ticks)
+        for tick in ticks:
+            assert -1e-6 <= scale.place(tick) <= 1 + 1e-6
+
+
+def test_few_ticks_are_round_numbers_too() -> None:
+    """Of a step of 0.2 there are four, of the next one, 0.5, there is one."""
+    assert Scale(0.1208, 0.967).ticks(3) == [0.2, 0.6]
 
 
 def test_axes_suit_what_was_sampled() -> None:
