@@ -321,7 +321,7 @@ def test_the_commands_after_audit_and_prepare_train_on_real_data(
     store = prepared.stdout.partition("\nstore ")[2].split()[0]
     assert json.loads((tmp_path / "r" / "run.json").read_text())["store"] == store
     whole, shown = next_of(trained.stdout)
-    assert whole[1:] == [*train[1:], "model.pretrained=false", "run_dir=r"]
+    assert whole[1:] == [*train[1:], "model.pretrained=false"]  # in a folder of its own
     assert shown[1:] == [*whole[1:], "--cfg", "job"]
     boxes = own_images[["image_path"]].assign(x_min=2, y_min=2, x_max=9, y_max=9, pathology="BENIGN")
     boxes.to_csv(tmp_path / "l.csv", index=False)
