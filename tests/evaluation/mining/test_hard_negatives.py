@@ -49,6 +49,7 @@ def dataset(folder: Path) -> PatchDataset:
     images.to_parquet(folder / "images.parquet")
     lesions = pd.DataFrame({"image_id": ids, "lesion_id": ids, "pathology": ["BENIGN", "MALIGNANT"]})
     lesions[SIDES] = [[12, 12, 28, 28]] * 2
+    lesions["mask_value"] = pd.array([None, None], dtype="Int64")
     lesions.to_parquet(folder / "lesions.parquet")
     (folder / "manifest.json").write_text(json.dumps({}))
     store = Store.open(folder)
