@@ -269,9 +269,8 @@ def check_subgroups(columns: Chosen | None, table: pd.DataFrame, *, task: Task) 
             raise DataError(f"subgroups=[{column}]: the task {task.name} has no positive class; leave it out")
         if column not in table:
             known = [n for n in map(str, table) if not n.startswith("score_") and n not in _NO_GROUPS]
-            raise DataError(
-                f"subgroups=[{column}]: the data have no such column; choose from {', '.join(known)}"
-            )
+            choice = f"choose from {', '.join(known)}"
+            raise DataError(f"subgroups=[{column}]: the data have no such column; {choice}")
         if table[column].isna().all():
             raise DataError(f"subgroups=[{column}]: is empty, or differs within each sample; leave it out")
         _cut(table[column], cuts)
