@@ -74,6 +74,7 @@ def user_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow  # all together
 @pytest.mark.parametrize(
     "command", [command for command in COMMANDS if not {"--cfg", "--help"} & {*command.split()}]
 )

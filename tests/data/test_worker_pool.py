@@ -40,6 +40,7 @@ def process_of(number: int, *, alone: bool = False) -> int:
     return os.getpid()
 
 
+@pytest.mark.slow
 def test_processes_are_kept_for_the_next_calls_if_these_need_no_more() -> None:
     def processes(workers: int, *, keep: bool = False) -> set[int]:
         calls = (partial(process_of, number) for number in range(20))
