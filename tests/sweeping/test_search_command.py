@@ -421,13 +421,13 @@ def test_a_broken_end_of_the_journal_and_the_loss_of_all_workers_are_survived(fo
 
 @pytest.mark.slow
 def test_no_trial_is_begun_when_the_hours_are_over(folder: Path) -> None:
-    settings = ("sweep.budget.trials=null", f"sweep.budget.hours={10 / 3600}", RANDOM, NO_PRUNER)
+    settings = ("sweep.budget.trials=null", f"sweep.budget.hours={15 / 3600}", RANDOM, NO_PRUNER)
     ended = run(folder, *settings)
     assert ended.returncode == 0, ended.stderr
     search = Search(folder / "sweep")
     assert {trial.state for trial in search.read_trials()} == {"finished"}
     begun = [trial.datetime_start for trial in search.study.get_trials()]
-    assert all(start and start.timestamp() < search.begun.timestamp() + 11 for start in begun)
+    assert all(start and start.timestamp() < search.begun.timestamp() + 16 for start in begun)
 
 
 def test_a_trial_over_which_every_worker_dies_fails(tmp_path: Path) -> None:
