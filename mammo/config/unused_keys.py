@@ -29,14 +29,15 @@ def _has_boxes(cfg: DictConfig) -> bool:
     return bool(cfg.model.get("box_head")) or not _is_ours(cfg)
 
 
-def _is_ours(cfg: DictConfig) -> bool:
-    return str(cfg.model.get("_target_")).startswith("mammo.")
+def _is_ours(cfg: DictConfig, part: str = "model") -> bool:
+    """Whether a part is of this package, not of the user's own."""
+    return str(OmegaConf.select(cfg, f"{part}._target_")).startswith("mammo.")
 
 
 def _map_pool(cfg: DictConfig) -> str | None:
     """Return the pooling of the map; None if the head is none of this package's with a choice of it."""
     pool: str | None = OmegaConf.select(cfg, "model.head.pool")
-    return pool if str(OmegaConf.select(cfg, "model.head._target_")).startswith("mammo.") else None
+    return pool if _is_ours(cfg, "model.head") else None
 
 
 _KFOLD = "is used with data.split=kfold only; give that too, or leave it out"
@@ -88,7 +89,7 @@ _TRAINING = (
     _Rule(
         ("data.batch_masks",),
         (False,),
-        lambda cfg: bool(cfg.loss.get("cell_weight")) or not str(cfg.loss._target_).startswith("mammo."),
+        lambda cfg: bool(cfg.loss.get("cell_weight")) or not _is_ours(cfg, "loss"),
         "is used with loss.cell_weight above 0, or a loss of your own; give one, or leave it out",
     ),
     _Rule(

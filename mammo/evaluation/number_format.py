@@ -89,6 +89,16 @@ def count(value: Any) -> str:
     return "–" if found is None else f"{found:,.0f}".replace(",", " ")
 
 
+def count_of(number: int, noun: str) -> str:
+    """Format a whole number of things; `noun` is their singular.
+
+    Example:
+        >>> count_of(1, "patient"), count_of(3103, "image")
+        ('1 patient', '3 103 images')
+    """
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: Any) -> str:
     """Format seconds; an en dash stands for None.
 

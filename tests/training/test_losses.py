@@ -95,18 +95,26 @@ def test_cells_of_two_lesions_by_hand() -> None:
     assert unknown.tolist() == [[[-1, -1, -1, 0], [-1, -1, -1, 0], [0, 0, 0, 0], [0, 0, 0, 1]]]
 
 
-@given(
-    st.lists(st.tuples(*[st.integers(0, 39)] * 4, st.integers(-1, 2)), max_size=3),
-    st.sampled_from([(4, 4), (3, 5), (1, 2)]),
-)
+@st.composite
+def boxed(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes (3 4) and labels (3) of up to three lesions of an image of 40 x 40."""
+    lesion = st.tuples(*[st.integers(0, 39)] * 4, st.integers(-1, 2))
+    boxes, labels = torch.full((3, 4), math.nan), torch.full((3,), -1)
+    for place, (x, y, dx, dy, label) in enumerate(draw(st.lists(lesion, max_size=3))):
+        boxes[place] = torch.tensor([x, y, min(x + dx + 1, 40), min(y + dy + 1, 40)])
+        labels[place] = label
+    return boxes, labels
+
+
+NO_LESION = (torch.full((3, 4), math.nan), torch.full((3,), -1))
+CELLS = st.sampled_from([(4, 4), (3, 5), (1, 2)])
+
+
+@given(boxed(), CELLS)
 def test_cells_have_the_class_of_the_lesion_in_their_centre(
-    lesions: list[tuple[int, ...]], cells: tuple[int, int]
+    lesions: tuple[torch.Tensor, torch.Tensor], cells: tuple[int, int]
 ) -> None:
-    boxes = torch.full((1, 3, 4), math.nan)
-    labels = torch.full((1, 3), -1)
-    for place, (x, y, dx, dy, label) in enumerate(lesions):
-        boxes[0, place] = torch.tensor([x, y, min(x + dx + 1, 40), min(y + dy + 1, 40)])
-        labels[0, place] = label
+    boxes, labels = (each[None] for each in lesions)
     target = cell_targets(boxes, labels, cells=cells, size=(40, 40))[0]
     for row, column in np.ndindex(cells):
         top, left, step_y, step_x = row * 40 / cells[0], column * 40 / cells[1], 40 / cells[0], 40 / cells[1]
@@ -141,21 +149,18 @@ def test_a_mask_replaces_the_box_but_a_lesion_keeps_the_cell_of_its_centre() -> 
     assert target.tolist() == [[2, 2, 2, 2], [-1, 0, 0, 0], [-1, 0, 2, 0], [-1, 0, 0, -1]]
 
 
-@given(
-    st.lists(st.tuples(*[st.integers(0, 39)] * 4, st.integers(-1, 2)), max_size=3),
-    st.sampled_from([(4, 4), (3, 5), (1, 2)]),
-)
+@given(boxed(), CELLS)
 def test_masks_that_fill_the_boxes_give_the_cells_of_the_boxes(
-    lesions: list[tuple[int, ...]], cells: tuple[int, int]
+    lesions: tuple[torch.Tensor, torch.Tensor], cells: tuple[int, int]
 ) -> None:
-    boxes = torch.full((2, 3, 4), math.nan)
-    labels = torch.full((2, 3), -1)
+    # the first image has no lesion
+    boxes, labels = (torch.stack([none, each]) for none, each in zip(NO_LESION, lesions, strict=True))
     mask = torch.zeros(2, 1, 40, 40, dtype=torch.uint8)
-    for place, (x, y, dx, dy, label) in enumerate(sorted(lesions, key=lambda lesion: lesion[-1])):
-        right, bottom = min(x + dx + 1, 40), min(y + dy + 1, 40)
-        boxes[1, place] = torch.tensor([x, y, right, bottom])
-        labels[1, place] = label
-        mask[1, 0, y:bottom, x:right] = NO_CLASS if label < 0 else 1 + label
+    for place in labels[1].argsort():  # the highest class is drawn last
+        if not (box := boxes[1, place]).isnan().any():
+            x_min, y_min, x_max, y_max = box.int().tolist()
+            label = labels[1, place]
+            mask[1, 0, y_min:y_max, x_min:x_max] = NO_CLASS if label < 0 else 1 + label
     by_boxes = cell_targets(boxes, labels, cells=cells, size=(40, 40))
     assert torch.equal(cell_targets(boxes, labels, cells=cells, size=(40, 40), mask=mask), by_boxes)
 

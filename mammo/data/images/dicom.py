@@ -188,11 +188,12 @@ def _any_header(path: Path, *, pixels: bool) -> "Dataset":
 
 def _refuse_no_image(path: Path, header: "Dataset") -> None:
     if not any(keyword in header for keyword in ("Rows", "Columns", "PixelData")):
-        known = "SOPClassUID" in header or "TransferSyntaxUID" in header.file_meta
-        other = None if known else other_picture(path)
-        reason = "is not an image" if other is None else f"has the format {other}, which is not read"
-        if known:
+        if "SOPClassUID" in header or "TransferSyntaxUID" in header.file_meta:
             reason = "is a DICOM file without an image, or cut short"
+        elif (other := other_picture(path)) is not None:
+            reason = f"has the format {other}, which is not read"
+        else:
+            reason = "is not an image"
         raise DataError(f"{path}: {reason}; {SUPPORTED}")
 
 

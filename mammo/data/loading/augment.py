@@ -67,7 +67,7 @@ class BatchAugment:
             same.
         """
         images, boxes = batch["image"], batch["boxes"]
-        masks = {"mask": batch["mask"]} if "mask" in batch else {}
+        moved = dict(batch)
         count, _, height, width = images.shape
         draws = torch.rand(among or count, 7, generator=generator, dtype=torch.float64)[first : first + count]
         if self.moves:
@@ -76,11 +76,11 @@ class BatchAugment:
             theta = torch.linalg.inv(matrix)[:, :2].to(images)
             grid = F.affine_grid(theta, list(images.shape), align_corners=False)
             images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-            for name, mask in masks.items():
-                moved = F.grid_sample(
+            if (mask := batch.get("mask")) is not None:
+                sampled = F.grid_sample(
                     mask.to(images), grid, mode="nearest", padding_mode="reflection", align_corners=False
                 )
-                masks[name] = moved.to(mask.dtype)
+                moved["mask"] = sampled.to(mask.dtype)
             boxes = _move_boxes(boxes, matrix.to(boxes), height=height, width=width)
         signed = (2 * draws[:, 5:] - 1).to(images)
         if self.contrast:
@@ -90,7 +90,7 @@ class BatchAugment:
             images = images * (1 + self.brightness * signed[:, 1, None, None, None])
         if self.contrast or self.brightness:
             images = images.clamp(0, 1)
-        return {**batch, "image": images, "boxes": boxes, **masks}
+        return moved | {"image": images, "boxes": boxes}
 
     def _matrix(self, draws: Tensor, aspect: float) -> Tensor:
         """Returns B 3 3, input to output, in coordinates from -1 to 1.

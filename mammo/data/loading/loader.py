@@ -155,11 +155,11 @@ class StoreDataset:
         a class. The pixels of a lesion without a mask are those of its box. Of several lesions at a pixel,
         the one of the highest class counts.
         """
-        rows, masks = self.rows[indices], self.store.masks
+        rows, places, masks = self.rows[indices], self._places[indices], self.store.masks
         found = np.zeros((len(rows), *self.shape), np.uint8)
         for place in zip(*np.nonzero(rows >= 0), strict=True):
             mask = None if masks is None else masks[rows[place]]
-            image = self._places[indices][place]
+            image = places[place]
             labels = self._lesions.labels[image]
             regions = lesion_regions(
                 self._lesions.boxes[image], self.shape[2:], mask, self._lesions.mask_values[image]

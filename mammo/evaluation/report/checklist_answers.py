@@ -9,7 +9,7 @@ from mammo.config.instantiation import TARGET
 from mammo.evaluation.explain.localisation import BASELINES
 from mammo.evaluation.number_format import count, interval, number
 from mammo.evaluation.report.figure_style import readable
-from mammo.evaluation.report.report_content import of_samples
+from mammo.evaluation.report.report_content import calibration_name, of_samples
 from mammo.evaluation.report.report_texts import SCORES
 from mammo.evaluation.report.study_data import DataFlow, Part, StudyFacts
 
@@ -369,7 +369,7 @@ def updating(facts: StudyFacts) -> str | None:
         return None
     if not (fitted := facts.method.get("calibration")):
         return "none: the scores are not calibrated"
-    method = "Platt" if fitted.get("method") == "platt" else fitted.get("method")
+    method = calibration_name(fitted.get("method"))
     return f"calibration ({method}) on {count(fitted.get('images'))} validation {facts.samples}"
 
 

@@ -7,7 +7,7 @@ from textwrap import wrap
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mammo.evaluation.number_format import count
+from mammo.evaluation.number_format import count, count_of
 from mammo.evaluation.report.figure_style import BLUE
 from mammo.evaluation.report.study_data import DataFlow, Part
 
@@ -121,12 +121,8 @@ def _sets(flow: DataFlow) -> tuple[list[_Box], list[_Box]]:
 def _numbers(part: Part) -> str:
     if part.images is None:
         return _NOT_RECORDED
-    patients = "patients not recorded" if part.patients is None else _plural(part.patients, "patient")
-    return f"{_plural(part.images, 'image')}, {patients}"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+    patients = "patients not recorded" if part.patients is None else count_of(part.patients, "patient")
+    return f"{count_of(part.images, 'image')}, {patients}"
 
 
 def _box(title: str, numbers: str, place: tuple[float, float], *more: str) -> _Box:
@@ -141,7 +137,7 @@ def _excluded(title: str, parts: tuple[Part, ...] | None, place: tuple[float, fl
         return _box(title, _NOT_RECORDED, place)
     total = sum(part.images or 0 for part in parts)
     return _box(
-        title, _plural(total, "image"), place, *(f"{count(part.images)}: {part.name}" for part in parts)
+        title, count_of(total, "image"), place, *(f"{count(part.images)}: {part.name}" for part in parts)
     )
 
 

@@ -55,7 +55,13 @@ def render(context: Mapping[str, Any]) -> str:
         readable=readable,
         listed=listed,
         at=at,
+        calibration_name=calibration_name,
     )
+
+
+def calibration_name(method: str | None) -> str | None:
+    """Return the name of `Calibration.method`, as in a sentence."""
+    return "Platt" if method == "platt" else method
 
 
 def public(text: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from mammo.evaluation.number_format import count_of
 from mammo.evaluation.predictions import Units
 from mammo.evaluation.statistics.intervals import widest
 from mammo.evaluation.statistics.jackknife import jackknife
@@ -97,9 +98,9 @@ def too_few(units: Units) -> str | None:
     for label, name in ((1, units.words["positive"]), (0, units.words["negative"])):
         patients = len(np.unique(units.cluster[units.label == label]))
         if 0 < patients < FEW:
-            noun = "patient" if patients == 1 else "patients"
             return (
-                f"too few to say: {patients} {noun} with {name} cases, {FEW} needed; the intervals at the "
-                "threshold are the widest of several methods, and all intervals may be too narrow"
+                f"too few to say: {count_of(patients, 'patient')} with {name} cases, {FEW} needed; the "
+                "intervals at the threshold are the widest of several methods, and all intervals may be too "
+                "narrow"
             )
     return None
