@@ -62,7 +62,8 @@ class Catalog:
         left_out: Number of images of the data set that are not in the table, by reason.
         lesions: One row per lesion, as in `LESION_COLUMNS`; boxes in pixels of the image file, x rightwards,
             y downwards, maxima exclusive; `mask_paths` holds the files of which one may be the mask,
-            separated by `os.pathsep`.
+            separated by `os.pathsep`. Further columns, as text, are the user's own; they can be the classes
+            of a task of patches.
     """
 
     images: pd.DataFrame
@@ -80,7 +81,8 @@ def validate(catalog: Catalog) -> Catalog:
     own = {str(name): "string" for name in catalog.images if name not in IMAGE_COLUMNS}
     images = _typed(catalog.images, IMAGE_COLUMNS | own, required=["image_id", "patient_id"])
     _refuse_shared_files(images)
-    lesions = _typed(catalog.lesions, LESION_COLUMNS, required=["lesion_id", "image_id"])
+    own = {str(name): "string" for name in catalog.lesions if name not in LESION_COLUMNS}
+    lesions = _typed(catalog.lesions, LESION_COLUMNS | own, required=["lesion_id", "image_id"])
     strays = lesions["image_id"][~lesions["image_id"].isin(images["image_id"])]
     if len(strays):
         raise DataError(

@@ -120,6 +120,8 @@ class Task:
 def labels(images: pd.DataFrame, lesions: pd.DataFrame, *, task: Task) -> NDArray[np.int64]:
     """Indices into `task.classes`, one for each of the N rows of the images table; -1 for no class.
 
+    For a task of patches whose column only the lesions have, an image has the class of its first lesion that
+    is in one; without a lesion it is in the class of the background.
     For the column `lesion_type_pathology` an image with both types has the type of its deciding lesions:
     those with the same pathology as the image. If these have both types too, or are not in the table, the
     image is a mass. This concerns 42 of the 3061 images of CBIS-DDSM: the deciding lesions of 7 are
@@ -157,8 +159,8 @@ def lesion_labels(lesions: pd.DataFrame, *, task: Task) -> NDArray[np.int64]:
     """
     if task.column == "lesion_type_pathology":
         column = lesions["pathology"] + "_" + lesions["abnormality_type"].str.upper()
-    elif task.column in lesions:
-        column = lesions[task.column].astype("string")
+    elif (name := _name_in(lesions, task)) in lesions:
+        column = lesions[name].astype("string")
     else:
         return np.full(len(lesions), -1)
     index = {value: i for i, values in enumerate(task.values.values()) for value in values}
@@ -175,7 +177,7 @@ def patch_labels(lesions: pd.DataFrame, *, task: Task) -> NDArray[np.int64]:
     Raises:
         DataError: the table has no such column, or a lesion is in no class and `task.unlabelled` is `refuse`.
     """
-    if task.column != "lesion_type_pathology" and task.column not in lesions:
+    if task.column != "lesion_type_pathology" and _name_in(lesions, task) not in lesions:
         raise DataError(
             f"task.column={task.column}: the lesions have no such column; choose from "
             f"{', '.join(lesions.columns)}"
@@ -218,7 +220,9 @@ def _column(images: pd.DataFrame, lesions: pd.DataFrame, task: Task) -> "pd.Seri
     """The value of each image as text, NA where it is missing."""
     if task.column == "lesion_type_pathology":
         return images["pathology"] + "_" + _types(images, lesions).str.upper()
-    name = task.column if task.column in images else column_name(task.column)
+    name = _name_in(images, task)
+    if name not in images and task.background is not None and _name_in(lesions, task) in lesions:
+        return _of_lesions(images, lesions, task)
     if name not in images:
         raise DataError(
             f"task.column={task.column}: the data have no such column; choose from "
@@ -231,6 +235,21 @@ def _column(images: pd.DataFrame, lesions: pd.DataFrame, task: Task) -> "pd.Seri
             "or another task"
         )
     return column
+
+
+def _name_in(table: pd.DataFrame, task: Task) -> str:
+    return task.column if task.column in table else column_name(task.column)
+
+
+def _of_lesions(images: pd.DataFrame, lesions: pd.DataFrame, task: Task) -> "pd.Series[str]":
+    """The value of the first lesion of each image that is in a class; of the first lesion if none is."""
+    known = {value for values in task.values.values() for value in values}
+    column = lesions[["image_id"]].assign(value=lesions[_name_in(lesions, task)].astype("string"))
+    column = column.assign(unknown=~column["value"].isin(known)).sort_values("unknown", kind="stable")
+    first = column.drop_duplicates("image_id").set_index("image_id")["value"]
+    found = images["image_id"].map(first).astype("string")
+    background = task.values[str(task.background)][0]
+    return found.mask(~images["image_id"].isin(first.index), background)
 
 
 def _types(images: pd.DataFrame, lesions: pd.DataFrame) -> "pd.Series[str]":

@@ -122,6 +122,17 @@ def test_patches_have_the_class_of_their_lesion() -> None:
     assert Task.shipped("pathology").background is None
 
 
+def test_a_column_that_only_the_lesions_have_is_for_patches() -> None:
+    values = {"NONE": ("no",), "SMOOTH": ("1", "2"), "ROUGH": ("3",)}
+    task = Task("margins", "Margin grade", values, unlabelled="leave_out", background="NONE")
+    rows = images(("a", None, None), ("b", None, None), ("c", None, None), ("d", None, None))
+    found = table(["image_id", "margin_grade"], ("a", "3"), ("c", "9"), ("c", "2"), ("c", "3"), ("d", "9"))
+    assert patch_labels(found, task=task).tolist() == [2, -1, 1, 2, -1]
+    assert labels(rows, found, task=task).tolist() == [2, 0, 1, -1]
+    with pytest.raises(DataError, match=r"task.column=Margin grade: the data have no such column"):
+        labels(rows, found, task=replace(task, background=None))
+
+
 def test_a_lesion_of_no_class_is_refused_by_a_task_that_says_so() -> None:
     task = Task.shipped("patch_pathology")
     found = lesions(("a", "mass", "BENIGN"), ("b", "mass", None)).assign(lesion_id=["a1", "b1"])

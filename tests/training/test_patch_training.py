@@ -50,6 +50,27 @@ def test_patches_are_evaluated_with_a_report_and_without_heat(run: Path) -> None
     assert not (evaluation / "heatmaps").exists()
 
 
+MARGINS = """\
+name: margins
+column: mass_margins
+classes: {NONE: none, SMOOTH: [CIRCUMSCRIBED, OBSCURED], SPICULATED: [SPICULATED, ILL_DEFINED-SPICULATED]}
+positive: [SPICULATED]
+background: NONE
+unlabelled: leave_out  # calcifications have no margins
+"""
+
+
+@pytest.mark.slow
+def test_classes_of_a_column_of_the_lesions(place: Path) -> None:
+    (place / "own" / "task").mkdir(parents=True)
+    (place / "own" / "task" / "margins.yaml").write_text(MARGINS)
+    options = ["--config-dir=own", "task=margins", "run_dir=margins", "data.val_fraction=0.4"]
+    done = command("train", *SMALL, *options, folder=place)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(place / "margins" / "evaluation" / "val" / "predictions.csv")
+    assert set(table["label"]) == {"NONE", "SMOOTH", "SPICULATED"}
+
+
 @pytest.mark.slow
 def test_hard_negatives_of_a_run(run: Path) -> None:
     more = [*SMALL, "task=patch_pathology", "data.patch.hard_negatives=run", "run_dir=mined"]

@@ -44,7 +44,7 @@ def read_csv(
     NORMAL, the column `diagnosis` has it.
     The table of lesions needs `image_path` or `image_id`, and the box `x_min`, `y_min`, `x_max`, `y_max` in
     pixels of the image. Optional columns are `pathology`, `abnormality_type`, `subtlety`, `assessment` and
-    `mask_path`.
+    `mask_path`. All other columns are kept as text; they can be the classes of a task of patches.
 
     Args:
         table: File of the table of images, see `mammo.data.tables.table_files.read_rows`.
@@ -222,7 +222,7 @@ def _read_lesions(
     types = sheet.words("abnormality_type", ABNORMALITY_TYPES)
     types = types.fillna(ids.map(images.set_index("image_id")["abnormality_type"]).replace("both", pd.NA))
     kinds = types.map({"mass": "mass", "calcification": "calc"}).fillna("lesion")
-    return pd.DataFrame(
+    found = pd.DataFrame(
         {
             "image_id": ids,
             "lesion_id": ids + "_" + kinds + "_" + (ids.groupby(ids).cumcount() + 1).astype("string"),
@@ -234,6 +234,8 @@ def _read_lesions(
             **_boxes(sheet),
         }
     )
+    used = {*found, "image_path", "mask_path"}
+    return found.assign(**{name: sheet.text(name) for name in map(str, sheet.cells) if name not in used})
 
 
 def _boxes(sheet: TextTable) -> dict[str, "pd.Series[float]"]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mammo.data.catalog import IMAGE_COLUMNS
+from mammo.data.catalog import IMAGE_COLUMNS, LESION_COLUMNS
 from mammo.data.store.store_building import ImageJob, Settings
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ def fingerprint_of(catalog: "Catalog", jobs: list[ImageJob], settings: Settings)
         files += [path for job in jobs for lesion in job.lesions for path in lesion.mask_paths]
     root = os.path.commonpath([path.parent for path in files if path is not None] or [Path("/")])
     digest = hashlib.sha256(json.dumps([PREPARATION_VERSION, recorded_settings(settings)]).encode())
-    known = catalog.images[list(IMAGE_COLUMNS)]  # an edited column of the user's own needs no other pixels
-    digest.update(known.drop(columns="path").to_csv(index=False).encode())
-    digest.update(catalog.lesions.drop(columns="mask_paths").to_csv(index=False).encode())
+    # without the user's own columns, which have no part in the pixels
+    known = (catalog.images[list(IMAGE_COLUMNS)], catalog.lesions[list(LESION_COLUMNS)])
+    for table, paths in zip(known, ("path", "mask_paths"), strict=True):
+        digest.update(table.drop(columns=paths).to_csv(index=False).encode())
     for path in files:
         digest.update(_identity(path, root).encode())
     return digest.hexdigest()[:16]

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from mammo.atomic_files import write_atomically
-from mammo.data.catalog import IMAGE_COLUMNS
+from mammo.data.catalog import IMAGE_COLUMNS, LESION_COLUMNS
 from mammo.data.images.breast import BOX_COLUMNS, Transform
 from mammo.data.images.display import Display, Range
 from mammo.data.store.fingerprint import PREPARATION_VERSION, fingerprint_of, recorded_settings
@@ -44,7 +44,8 @@ class Store:
 
     Args:
         directory: Folder of the store.
-        own: The user's own columns of the images, by image id; they are not part of the store on disk.
+        own: The user's own columns of the images, by image id, and of the lesions, by lesion id; they are not
+            part of the store on disk.
 
     Attributes:
         directory: Folder of the store.
@@ -52,13 +53,13 @@ class Store:
             `masks`), `pixel_spacing_mm` and `kind` of the file, and columns `transform_*`, the fields of
             `Transform`.
         own_columns: Names of the user's own columns in `table`.
-        lesions: Table of the lesions with boxes in prepared pixels (not clipped to the image), `mask_status`,
-            and `mask_value`, the value of the lesion in `masks`.
+        lesions: Table of the lesions and the user's own columns, with boxes in prepared pixels (not clipped
+            to the image), `mask_status`, and `mask_value`, the value of the lesion in `masks`.
         manifest: Settings, fingerprint, versions, counts, `kinds` (number of images, black and white of each
             kind of file) and `notes` (what is to be known of the grey values, with the number of images).
     """
 
-    def __init__(self, directory: Path, own: pd.DataFrame | None = None) -> None:
+    def __init__(self, directory: Path, own: tuple[pd.DataFrame, pd.DataFrame] | None = None) -> None:
         self.directory = directory
         self._own = own
         try:
@@ -68,11 +69,14 @@ class Store:
                 f"{directory}: contains no prepared store; create it by python -m mammo.prepare"
             ) from error
         self.table = pd.read_parquet(directory / "images.parquet")
-        if own is not None:
-            own = own.drop(columns=self.table.columns, errors="ignore")
-            self.table = self.table.join(own, on="image_id")
-        self.own_columns: list[str] = [] if own is None else list(map(str, own.columns))
         self.lesions = pd.read_parquet(directory / "lesions.parquet")
+        self.own_columns: list[str] = []
+        if own is not None:
+            of_images, of_lesions = own
+            self.own_columns = [str(name) for name in of_images if name not in self.table]
+            self.table = self.table.join(of_images[self.own_columns], on="image_id")
+            further = of_lesions.columns.difference(self.lesions.columns, sort=False)
+            self.lesions = self.lesions.join(of_lesions[further], on="lesion_id")
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -163,7 +167,7 @@ class Store:
             **{field.name: rows[f"transform_{field.name}"].item() for field in fields(Transform)}
         )
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path, pd.DataFrame | None]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         return type(self), (self.directory, self._own)  # a memory map would be pickled with all its pixels
 
 
@@ -232,8 +236,9 @@ def prepare(
             raise DataError(
                 f"{store}: cannot be written ({error.strerror}); choose another data.store"
             ) from error
-    own = catalog.images.set_index("image_id").drop(columns=IMAGE_COLUMNS, errors="ignore")
-    made = Store(final, own if len(own.columns) else None)
+    images = catalog.images.set_index("image_id").drop(columns=IMAGE_COLUMNS, errors="ignore")
+    lesions = catalog.lesions.set_index("lesion_id").drop(columns=LESION_COLUMNS, errors="ignore")
+    made = Store(final, (images, lesions) if len(images.columns) or len(lesions.columns) else None)
     _refuse_finished(made, max_rejected)
     return made
 
@@ -383,4 +388,5 @@ def _lesions_table(lesions: pd.DataFrame, records: list[Record]) -> pd.DataFrame
         columns=["lesion_id", *BOX_COLUMNS, "mask_status", "mask_value"],
     ).astype({"lesion_id": "string", "mask_status": "string", "mask_value": "Int64"})
     found[BOX_COLUMNS] = found[BOX_COLUMNS].astype("Float64")
-    return lesions.drop(columns=BOX_COLUMNS).merge(found, on="lesion_id", validate="one_to_one")
+    known = lesions[list(LESION_COLUMNS)].drop(columns=BOX_COLUMNS)
+    return known.merge(found, on="lesion_id", validate="one_to_one")

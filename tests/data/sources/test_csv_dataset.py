@@ -182,6 +182,15 @@ def test_lesions_by_id_with_type_and_mask(root: Path) -> None:
     assert found["mask_paths"].fillna("").tolist() == [str(root / "mask.png"), ""]
 
 
+def test_columns_of_lesions_of_the_user_s_own_are_kept_as_text(root: Path) -> None:
+    header, *rows = BOXES.splitlines()
+    text = "\n".join([f"{header},Mass margins,Reader 2", f"{rows[0]},SPICULATED,", f"{rows[1]},,2"])
+    lesions = _read(root, SMALL, text).lesions
+    assert lesions["mass_margins"].fillna("none").tolist() == ["SPICULATED", "none"]
+    assert lesions["reader_2"].fillna("none").tolist() == ["none", "2"]
+    assert "image_path" not in lesions
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -112,6 +112,19 @@ def test_lesions_stand_where_boxes_and_masks_say(finished: Store) -> None:
         assert (x_max - x_min, y_max - y_min) == pytest.approx((30, 20), abs=1e-6)
 
 
+def test_the_users_own_columns_are_in_the_tables_and_not_in_the_store(
+    catalog: Catalog, finished: Store
+) -> None:
+    images, lesions = catalog.images.assign(site="A"), catalog.lesions.assign(reader="B")
+    own = prepare(Catalog(images=images, lesions=lesions), store=finished.directory.parent, workers=0, **SIZE)
+    assert own.directory == finished.directory
+    for store in (own, pickle.loads(pickle.dumps(own))):
+        assert store.own_columns == ["site"]
+        assert set(store.table["site"]) == {"A"}
+        assert set(store.lesions["reader"]) == {"B"}
+        pd.testing.assert_frame_equal(store.lesions.drop(columns="reader"), finished.lesions)
+
+
 def test_the_chest_wall_is_left_and_the_table_tells_the_way_back(finished: Store) -> None:
     assert finished.table["transform_flip"].tolist() == [number % 3 == 0 for number in range(COUNT)]
     assert (finished.images[:, 30:60, :5] > 10000).all()
