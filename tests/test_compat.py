@@ -7,9 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import II, MISSING, DictConfig, OmegaConf
 from submitit.slurm.slurm import SlurmJobEnvironment
@@ -22,8 +25,10 @@ from mammo.compat import (
     is_missing,
     keep_config_store_uncopied,
     leave_checks_to_launcher,
+    leave_mode_to_options,
     read_options,
 )
+from mammo.config.checks import CONF
 
 
 def test_a_copy_of_the_config_store_is_the_store() -> None:
@@ -40,6 +45,17 @@ def test_sweepers_leave_the_check_of_jobs_to_the_launcher(monkeypatch: pytest.Mo
     # not of an object: Hydra's search for plugins makes the sweepers' classes anew
     legal: Any = Sweeper.validate_batch_is_legal
     assert legal(None, [["no.such.key=1"]]) is None
+
+
+def test_the_mode_is_that_of_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hydra, "get_mode", Hydra.get_mode)  # is restored
+    assert list(inspect.signature(Hydra.get_mode).parameters) == ["self", "config_name", "overrides"]
+    assert "run_mode = hydra.get_mode(config_name=config_name, overrides=overrides)" in inspect.getsource(
+        hydra._internal.utils
+    )
+    leave_mode_to_options()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        assert GlobalHydra.instance().hydra.get_mode("train", ["hydra.mode=MULTIRUN"]) is None
 
 
 def test_options_are_read_as_hydra_reads_them() -> None:

@@ -76,6 +76,16 @@ def config_folders(arguments: Sequence[str]) -> list[Path]:
     return [*folders, CONF]
 
 
+def may_set_mode(arguments: Sequence[str]) -> bool:
+    """Return whether the arguments, a file of `conf` or one of another folder may set `hydra.mode`."""
+    options, overrides = split_options(arguments)
+    elsewhere = any(option.startswith(("--config", "-c")) for option in options)
+    if elsewhere or any(key.lstrip("+").startswith(("hydra.mode", "hydra.searchpath")) for key in overrides):
+        return True
+    texts = (file.read_text(encoding="utf-8") for file in CONF.rglob("*.yaml"))
+    return any(re.search(r"\bmode\b['\"]?\s*:", text) for text in texts)
+
+
 def keys_of_command(command: str) -> list[str]:
     """Return the keys and groups at the top of the configuration of a command."""
     return [field.name for field in dataclasses.fields(COMMANDS[command])]

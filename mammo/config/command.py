@@ -17,9 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 import mammo
 from mammo.atomic_files import report_unwritable
+from mammo.compat import leave_mode_to_options
 from mammo.config.arguments import (
     check_arguments,
     config_folders,
+    may_set_mode,
     program_name,
     split_options,
     standard_overrides,
@@ -89,6 +91,8 @@ def hydra_main(
                 refuse_sweeps(command, arguments)
                 overrides = of_hydra(standard_overrides(command, expand_globs(overrides)))
                 sys.argv[1:] = [*overrides, *options]
+                if not may_set_mode(sys.argv[1:]):
+                    leave_mode_to_options()
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(checked)()
             except KeyboardInterrupt as interrupt:
                 text = str(interrupt) or f"interrupted; to run it again: {this_call()}"

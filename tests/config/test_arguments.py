@@ -2,13 +2,16 @@
 
 import re
 import shlex
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 from helpers.commands import command
 
-from mammo.config.arguments import split_options
+from mammo.config import arguments
+from mammo.config.arguments import may_set_mode, split_options
+from mammo.config.checks import CONF
 
 RESNETS = "-m experiment=study2019_resnet18,study2019_resnet34 data.root=. "
 
@@ -153,3 +156,22 @@ def test_options_keep_their_values() -> None:
     )
     assert options == ["-m", "--config-dir", "mine", "-i", "-cn=x", "--info", "all"]
     assert overrides == ["a=1", "b=2"]
+
+
+def test_hydras_mode_may_be_set_in_the_command_or_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not may_set_mode(["seed=1", "-m", "experiment=plain", "--cfg", "job"])
+    for argument in (
+        "hydra.mode=MULTIRUN",
+        "+hydra.mode=RUN",
+        "hydra.searchpath=[file://a]",
+        "--config-dir=a",
+    ):
+        assert may_set_mode(["seed=1", argument]), argument
+    assert may_set_mode(["-cn", "mine"])
+    shutil.copytree(CONF, tmp_path / "conf")
+    monkeypatch.setattr(arguments, "CONF", tmp_path / "conf")
+    assert not may_set_mode(["seed=1"])
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text("hydra:\n  mode: MULTIRUN\n")
+    assert may_set_mode(["seed=1"])
