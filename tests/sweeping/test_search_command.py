@@ -33,6 +33,7 @@ from mammo.sweeping.search_worker import run_trial
 SMALL = ("model=custom_cnn", "data.patients=24", "data.height=64", "data.width=48")
 NO_PRUNER = "sweep.pruner.name=none"
 RANDOM = "sweep.sampler.name=random"
+NAPS = "+callbacks.nap={_target_: helpers.napping.Nap, seconds: 0.2}"  # 0.2 s in each epoch
 # the training of `bad` fails
 WITH_A_BAD_ONE = (
     "+sweep.space={optim.lr: null, rate: {choice: {good: ['optim.lr=1e-4'], bad: ['optim.lr=1e30']}}}",
@@ -147,18 +148,18 @@ def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -
     settings = ("sweep.workers=2", "sweep.budget.trials=4", "sweep.stale_seconds=3", RANDOM, NO_PRUNER)
     (folder / "calm").mkdir()
     (folder / "calm" / "cache").symlink_to(folder / "cache")
-    calm = run(folder / "calm", *settings, epochs=24)
+    calm = run(folder / "calm", *settings, epochs=12)
     assert calm.returncode == 0, calm.stderr
     rng = random.Random(0)
     kills = 0
-    for epochs in sorted(rng.sample(range(6, 72), 3)):  # of 96 epochs in all
-        assert run(folder, *settings, "detach=true", epochs=24).returncode == 0
+    for epochs in sorted(rng.sample(range(3, 36), 3)):  # of 48 epochs in all
+        assert run(folder, *settings, NAPS, "detach=true", epochs=12).returncode == 0
         wait_for(lambda epochs=epochs: reported(folder) >= epochs)  # type: ignore[misc]
         time.sleep(rng.uniform(0, 0.3))
         if pids := worker_pids(folder):
             os.kill(rng.choice(pids), signal.SIGKILL)
             kills += 1
-    end = run(folder, *settings, epochs=24)
+    end = run(folder, *settings, NAPS, epochs=12)
     assert end.returncode == 0, end.stderr
     assert kills >= 2
     found, expected = trials_in(folder), trials_in(folder / "calm")
@@ -166,7 +167,7 @@ def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -
     for trial, other in zip(found, expected, strict=True):
         assert replace(trial, folder=other.folder, seconds=other.seconds) == other
         assert trial.state == "finished"
-        assert epochs_of(trial) == list(range(1, 25))
+        assert epochs_of(trial) == list(range(1, 13))
     resumed = [json.loads((trial.folder / "run.json").read_text()).get("resumed", 0) for trial in found]
     assert sum(resumed) >= 1
     disturbed = resumed.index(max(resumed))
@@ -176,8 +177,8 @@ def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -
 
 @pytest.mark.slow
 def test_a_worker_that_was_only_asleep_leaves_its_trial_to_the_other(folder: Path) -> None:
-    settings = ("sweep.workers=2", "sweep.budget.trials=2", "sweep.stale_seconds=2", RANDOM, NO_PRUNER)
-    assert run(folder, *settings, "detach=true", epochs=80).returncode == 0
+    settings = ("sweep.workers=2", "sweep.budget.trials=2", "sweep.stale_seconds=2", RANDOM, NO_PRUNER, NAPS)
+    assert run(folder, *settings, "detach=true", epochs=16).returncode == 0
     wait_for(lambda: [len(trial.curve) > 2 for trial in trials_in(folder)] == [True, True])
     [sleeper, _] = worker_pids(folder)
     os.kill(sleeper, signal.SIGSTOP)
@@ -186,13 +187,13 @@ def test_a_worker_that_was_only_asleep_leaves_its_trial_to_the_other(folder: Pat
     wait_for(lambda: not worker_pids(folder), 30)
     for trial in trials_in(folder):
         assert trial.state == "finished"
-        assert epochs_of(trial) == list(range(1, 81))
+        assert epochs_of(trial) == list(range(1, 17))
         assert json.loads((trial.folder / "run.json").read_text())["status"] == "finished"
 
 
 @pytest.mark.slow
 def test_a_search_goes_on_without_its_command_and_is_attached_to_and_stopped(folder: Path) -> None:
-    settings = ("sweep.workers=2", "sweep.budget.trials=3", RANDOM, NO_PRUNER, "sweep.stale_seconds=20")
+    settings = ("sweep.workers=2", "sweep.budget.trials=3", RANDOM, NO_PRUNER, "sweep.stale_seconds=20", NAPS)
 
     def give(*arguments: str) -> subprocess.CompletedProcess[str]:
         return run(folder, *settings, *arguments, epochs=400)
@@ -270,7 +271,7 @@ def test_a_search_of_which_every_trial_failed_fails_with_the_commonest_error(fol
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_workers_that_the_command_started_and_the_status_starts_none(folder: Path) -> None:
-    settings = ("sweep.workers=2", "sweep.budget.trials=3", RANDOM, NO_PRUNER, "sweep.stale_seconds=20")
+    settings = ("sweep.workers=2", "sweep.budget.trials=3", RANDOM, NO_PRUNER, "sweep.stale_seconds=20", NAPS)
     early = run(folder, *settings, "status=true")
     assert early.returncode == 1
     assert "no search was begun here" in early.stderr
