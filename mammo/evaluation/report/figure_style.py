@@ -63,8 +63,11 @@ def svg_text(figure: Figure) -> str:
 
 def save_png(figure: Figure, file: Path, *, dpi: int) -> None:
     """Save a figure as PNG and keep its layout for the next format, because the layout is slow to compute."""
+    if engine := figure.get_layout_engine():  # otherwise matplotlib draws the figure twice, for its layout
+        figure.set_dpi(dpi)
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     figure.savefig(file, dpi=dpi)
-    figure.set_layout_engine(None)
 
 
 def readable(name: str, *, lines: bool = False) -> str:
