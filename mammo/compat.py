@@ -48,7 +48,7 @@ def leave_mode_to_options() -> None:
     def no_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> None:
         """Return no mode, as Hydra does for a configuration without one."""
 
-    Hydra.get_mode = no_mode  # type: ignore[method-assign]
+    Hydra.get_mode = no_mode  # type: ignore[method-assign, assignment]
 
 
 class OptionError(Exception):
