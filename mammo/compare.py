@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from omegaconf import DictConfig
 
 from mammo.config.calls.differences import labels
 from mammo.config.calls.next_steps import call, ending
+from mammo.config.checks import plain
 from mammo.config.command import hydra_main
 from mammo.config.data.subgroup_cuts import subgroup_cuts
 from mammo.errors import ConfigError
@@ -20,47 +22,56 @@ from mammo.runs.run_selection import select_runs
 
 @dataclass(frozen=True)
 class _Compared:
-    """A run, or the folds of one setting, which are compared as one."""
+    """A run, the folds of one setting, or the mean of the scores of several of these, compared as one.
 
-    path: Path
-    runs: list[RunFolder]
+    Attributes:
+        paths: folder of each run or set of folds.
+        parts: the run, or the folds, in each of these folders.
+    """
+
+    paths: tuple[Path, ...]
+    parts: tuple[list[RunFolder], ...]
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        """All runs."""
+        return [run for part in self.parts for run in part]
 
     @property
     def score(self) -> float:
         """Mean validation AUC."""
         return sum(run.score or 0.0 for run in self.runs) / len(self.runs)
 
-    def config(self) -> dict[str, Any]:
-        """Return the configuration, without the fold if there are several."""
-        config = self.runs[0].config()
-        if len(self.runs) > 1:
-            config["data"].pop("fold")
-        return config
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """Return the configuration of each part by its folder, without the fold if there are several."""
+        found = {}
+        for path, part in zip(self.paths, self.parts, strict=True):
+            found[str(path)] = part[0].config()
+            if len(part) > 1:
+                found[str(path)]["data"].pop("fold")
+        return found
 
 
 @hydra_main("compare")
 def main(cfg: DictConfig) -> None:
     compared = _chosen(cfg)
-    names = labels({str(each.path): each.config() for each in compared})
-    by_name = {names[str(each.path)]: each for each in compared}
+    names = labels({path: config for each in compared for path, config in each.configs().items()})
+    by_name = {_name([names[str(path)] for path in each.paths]): each for each in compared}
 
     with quick_imports():
-        from mammo.evaluation.evaluation_files import combine_predictions, predictions_of
+        from mammo.evaluation.ensemble_evaluation import mean_predictions
         from mammo.evaluation.report.comparison_report import write_comparison
         from mammo.evaluation.side_by_side import draw_side_by_side
         from mammo.evaluation.statistics.comparison import compare, comparison_table, verdict
         from mammo.evaluation.statistics.subgroups import compare_in_subgroups, compared_subgroups_table
 
     split = cfg.split.value
-    predictions = {}
-    for name, each in by_name.items():
-        scored = [predictions_of(run, split) for run in each.runs]
-        predictions[name] = scored[0] if len(scored) == 1 else combine_predictions(scored, split=split)
+    predictions = {name: mean_predictions(each.parts, split) for name, each in by_name.items()}
     found = compare(predictions, unit=cfg.unit, reduce=cfg.reduce)
     columns = subgroup_cuts(cfg.subgroups)
     found["subgroups"] = compare_in_subgroups(predictions, columns=columns, unit=cfg.unit, reduce=cfg.reduce)
     for model in found["models"]:
-        model["run"] = str(by_name[model["name"]].path)
+        model["run"] = ", ".join(map(str, by_name[model["name"]].paths))
     if split in ("val", "train"):
         found["note"] = (
             f"the {split} images chose the weights of these runs, so their AUCs flatter, most for "
@@ -88,26 +99,28 @@ def main(cfg: DictConfig) -> None:
 def _chosen(cfg: DictConfig) -> list[_Compared]:
     """Return the runs of `runs`; of more than `best`, those with the highest validation AUC.
 
-    The runs of one folder or pattern that are folds of one split are compared as one.
+    The runs of one folder or pattern that are folds of one split are compared as one, and so are those of a
+    list within the list, by the mean of their scores.
 
     Raises:
         ConfigError: they are not at least two different finished runs.
     """
-    names = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
+    names = _names(cfg)
     if cfg.best is not None and cfg.best < 2:
         raise ConfigError(f"best={cfg.best}: must be at least 2, or null for all runs")
     compared: list[_Compared] = []
-    for name in map(str, names):
-        found, left_out = select_runs(name, key="runs")
-        if left_out:
-            print(f"{name}: {len(left_out)} unfinished runs are left out", file=sys.stderr)
-        if _are_folds(found):
-            compared.append(_Compared(Path(name), found))
+    for name in names:
+        if isinstance(name, list):
+            together = [part for each in name for part in _parts(str(each))]
+            if len({path.resolve() for path, _ in together}) < max(2, len(together)):
+                raise ConfigError(f"runs={cfg.runs}: a mean is of at least two different runs, not of {name}")
+            paths, parts = zip(*together, strict=True)
+            compared.append(_Compared(paths, parts))
         else:
-            compared += [_Compared(run.path, [run]) for run in found]
+            compared += [_Compared((path,), (runs,)) for path, runs in _parts(str(name))]
     runs = [run for each in compared for run in each.runs]
-    paths = [run.path.resolve() for run in runs]
-    if len(runs) < 2 or len(set(paths)) < len(paths):
+    keys = {frozenset(run.path.resolve() for run in each.runs) for each in compared}
+    if len(runs) < 2 or len(keys) < len(compared) or (len(compared) == 1 and len(compared[0].parts) > 1):
         raise ConfigError(
             f"runs={cfg.runs}: give at least two different runs, the folder of a multirun or search, or a "
             "pattern"
@@ -119,8 +132,8 @@ def _chosen(cfg: DictConfig) -> list[_Compared]:
         )
     if cfg.pictures and len(compared) < len(runs):
         raise ConfigError(
-            f"pictures={cfg.pictures}: heat is that of one network, not of several folds; give pictures=0, "
-            "or one fold of each setting"
+            f"pictures={cfg.pictures}: heat is that of one network, not of several runs; give pictures=0, "
+            "or one run of each setting"
         )
     if cfg.best is None or len(compared) <= cfg.best:
         return compared
@@ -130,6 +143,23 @@ def _chosen(cfg: DictConfig) -> list[_Compared]:
         file=sys.stderr,
     )
     return [each for each in compared if each in best]
+
+
+def _names(cfg: DictConfig) -> list[Any]:
+    """Return the elements of `runs`, of which those that are lists stand for the mean of their runs."""
+    return [cfg.runs] if isinstance(cfg.runs, str) else list(plain(cfg.runs))
+
+
+def _parts(name: str) -> list[tuple[Path, list[RunFolder]]]:
+    """Return each run of a folder or pattern, or all of them as one if they are folds of one split."""
+    found, left_out = select_runs(name, key="runs")
+    if left_out:
+        print(f"{name}: {len(left_out)} unfinished runs are left out", file=sys.stderr)
+    return [(Path(name), found)] if _are_folds(found) else [(run.path, [run]) for run in found]
+
+
+def _name(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"mean of {' and '.join(names)}"
 
 
 def _are_folds(runs: list[RunFolder]) -> bool:
@@ -143,10 +173,11 @@ def _are_folds(runs: list[RunFolder]) -> bool:
 
 def _next(cfg: DictConfig, compared: list[_Compared]) -> list[str]:
     if cfg.split.value != "test":
-        names = cfg.runs if isinstance(cfg.runs, str) else list(cfg.runs)
+        names = cfg.runs if isinstance(cfg.runs, str) else _names(cfg)
         return [call("compare", runs=names, split="test"), call("runs")]
     best = max(compared, key=lambda each: each.score)
-    return [call("evaluate", run=best.path, split="test"), call("runs")]
+    run = best.paths[0] if len(best.paths) == 1 else list(best.paths)
+    return [call("evaluate", run=run, split="test"), call("runs")]
 
 
 if __name__ == "__main__":

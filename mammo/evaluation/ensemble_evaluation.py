@@ -11,6 +11,7 @@ from mammo.config.calls.differences import OF_THE_RUN
 from mammo.config.flattening import flatten
 from mammo.data.sources.reader import source_name
 from mammo.errors import ConfigError
+from mammo.evaluation.combined_predictions import ensemble
 from mammo.evaluation.evaluation_files import (
     calibration_of,
     combine_predictions,
@@ -24,7 +25,8 @@ from mammo.evaluation.number_format import as_json, finite
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.report.evaluation_report import write_report
 from mammo.evaluation.run_evaluation import own_metrics
-from mammo.evaluation.split_scoring import open_split
+from mammo.evaluation.scoring import Tta
+from mammo.evaluation.split_scoring import SplitName, open_split
 from mammo.evaluation.statistics.calibration import Calibration
 from mammo.evaluation.statistics.class_performance import image_auc
 from mammo.evaluation.statistics.performance import measure_performance, performance_table
@@ -116,15 +118,44 @@ def _combine(runs: Sequence[RunFolder], settings: EvaluationSettings) -> _Combin
         )
         if split == "val" and data is None:
             return _Combined(combine_predictions(scored, split=split), None, facts, store)
-    maps = [found for run in runs if (found := calibration_of(run, tta=tta)) is not None]
-    if len(maps) < len(runs):
-        raise ConfigError("run=[...]: a run without calibration cannot be combined with others; remove it")
+    maps = _calibrations(runs, tta=tta)
     scored, held_out = (
         [map_.apply(one) for map_, one in zip(maps, side, strict=True)] for side in (scored, held_out)
     )
     combined = combine_predictions(scored, split=split)
     calibration = ensemble_calibration(held_out, rule=settings.rule, target=settings.target)
     return _Combined(combined, calibration, facts, store)
+
+
+def mean_predictions(parts: Sequence[Sequence[RunFolder]], split: SplitName) -> Predictions:
+    """Return the mean of the scores of several parts: runs, or sets of folds.
+
+    The scores of several runs are calibrated before they are averaged, as in `evaluate_runs`. Those of
+    folds stay as they are, and so do all that are averaged with them.
+
+    Args:
+        parts: the run, or the folds, of each part; images of one set only, if there are several.
+        split: the images.
+
+    Raises:
+        ConfigError: a run has no calibration.
+        DataError: the parts have different tasks or samples.
+    """
+    scored = [[predictions_of(run, split) for run in part] for part in parts]
+    single = all(len(part) == 1 for part in parts)
+    if len(parts) > 1 and single and scored[0][0].task.positive:
+        maps = _calibrations([part[0] for part in parts], key="runs")
+        scored = [[map_.apply(part[0])] for map_, part in zip(maps, scored, strict=True)]
+    combined = [part[0] if len(part) == 1 else combine_predictions(part, split=split) for part in scored]
+    return combined[0] if len(combined) == 1 else ensemble(combined)
+
+
+def _calibrations(runs: Sequence[RunFolder], *, key: str = "run", tta: Tta = "none") -> list[Calibration]:
+    """Return the calibration of each run; raise ConfigError if one has none."""
+    maps = [found for run in runs if (found := calibration_of(run, tta=tta)) is not None]
+    if len(maps) < len(runs):
+        raise ConfigError(f"{key}=[...]: a run without calibration cannot be combined with others; remove it")
+    return maps
 
 
 def describe_runs(scored: Sequence[Predictions], configs: Sequence[dict[str, Any]]) -> dict[str, Any]:

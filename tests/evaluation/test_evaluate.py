@@ -248,6 +248,12 @@ def test_folds_are_put_together_out_of_fold(place: Path) -> None:
     area = roc_auc_score(table["label"] == "MALIGNANT", ranked)
     assert compared["models"][0]["auc"]["value"] == pytest.approx(area, abs=2e-3)  # of other ranks for ties
     assert compared["pairs"][0]["difference"]["value"] == 0
+    means = ["runs=[runs/cv,[runs/cv,runs/again]]", "output=mean_of_folds"]
+    result = command("compare", *means, folder=place)
+    assert result.returncode == 0, result.stderr
+    compared = json.loads((place / "mean_of_folds" / "comparison.json").read_text())
+    assert [model["run"] for model in compared["models"]] == ["runs/cv", "runs/cv, runs/again"]
+    assert compared["pairs"][0]["difference"]["value"] == 0
     # no image is a validation image of all folds, so the mean of their scores cannot be calibrated
     result = command("evaluate", runs, "split=test", "output=mean", folder=place)
     assert result.returncode == 0, result.stderr
@@ -266,6 +272,31 @@ def test_transfer_keeps_the_runs_preprocessing(place: Path) -> None:
     assert result.returncode == 0, result.stderr
     metrics = json.loads((place / "runs/a/evaluation/all-phantom/metrics.json").read_text())
     assert metrics["n"]["patients"] > 15
+
+
+@pytest.mark.slow
+def test_a_run_is_compared_with_the_mean_of_several(evaluated: Path, place: Path) -> None:
+    result = command("evaluate", "run=[runs/a,runs/b]", "split=test", "output=m", folder=place)
+    assert result.returncode == 0, result.stderr
+    mean = json.loads((place / "m" / "metrics.json").read_text())["image"]["auc"]["value"]
+    result = command("compare", "runs=[runs/a,[runs/a,runs/b]]", "split=test", "output=with_m", folder=place)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((place / "with_m" / "comparison.json").read_text())
+    first, second = found["models"]
+    assert second["auc"]["value"] == pytest.approx(mean)
+    assert second["name"] == "mean of seed=0 and seed=1"
+    assert second["run"] == "runs/a, runs/b"
+    pair = found["pairs"][0]["difference"]["value"]
+    assert abs(pair) == pytest.approx(abs(first["auc"]["value"] - mean))
+    best = "run=[runs/a,runs/b]" if "run=[" in result.stdout else "run=runs/a"
+    assert next_of(result.stdout)[0] == ["mammo.evaluate", best, "split=test"]
+    for runs, problem in (
+        ("runs=[[runs/a,runs/b]]", "give at least two different runs"),
+        ("runs=[runs/a,[runs/b]]", "a mean is of at least two different runs, not of ['runs/b']"),
+        ("runs=[runs/a,[runs/b,runs/b]]", "a mean is of at least two different runs"),
+        ("runs=[[runs/a,runs/b],[runs/b,runs/a]]", "give at least two different runs"),
+    ):
+        assert problem in told("compare", runs, folder=place)
 
 
 @pytest.mark.slow
