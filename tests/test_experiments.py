@@ -128,7 +128,7 @@ def test_whole_images_start_from_the_patches_of_shen(place: Path) -> None:
     [
         ["experiment=mil", "model.head.crop=32", "data.batch_size=4"],
         ["experiment=petrini2025", "data.batch_size=4", "model.name=efficientnet_lite0"],
-        ["experiment=rsna2023", "model.name=convnext_atto"],
+        ["experiment=rsna2023", "model.name=test_convnext"],
     ],
     ids=lambda choices: choices[0],
 )

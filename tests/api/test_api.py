@@ -35,7 +35,8 @@ from mammo.evaluation.split_scoring import open_split
 DATA = ["data.patients=20", "data.height=64", "data.width=48"]
 SMALL = [
     *DATA,
-    "model=resnet18",
+    "model=timm",
+    "model.name=test_resnet",
     "trainer.max_epochs=1",
     "trainer=cpu",
     "trainer.precision=32-true",

@@ -335,7 +335,7 @@ def test_two_nodes_train_as_one_process_does_and_go_on_after_preemption(
     (tmp_path / "cache").symlink_to(shared_cache)
     settings = [  # without batch normalisation, whose batches differ in two processes
         "data.patients=20", "data.height=64", "data.width=48", "data.batch_size=12", "report=false",
-        "model=timm", "model.name=convnext_atto", "optim=sgd", "optim.lr=0.01", "trainer.precision=32-true",
+        "model=timm", "model.name=test_convnext", "optim=sgd", "optim.lr=0.01", "trainer.precision=32-true",
         "trainer.max_epochs=8",
     ]  # fmt: skip
     nodes = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.num_nodes=2"]

@@ -28,7 +28,7 @@ CHOICES = [
     ["data.split=random", "data.sample=[8,4,2]", "model/pool=max", "model.dropout=0.1", "optim=adam"],
     [
         "model=timm",
-        "model.name=convnext_atto",
+        "model.name=test_convnext",
         "model/pool=gem",
         "model.drop_path=0.1",
         "schedule=onecycle",

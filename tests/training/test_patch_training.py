@@ -85,7 +85,8 @@ def test_hard_negatives_of_a_run(run: Path) -> None:
 @pytest.mark.slow
 def test_hard_negatives_of_a_run_with_a_map(run: Path) -> None:
     """The map of a run of whole images, which starts from the patches."""
-    images = [key for key in SMALL if "patch" not in key] + ["model=resnet18", "trainer.max_epochs=1"]
+    images = [key for key in SMALL if "patch" not in key] + ["trainer.max_epochs=1"]
+    images += ["model=timm", "model.name=test_resnet"]
     for head in ("global", "patch_map"):
         given = [*images, f"model/head={head}", f"run_dir={head}"]
         done = command("train", *given, folder=run.parent)

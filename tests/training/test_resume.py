@@ -145,7 +145,7 @@ def assert_same_end(run: Path, reference: Path) -> None:
             "trainer.max_epochs=2",
         ],
         [
-            *("model=timm", "model.name=convnext_atto", "model.dropout=0.3"),
+            *("model=timm", "model.name=test_convnext", "model.dropout=0.3"),
             *("model/head=mil", "model.head.crop=32", "model.head.crops=2"),
             "trainer.max_epochs=2",
         ],

@@ -22,7 +22,10 @@ from mammo.runs import RunFolder
 from mammo.runs.provenance import read_json
 
 SMALL = ["data.patients=20", "data.height=64", "data.width=48", "data.film_scale=2", "data.batch_size=8"]
-FAST = ["model=resnet18", "model/head=patch_map", "trainer.max_epochs=1", "report=false", "run_dir=runs/a"]
+FAST = [
+    *("model=timm", "model.name=test_resnet", "model/head=patch_map"),
+    *("trainer.max_epochs=1", "report=false", "run_dir=runs/a"),
+]
 PREDICT = ["run=runs/a", "input=sent", "output=scores.csv", "workers=0"]
 ALL = "outputs=[csv,html,dicom]"
 

@@ -33,7 +33,7 @@ from mammo.training.setup import _refuse_few_samples, _syncs_batchnorm
 # 23 training images, 11 in the last optimiser step; no batch normalisation, which depends on the shares
 SMALL = [
     "data.patients=20", "data.height=64", "data.width=48", "data.batch_size=12", "model=timm",
-    "model.name=convnext_atto", "optim=sgd", "optim.lr=0.01", "trainer.precision=32-true",
+    "model.name=test_convnext", "optim=sgd", "optim.lr=0.01", "trainer.precision=32-true",
     "trainer.max_epochs=2", "report=false",
 ]  # fmt: skip
 ALONE = ["trainer=cpu"]
