@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,10 @@ class _Compared:
 def main(cfg: DictConfig) -> None:
     compared = _chosen(cfg)
     names = labels({path: config for each in compared for path, config in each.configs().items()})
-    by_name = {_name([names[str(path)] for path in each.paths]): each for each in compared}
+    by_name = {}
+    for each in compared:
+        parts = [names[str(path)] for path in each.paths]
+        by_name[parts[0] if len(parts) == 1 else f"mean of {' and '.join(parts)}"] = each
 
     with quick_imports():
         from mammo.evaluation.ensemble_evaluation import mean_predictions
@@ -105,7 +107,7 @@ def _chosen(cfg: DictConfig) -> list[_Compared]:
     Raises:
         ConfigError: they are not at least two different finished runs.
     """
-    names = _names(cfg)
+    names = _elements(cfg)
     if cfg.best is not None and cfg.best < 2:
         raise ConfigError(f"best={cfg.best}: must be at least 2, or null for all runs")
     compared: list[_Compared] = []
@@ -145,8 +147,8 @@ def _chosen(cfg: DictConfig) -> list[_Compared]:
     return [each for each in compared if each in best]
 
 
-def _names(cfg: DictConfig) -> list[Any]:
-    """Return the elements of `runs`, of which those that are lists stand for the mean of their runs."""
+def _elements(cfg: DictConfig) -> list[Any]:
+    """Return the elements of `runs`; one that is a list stands for the mean of its runs."""
     return [cfg.runs] if isinstance(cfg.runs, str) else list(plain(cfg.runs))
 
 
@@ -156,10 +158,6 @@ def _parts(name: str) -> list[tuple[Path, list[RunFolder]]]:
     if left_out:
         print(f"{name}: {len(left_out)} unfinished runs are left out", file=sys.stderr)
     return [(Path(name), found)] if _are_folds(found) else [(run.path, [run]) for run in found]
-
-
-def _name(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"mean of {' and '.join(names)}"
 
 
 def _are_folds(runs: list[RunFolder]) -> bool:
@@ -173,7 +171,7 @@ def _are_folds(runs: list[RunFolder]) -> bool:
 
 def _next(cfg: DictConfig, compared: list[_Compared]) -> list[str]:
     if cfg.split.value != "test":
-        names = cfg.runs if isinstance(cfg.runs, str) else _names(cfg)
+        names = cfg.runs if isinstance(cfg.runs, str) else _elements(cfg)
         return [call("compare", runs=names, split="test"), call("runs")]
     best = max(compared, key=lambda each: each.score)
     run = best.paths[0] if len(best.paths) == 1 else list(best.paths)
