@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mammo.data.catalog import Catalog, check_root, validate
+from mammo.data.catalog import LESION_COLUMNS, Catalog, check_root, validate
 from mammo.data.sources.cbis_layouts import FileIndex, index_files
 from mammo.data.tables.text_table import TextTable
 from mammo.data.tables.vocabulary import assessments, densities, diagnoses, lateralities, pathologies
@@ -143,4 +143,5 @@ def _lesions(rows: pd.DataFrame, index: FileIndex) -> pd.DataFrame:
         for mask, crop in zip(rows["mask"], rows["crop"], strict=True)
     ]
     lesion_ids = rows["image_id"] + "_" + rows["kind"] + "_" + rows["abnormality_id"]
-    return rows.assign(lesion_id=lesion_ids, mask_paths=candidates)
+    lesions = rows.assign(lesion_id=lesion_ids, mask_paths=candidates)
+    return lesions.filter(items=list(LESION_COLUMNS))

@@ -54,20 +54,20 @@ def read_combined(
             f"{name}: in neither data.train_on nor data.test_on": len(read[name].images) for name in unused
         }
         read = {name: catalog for name, catalog in read.items() if name not in unused}
-    tables: dict[str, pd.DataFrame] = {}
-    for table in ("images", "lesions"):
-        tables[table] = pd.concat(
-            [_named(getattr(catalog, table), name) for name, catalog in read.items()], ignore_index=True
+    images, lesions = (
+        pd.concat([_named(tables[name], name) for name in read], ignore_index=True)
+        for tables in (
+            {name: catalog.images.assign(dataset=name) for name, catalog in read.items()},
+            {name: catalog.lesions for name, catalog in read.items()},
         )
-    images = tables["images"]
+    )
     for name in read:
         sides = (name in (train_on or ()), name in (test_on or ()))
         if sides[0] != sides[1]:
             images.loc[images["dataset"] == name, "official_split"] = "train" if sides[0] else "test"
-    return validate(Catalog(images=images, lesions=tables["lesions"], left_out=left_out))
+    return validate(Catalog(images=images, lesions=lesions, left_out=left_out))
 
 
 def _named(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return a table with ids that begin with the name of its set."""
-    ids = {column: f"{name}/" + table[column] for column in _IDS if column in table}
-    return table.assign(**ids, dataset=name)
+    return table.assign(**{column: f"{name}/" + table[column] for column in _IDS if column in table})

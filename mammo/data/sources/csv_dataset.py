@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mammo.config.data.label_words import label_words
-from mammo.data.catalog import ABNORMALITY_TYPES, Catalog, check_root, validate
+from mammo.data.catalog import ABNORMALITY_TYPES, IMAGE_COLUMNS, Catalog, check_root, validate
 from mammo.data.images.breast import BOX_COLUMNS
 from mammo.data.tables.existing_files import existing
 from mammo.data.tables.table_files import shown
@@ -44,7 +44,8 @@ def read_csv(
     NORMAL, the column `diagnosis` has it.
     The table of lesions needs `image_path` or `image_id`, and the box `x_min`, `y_min`, `x_max`, `y_max` in
     pixels of the image. Optional columns are `pathology`, `abnormality_type`, `subtlety`, `assessment` and
-    `mask_path`. All other columns are kept as text; they can be the classes of a task of patches.
+    `mask_path`. All other columns that are not columns of the table of images are kept as text; they can be
+    the classes of a task of patches.
 
     Args:
         table: File of the table of images, see `mammo.data.tables.table_files.read_rows`.
@@ -234,7 +235,7 @@ def _read_lesions(
             **_boxes(sheet),
         }
     )
-    used = {*found, "image_path", "mask_path"}
+    used = {*found, *IMAGE_COLUMNS, "image_path", "mask_path"}
     return found.assign(**{name: sheet.text(name) for name in map(str, sheet.cells) if name not in used})
 
 

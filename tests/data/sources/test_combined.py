@@ -11,6 +11,7 @@ from helpers.trees import LESIONS, write_cases
 from mammo.config.arguments import check_arguments
 from mammo.config.checks import CONF
 from mammo.config.data.combined_sets import TARGETS
+from mammo.data.catalog import LESION_COLUMNS
 from mammo.data.sources.combined import read_combined
 from mammo.data.splits import make_split
 from mammo.errors import ConfigError
@@ -36,6 +37,7 @@ def test_each_image_has_its_set(sets: dict[str, Any]) -> None:
     for name in ("image_id", "patient_id"):
         assert (images[name].str.partition("/")[0] == images["dataset"]).all()
     assert set(catalog.lesions["lesion_id"].str.partition("/")[0]) == {"cbis_ddsm", "mini_mias", "inbreast"}
+    assert list(catalog.lesions) == list(LESION_COLUMNS)
     own = images.groupby("dataset")["official_split"].agg(lambda split: split.dropna().nunique()).to_dict()
     assert own == {"cbis_ddsm": 2, "mini_mias": 0, "inbreast": 0}
     assert catalog.left_out == {"inbreast: BI-RADS 3": 1, "inbreast: not in the table": 1}

@@ -184,11 +184,12 @@ def test_lesions_by_id_with_type_and_mask(root: Path) -> None:
 
 def test_columns_of_lesions_of_the_user_s_own_are_kept_as_text(root: Path) -> None:
     header, *rows = BOXES.splitlines()
-    text = "\n".join([f"{header},Mass margins,Reader 2", f"{rows[0]},SPICULATED,", f"{rows[1]},,2"])
+    names = f"{header},Mass margins,Reader 2,patient_id"
+    text = "\n".join([names, f"{rows[0]},SPICULATED,,p1", f"{rows[1]},,2,p1"])
     lesions = _read(root, SMALL, text).lesions
     assert lesions["mass_margins"].fillna("none").tolist() == ["SPICULATED", "none"]
     assert lesions["reader_2"].fillna("none").tolist() == ["none", "2"]
-    assert "image_path" not in lesions
+    assert not {"image_path", "patient_id"} & {*lesions}  # the table of images has them
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from mammo.config.choices import Birads3
-from mammo.data.catalog import check_root
+from mammo.data.catalog import LESION_COLUMNS, check_root
 from mammo.data.images.breast import BOX_COLUMNS
 from mammo.data.sources.image_files import is_image, walk
 from mammo.errors import DataError
@@ -107,7 +107,7 @@ def lesion_table(lesions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     boxes = held[BOX_COLUMNS].astype("Float64")
     flat = (boxes["x_min"] >= boxes["x_max"]) | (boxes["y_min"] >= boxes["y_max"])
     held[BOX_COLUMNS] = boxes.mask(flat.fillna(value=False))
-    return held
+    return held.filter(items=list(LESION_COLUMNS))
 
 
 def type_of(mass: "pd.Series[bool]", calcification: "pd.Series[bool]") -> "pd.Series[str]":
