@@ -54,13 +54,9 @@ def read_combined(
             f"{name}: in neither data.train_on nor data.test_on": len(read[name].images) for name in unused
         }
         read = {name: catalog for name, catalog in read.items() if name not in unused}
-    images, lesions = (
-        pd.concat([_named(tables[name], name) for name in read], ignore_index=True)
-        for tables in (
-            {name: catalog.images.assign(dataset=name) for name, catalog in read.items()},
-            {name: catalog.lesions for name, catalog in read.items()},
-        )
-    )
+    sets_of_images = [_named(catalog.images, name).assign(dataset=name) for name, catalog in read.items()]
+    sets_of_lesions = [_named(catalog.lesions, name) for name, catalog in read.items()]
+    images, lesions = (pd.concat(each, ignore_index=True) for each in (sets_of_images, sets_of_lesions))
     for name in read:
         sides = (name in (train_on or ()), name in (test_on or ()))
         if sides[0] != sides[1]:
