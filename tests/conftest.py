@@ -1,5 +1,6 @@
 """Fixtures shared by the whole suite: real files where they are present, generated data elsewhere."""
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -80,6 +81,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
     ranks = {name: rank for rank, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what was imported from the collections of garbage, which otherwise read it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """End the exemption, without which triton reports leaks when the interpreter ends."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

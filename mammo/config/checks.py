@@ -341,8 +341,8 @@ def _check_types(data: DictConfig) -> None:
         return
     if "store" not in data:
         raise ConfigError("data.store has no value: begin its file with defaults: [_common, _self_]")
+    typed = OmegaConf.structured(DataConfig)
     for name in (field.name for field in fields(DataConfig) if field.name in data):
-        typed = OmegaConf.structured(DataConfig)
         try:
             OmegaConf.update(typed, name, data[name], merge=True)  # `data.patch` is a node itself
         except (ValidationError, ConfigKeyError) as error:

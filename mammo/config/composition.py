@@ -90,26 +90,44 @@ def compose_trainings(trainings: Sequence[list[str]]) -> list[DictConfig]:
     Raises:
         ConfigError: an override is wrong; the message names it.
     """
-    bases: dict[tuple[str, ...], DictConfig] = {}
-    return [_compose_like(bases, overrides) for overrides in trainings]
+    compositions = Compositions()
+    return [compositions.training(overrides) for overrides in trainings]
 
 
-def _compose_like(bases: dict[tuple[str, ...], DictConfig], overrides: list[str]) -> DictConfig:
-    """Return `compose_train`, from the configuration without the overrides that only set a value."""
-    try:
-        chosen = tuple(override for override in overrides if chooses(override))
-        with own_hydra():
-            if chosen not in bases:
-                bases[chosen] = _compose("train", list(chosen))
-            cfg = copy.deepcopy(bases[chosen])
-            for override in overrides:
-                if not chooses(override):
-                    OmegaConf.update(cfg, _parsed(override).key_or_group, _parsed(override).value())
-            cfg = _resolved(cfg)
-    except (HydraException, OmegaConfBaseException):
-        return compose_train(overrides)  # for its message
-    check(cfg)
-    return cfg
+class Compositions:
+    """Configurations of train.py; Hydra composes once for all that choose the same groups."""
+
+    def __init__(self) -> None:
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def training(self, overrides: list[str]) -> DictConfig:
+        """Return `compose_train`.
+
+        Raises:
+            ConfigError: an override is wrong; the message names it.
+        """
+        cfg = self.unchecked(overrides)
+        check(cfg)
+        return cfg
+
+    def unchecked(self, overrides: list[str]) -> DictConfig:
+        """Return the resolved configuration, in which values may be missing.
+
+        Raises:
+            ConfigError: an override is wrong; the message names it.
+        """
+        try:
+            chosen = tuple(override for override in overrides if chooses(override))
+            with own_hydra():
+                if chosen not in self._bases:
+                    self._bases[chosen] = _compose("train", list(chosen))
+                cfg = copy.deepcopy(self._bases[chosen])
+                for override in overrides:
+                    if not chooses(override):
+                        OmegaConf.update(cfg, _parsed(override).key_or_group, _parsed(override).value())
+                return _resolved(cfg)
+        except (HydraException, OmegaConfBaseException):
+            return compose_with_choices("train", overrides)[0]  # for its message
 
 
 def chooses(override: str) -> bool:

@@ -74,7 +74,7 @@ def _git(checkout: Path, *arguments: str) -> str:
 
 
 def _own_modules() -> dict[str, Path]:
-    library = Path(sysconfig.get_path("stdlib")).resolve()
+    library = os.path.realpath(sysconfig.get_path("stdlib"))
     foreign: dict[str, bool] = {}  # by folder, because a process imports thousands of modules
     own = {}
     for name, module in list(sys.modules.items()):
@@ -83,10 +83,9 @@ def _own_modules() -> dict[str, Path]:
             continue
         folder = os.path.dirname(file)
         if folder not in foreign:
-            place = Path(folder).resolve()
-            installed = not set(_INSTALLED).isdisjoint(place.parts)
-            foreign[folder] = installed or place == library or library in place.parents
-        path = Path(file)
-        if not foreign[folder] and path.is_file():
-            own[name] = path.resolve()
+            place = os.path.realpath(folder)
+            installed = not set(_INSTALLED).isdisjoint(place.split(os.sep))
+            foreign[folder] = installed or f"{place}{os.sep}".startswith(f"{library}{os.sep}")
+        if not foreign[folder] and os.path.isfile(file):
+            own[name] = Path(file).resolve()
     return own

@@ -1,14 +1,16 @@
 """Python processes that are forked from a server in which PyTorch and the other slow modules are imported.
 
-A new interpreter needs seconds of processor time to import them. The server has imported and run nothing, so
-a forked process does what `python` would do with the same arguments. If its `PYTHONPATH` has another copy of
-this package, it imports that copy; other modules are as they are.
+A new interpreter needs seconds of processor time to import them. Besides, the server has only computed what
+is the same in every process (`precompute`), so a forked process does what `python` would do with the same
+arguments. If its `PYTHONPATH` has another copy of this package, it imports that copy; other modules are as
+they are.
 """
 
 import atexit
 import contextlib
 import gc
 import importlib
+import io
 import os
 import pickle
 import runpy
@@ -36,6 +38,10 @@ MODULES = (
     "mammo.sweeping.jobs.launchers",
     "mammo.sweeping.search_results",
     "mammo.sweeping.trial_callback",
+    # imported late, only by some commands
+    "mammo.data.sources.phantom_source",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
 )
 # the parameters of `subprocess.Popen._execute_child` after the first three, by position
 _PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
@@ -142,6 +148,7 @@ def serve() -> None:
         with quick_imports():
             for module in MODULES:
                 importlib.import_module(module)
+        precompute()
         gc.collect()
         gc.freeze()  # a collection in a forked process would copy all pages
         wake, woken = socket.socketpair()
@@ -169,6 +176,16 @@ def serve() -> None:
             for pid, status in ended():
                 with connections.pop(pid) as connection, contextlib.suppress(OSError):
                     connection.sendall(struct.pack("i", status))
+
+
+def precompute() -> None:
+    """Compute what a process keeps whatever its arguments are: default settings, and shapes of letters."""
+    from mammo.config.calls.differences import from_defaults
+    from mammo.evaluation.report.figure_style import new_axes
+
+    from_defaults({}, [])
+    figure, _ = new_axes("title")
+    figure.savefig(io.BytesIO(), dpi=120)
 
 
 def alive(pid: int) -> bool:

@@ -114,9 +114,7 @@ def folder(tmp_path: Path, shared_cache: Path) -> Iterator[Path]:
 def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_same(folder: Path) -> None:
     # with this seed the first trials are good, so others are pruned
     settings = ("sweep.budget.trials=6", "sweep.sampler.startup_trials=3", "sweep.seed=1")
-    # new interpreters, so that the workers import the copy of the code
-    whole = line(*search("sweep.workers=2", *settings))
-    done = subprocess.run(whole, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = run(folder, "sweep.workers=2", *settings)
     assert done.returncode == 0, done.stderr
     trials = trials_in(folder)
     assert len(trials) == 6
@@ -148,18 +146,18 @@ def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -
     settings = ("sweep.workers=2", "sweep.budget.trials=4", "sweep.stale_seconds=3", RANDOM, NO_PRUNER)
     (folder / "calm").mkdir()
     (folder / "calm" / "cache").symlink_to(folder / "cache")
-    calm = run(folder / "calm", *settings, epochs=12)
+    calm = run(folder / "calm", *settings, epochs=8)
     assert calm.returncode == 0, calm.stderr
     rng = random.Random(0)
     kills = 0
-    for epochs in sorted(rng.sample(range(3, 36), 3)):  # of 48 epochs in all
-        assert run(folder, *settings, NAPS, "detach=true", epochs=12).returncode == 0
+    for epochs in sorted(rng.sample(range(3, 24), 3)):  # of 32 epochs in all
+        assert run(folder, *settings, NAPS, "detach=true", epochs=8).returncode == 0
         wait_for(lambda epochs=epochs: reported(folder) >= epochs)  # type: ignore[misc]
         time.sleep(rng.uniform(0, 0.3))
         if pids := worker_pids(folder):
             os.kill(rng.choice(pids), signal.SIGKILL)
             kills += 1
-    end = run(folder, *settings, NAPS, epochs=12)
+    end = run(folder, *settings, NAPS, epochs=8)
     assert end.returncode == 0, end.stderr
     assert kills >= 2
     found, expected = trials_in(folder), trials_in(folder / "calm")
@@ -167,7 +165,7 @@ def test_kills_at_random_moments_change_nothing_of_what_is_found(folder: Path) -
     for trial, other in zip(found, expected, strict=True):
         assert replace(trial, folder=other.folder, seconds=other.seconds) == other
         assert trial.state == "finished"
-        assert epochs_of(trial) == list(range(1, 13))
+        assert epochs_of(trial) == list(range(1, 9))
     resumed = [json.loads((trial.folder / "run.json").read_text()).get("resumed", 0) for trial in found]
     assert sum(resumed) >= 1
     disturbed = resumed.index(max(resumed))
@@ -405,8 +403,8 @@ def test_what_a_search_began_with_may_not_change_but_its_budget_grows_while_it_r
 
 @pytest.mark.slow
 def test_a_broken_end_of_the_journal_and_the_loss_of_all_workers_are_survived(folder: Path) -> None:
-    settings = ("sweep.workers=1", "sweep.budget.trials=2", RANDOM, NO_PRUNER, "sweep.stale_seconds=2")
-    with start(*search(*settings, epochs=40), folder=folder) as attached:
+    settings = ("sweep.workers=1", "sweep.budget.trials=2", RANDOM, NO_PRUNER, "sweep.stale_seconds=2", NAPS)
+    with start(*search(*settings, epochs=12), folder=folder) as attached:
         wait_for(lambda: ended(folder) == 1)
         [worker] = worker_pids(folder)
         os.kill(worker, signal.SIGKILL)
@@ -415,14 +413,14 @@ def test_a_broken_end_of_the_journal_and_the_loss_of_all_workers_are_survived(fo
     assert "error: no worker is left and the search is not over" in told
     with (folder / "sweep" / "journal.log").open("ab") as journal:
         journal.write(b'{"op_code":8,"wor')
-    end = run(folder, *settings, epochs=40)
+    end = run(folder, *settings, epochs=12)
     assert end.returncode == 0, end.stderr
     assert [trial.state for trial in trials_in(folder)] == ["finished", "finished"]
 
 
 @pytest.mark.slow
 def test_no_trial_is_begun_when_the_hours_are_over(folder: Path) -> None:
-    settings = ("sweep.budget.trials=null", f"sweep.budget.hours={15 / 3600}", RANDOM, NO_PRUNER)
+    settings = ("sweep.budget.trials=null", f"sweep.budget.hours={15 / 3600}", RANDOM, NO_PRUNER, NAPS)
     ended = run(folder, *settings)
     assert ended.returncode == 0, ended.stderr
     search = Search(folder / "sweep")

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mammo.config.calls.override_values import parser
 from mammo.config.checks import CONF, nearest
-from mammo.config.composition import compose_train, compose_with_choices, keys_of, options_of
+from mammo.config.composition import Compositions, compose_train, compose_with_choices, keys_of, options_of
 from mammo.errors import ConfigError
 from mammo.sweeping.search.domains import Domain, read_domain
 from mammo.sweeping.search.trials import Value
@@ -149,8 +149,9 @@ class Space:
         Raises:
             ConfigError: an override is wrong, or a key or value of the space.
         """
-        base = [*overrides, *self._mandatory(overrides)]
-        compose_train(base)
+        compositions = Compositions()
+        base = [*overrides, *self._mandatory(compositions.unchecked(overrides))]
+        compositions.training(base)
         self._check_not_given(overrides)
         fixed = self.fixed(overrides)
         if not any(self._applies(key, fixed) for key in self.domains):
@@ -158,14 +159,13 @@ class Space:
         trainings = []
         for settings in self._covering_settings(fixed):
             try:
-                trainings.append(compose_train([*overrides, *self.overrides(settings)]))
+                trainings.append(compositions.training([*overrides, *self.overrides(settings)]))
             except ConfigError as error:
                 raise self._error_of_key(str(error), base, settings) from error
         return trainings
 
-    def _mandatory(self, overrides: list[str]) -> list[str]:
+    def _mandatory(self, cfg: DictConfig) -> list[str]:
         """First values of the keys that only the space gives a value, such as `model.name`."""
-        cfg, _ = compose_with_choices("train", overrides)
         varied = self.varied()
         keys = [varied[key] for key in sorted(OmegaConf.missing_keys(cfg)) if key in varied]
         return self.overrides({key: self.domains[key].extremes()[0] for key in keys})
