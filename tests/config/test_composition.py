@@ -29,6 +29,7 @@ def test_what_is_composed_needs_no_hydra_and_keeps_its_types() -> None:
     assert cfg.model.activation is Activation.relu
 
 
+@pytest.mark.slow
 def test_many_trainings_are_composed_as_one_by_one() -> None:
     trainings = [
         ["seed=1", "optim.lr=1e-3"],
@@ -91,6 +92,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_an_app_of_hydra_is_left_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     command = [sys.executable, "app.py", "model=resnet50"]
@@ -118,6 +120,7 @@ def test_a_recorded_config_is_checked_like_a_composed_one() -> None:
         assert str(refused.value).startswith(sentence)
 
 
+@pytest.mark.slow
 def test_epochs_and_learning_rate_of_the_phantom_are_of_no_other_data(tmp_path: Path) -> None:
     phantom = compose_train([])
     assert (phantom.optim.lr, phantom.trainer.max_epochs) == (0.001, 14)

@@ -55,6 +55,7 @@ UNITS = st.sampled_from(["breast", "exam"])
 DRAWS = st.one_of(st.none(), st.tuples(st.integers(0, 3), st.integers(0, 3)))
 
 
+@pytest.mark.slow
 @given(tables(), UNITS, DRAWS, st.permutations(VIEWS))
 def test_images_are_at_their_places_and_in_their_number_of_samples(images, unit, draw, views):
     samples = group_samples(images, unit=unit, views=views, draw=draw)
@@ -89,6 +90,7 @@ def test_images_are_at_their_places_and_in_their_number_of_samples(images, unit,
     assert len(samples.table) == most.groupby(key[entering]).first().sum()
 
 
+@pytest.mark.slow
 @given(tables(), UNITS, DRAWS, st.randoms(use_true_random=False))
 def test_the_order_of_the_table_has_no_effect(images, unit, draw, random):
     order = random.sample(range(len(images)), len(images))

@@ -65,6 +65,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_predictions(tmp_path / "none.csv")
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20))
 @settings(deadline=None, max_examples=30)
 def test_numbers_survive_the_file(tmp_path_factory: pytest.TempPathFactory, scores: list[float]) -> None:

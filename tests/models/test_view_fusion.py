@@ -355,6 +355,7 @@ def test_an_own_network_is_one_layer() -> None:
     assert set(layer_of_parameters(fused(Own(), "concat", "logits"), coarse=False).values()) == {0}
 
 
+@pytest.mark.slow
 def test_the_centres_of_cells_are_those_of_the_image_network() -> None:
     model = fused(image_network("resnet18", (64, 64)), "max", "features", False, image_size=(64, 64))
     network = copy.deepcopy(model.networks[1])

@@ -295,6 +295,7 @@ def test_ctrl_c_ends_the_workers_that_the_command_started_and_the_status_starts_
     assert "2 waiting for a worker" in status.stdout
 
 
+@pytest.mark.slow
 def test_a_search_reopened_without_a_launcher_uses_its_own(tmp_path: Path) -> None:
     begun(tmp_path)
     (tmp_path / "sweep" / "launcher.json").write_text('["hydra/launcher=slurm"]')

@@ -123,6 +123,7 @@ def test_froc_takes_estimates_and_numbers_in_the_order_of_the_marks() -> None:
     np.testing.assert_allclose(lines[1].get_xydata(), [[0.5, 0.1]])
 
 
+@pytest.mark.slow
 def test_froc_shows_every_method_or_refuses() -> None:
     points = {"0.25": 0.1, "1": 0.4}
     methods = {f"method {number}": points for number in range(len(figure_style.SERIES))}

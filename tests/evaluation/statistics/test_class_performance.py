@@ -88,6 +88,7 @@ def test_runs_are_compared_by_their_macro_auc() -> None:
         compare({"a": good, "b": graded(2, task="lesion_type_pathology")})
 
 
+@pytest.mark.slow
 def test_the_test_of_macro_aucs_keeps_its_level() -> None:
     equal = [
         compare({"a": graded(seed, patients=40), "b": graded(seed + 500, patients=40)}) for seed in range(120)

@@ -13,6 +13,7 @@ from mammo.evaluation.statistics.jackknife import jackknife
 from mammo.evaluation.statistics.weighted_metrics import BinaryMetrics
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000))
 def test_average_precision_as_by_leaving_out_each_patient(seed: int) -> None:
     rng = np.random.default_rng(seed)

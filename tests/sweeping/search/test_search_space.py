@@ -10,7 +10,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import DictConfig
 
+from mammo.config import composition
 from mammo.config.calls.override_values import quoted
 from mammo.config.composition import extra_config_dirs
 from mammo.config.instantiation import part_name
@@ -332,6 +334,20 @@ def test_a_mandatory_value_comes_from_the_space() -> None:
     wrong = {"model.name": {"choice": ["resnet18d"]}, "optim.lr": {"uniform": [-1, 1]}}
     with pytest.raises(ConfigError, match=r"^sweep.space.optim.lr=-1.0: must be at least 0"):
         Space.from_config(wrong).check(["model=timm"])
+
+
+def test_trainings_that_choose_the_same_groups_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed = []
+    compose = composition._compose
+
+    def count(name: str, overrides: list[str]) -> DictConfig:
+        composed.append(overrides)
+        return compose(name, overrides)
+
+    monkeypatch.setattr(composition, "_compose", count)
+    space = Space.from_config({"optim.lr": {"uniform": [1e-4, 1e-2]}, "seed": {"choice": [1, 2, 3]}})
+    assert len(space.check(["model=custom_cnn", "data.height=64"])) == 3
+    assert composed == [["model=custom_cnn"]]
 
 
 def test_a_condition_may_name_a_choice_of_the_users_config_folder(tmp_path: Path) -> None:
