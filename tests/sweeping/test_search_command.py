@@ -114,7 +114,9 @@ def folder(tmp_path: Path, shared_cache: Path) -> Iterator[Path]:
 def test_a_search_ends_with_a_leaderboard_and_an_experiment_that_reaches_the_same(folder: Path) -> None:
     # with this seed the first trials are good, so others are pruned
     settings = ("sweep.budget.trials=6", "sweep.sampler.startup_trials=3", "sweep.seed=1")
-    done = run(folder, "sweep.workers=2", *settings)
+    # new interpreters, so that the workers import the copy of the code
+    whole = line(*search("sweep.workers=2", *settings))
+    done = subprocess.run(whole, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     trials = trials_in(folder)
     assert len(trials) == 6
