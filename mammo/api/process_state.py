@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from mammo.data.freed_memory import return_freed_memory
+
 ONE_AT_A_TIME = threading.RLock()
 _LOGGERS = ("pytorch_lightning", "lightning_fabric")
 
@@ -19,7 +21,8 @@ _LOGGERS = ("pytorch_lightning", "lightning_fabric")
 def process_state_restored() -> Iterator[None]:
     """Context manager after which seeds, PyTorch's switches, warnings and signal handlers are as before.
 
-    Environment variables, the search path of modules and the levels of Lightning's loggers are restored too.
+    Environment variables, the search path of modules and the levels of Lightning's loggers are restored too,
+    and freed memory is returned to the system.
     The state belongs to the whole process, so the block of a second thread waits for that of the first.
     """
     import numpy as np
@@ -42,6 +45,7 @@ def process_state_restored() -> Iterator[None]:
             after.callback(logging.getLogger(name).setLevel, logging.getLogger(name).level)
         after.callback(_restore_environment, dict(os.environ))
         after.callback(_restore_path, sys.path[:])
+        after.callback(return_freed_memory)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 after.callback(_restore_handler, number, signal.getsignal(number))

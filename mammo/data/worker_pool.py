@@ -1,7 +1,5 @@
 """Calls in several processes, any of which may die: of a decoder that crashes or of full memory."""
 
-import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -15,6 +13,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
 from typing import TypeVar
 
+from mammo.data.freed_memory import keep_freed_memory
 from mammo.errors import DataError
 
 T = TypeVar("T")
@@ -90,9 +89,6 @@ def in_own_process(call: partial[T]) -> T:
 
 _writer: ThreadPoolExecutor | None = None  # thread of a worker; None in the main process
 _written: Future[None] | None = None
-# parameters of mallopt(3)
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_GIGABYTE = 1 << 30
 
 
 def write_in_background(write: Callable[[], None]) -> None:
@@ -160,11 +156,7 @@ def _start_worker() -> None:
         signal.SIGINT, signal.SIG_IGN
     )  # the parent handles Ctrl-C, without a traceback of each worker
     cv2.setNumThreads(1)
-    # else the memory of each image returns to the system and is cleared for the next: a third of the time
-    with contextlib.suppress(AttributeError, OSError):  # another C library than Linux's
-        library = ctypes.CDLL(None)
-        library.mallopt(_MMAP_THRESHOLD, _GIGABYTE)
-        library.mallopt(_TRIM_THRESHOLD, _GIGABYTE)
+    keep_freed_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mammo.config.instantiation import part_name
+from mammo.data.freed_memory import keep_freed_memory
 from mammo.data.images.dicom import Pixels
 from mammo.data.loading.loader import Batch, StoreDataset, scaled
 from mammo.data.samples import sample_settings, sample_size, sides_of
@@ -142,6 +143,8 @@ class Scorer:
         tta: Tta = "none",
     ) -> None:
         on_gpu = torch.cuda.is_available()
+        if not on_gpu:
+            keep_freed_memory()
         kind = choose_precision(
             precision, accelerator="gpu" if on_gpu else "cpu", network=classifier.network, size=size
         )

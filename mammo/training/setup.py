@@ -20,6 +20,7 @@ from torch import nn
 
 from mammo.config.checks import arguments_for, plain
 from mammo.config.instantiation import build
+from mammo.data.freed_memory import keep_freed_memory
 from mammo.data.loading.datamodule import MammogramDataModule
 from mammo.data.loading.image_transforms import Augmentation
 from mammo.data.samples import (
@@ -91,6 +92,8 @@ def set_up(cfg: DictConfig, *, run: RunFolder | None = None) -> Training:
     _quieten()
     processes = find_processes(devices=cfg.trainer.devices, nodes=cfg.trainer.num_nodes)
     accelerator = _accelerator(cfg.trainer.accelerator, cfg.trainer.devices)
+    if accelerator == "cpu":
+        keep_freed_memory()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     task = Task.of(plain(cfg.task))
     _refuse_mixup(cfg)

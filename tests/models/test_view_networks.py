@@ -247,7 +247,7 @@ def test_the_largest_batch_counts_samples(monkeypatch: pytest.MonkeyPatch) -> No
         seen.append(tuple(example_input(network, size, batch=batch)[0].shape))
         return 0
 
-    monkeypatch.setattr(batch_memory, "_memory_of_step", step)
+    monkeypatch.setattr(batch_memory, "_peak_of_step", step)
     assert largest_batch(built(), size=SIZE, accelerator="cpu", most=5) == 4
     assert seen == [(1, 2, 1, *SIZE), (2, 2, 1, *SIZE), (4, 2, 1, *SIZE)]
 

@@ -111,7 +111,8 @@ def test_largest_batch_is_a_power_of_two_within_memory_and_images(monkeypatch: p
     assert all(torch.equal(before[name], after[name]) for name in before)
     import mammo.training.devices.batch_memory as memory
 
-    monkeypatch.setattr(memory, "_memory_of_step", lambda network, batch, size, device: batch * 1000)
+    monkeypatch.setattr(memory, "_peak_of_step", lambda network, batch, size, device: batch * 1000)
+    monkeypatch.setattr(memory, "_memory_in_use", lambda device: 0)
     monkeypatch.setattr(memory, "_free_memory", lambda device: 50_000)
     assert largest_batch(network, size=(64, 48), accelerator="cpu", most=10_000) == 32
     monkeypatch.setattr(memory, "_free_memory", lambda device: 500)

@@ -41,11 +41,11 @@ def largest_batch(network: nn.Module, *, size: tuple[int, int], accelerator: str
     """
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
     trial = copy.deepcopy(network).to(device).to(memory_format=torch.channels_last).eval()
-    free = _free_memory(device)
+    free, before = _free_memory(device), _memory_in_use(device)
     fitting, batch = 0, 1
     while batch <= min(_MOST, most):
         try:
-            used = _memory_of_step(trial, batch, size, device)
+            used = max(_peak_of_step(trial, batch, size, device) - before, 0)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -65,19 +65,15 @@ def largest_batch(network: nn.Module, *, size: tuple[int, int], accelerator: str
     return fitting
 
 
-def _memory_of_step(network: nn.Module, batch: int, size: tuple[int, int], device: torch.device) -> int:
-    """Return the peak memory in bytes that a forward and backward pass adds to the memory in use."""
+def _peak_of_step(network: nn.Module, batch: int, size: tuple[int, int], device: torch.device) -> int:
+    """Make a forward and backward pass; return the peak, on a CPU since the process began, in bytes."""
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-    else:
-        before = _resident()
     inputs = (tensor.to(device) for tensor in example_input(network, size, batch=batch))
     as_output(network(*inputs)).logits.sum().backward()  # type: ignore[no-untyped-call]
     network.zero_grad()
-    after = torch.cuda.max_memory_allocated() if on_gpu else _peak_resident()
-    return max(after - before, 0)
+    return torch.cuda.max_memory_allocated() if on_gpu else _peak_resident()
 
 
 def _free_memory(device: torch.device) -> int:
@@ -93,7 +89,9 @@ def _free_memory(device: torch.device) -> int:
     return free
 
 
-def _resident() -> int:
+def _memory_in_use(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
