@@ -13,6 +13,7 @@ from mammo.config.calls.next_steps import call, ending
 from mammo.config.checks import plain
 from mammo.config.command import hydra_main
 from mammo.config.data.subgroup_cuts import subgroup_cuts
+from mammo.config.flattening import differing_keys, without_keys
 from mammo.errors import ConfigError
 from mammo.fast_imports import quick_imports
 from mammo.runs import RunFolder, dated_folder
@@ -42,12 +43,11 @@ class _Compared:
         return sum(run.score or 0.0 for run in self.runs) / len(self.runs)
 
     def configs(self) -> dict[str, dict[str, Any]]:
-        """Return the configuration of each part by its folder, without the fold if there are several."""
+        """Return the configuration of each part by its folder, without the keys in which its folds differ."""
         found = {}
         for path, part in zip(self.paths, self.parts, strict=True):
-            found[str(path)] = part[0].config()
-            if len(part) > 1:
-                found[str(path)]["data"].pop("fold")
+            configs = [run.config() for run in part]
+            found[str(path)] = without_keys(configs[0], differing_keys(configs))
         return found
 
 

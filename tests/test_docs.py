@@ -66,7 +66,7 @@ def user_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own_parts.write_page_files(place)
     for name in ("CBIS-DDSM", "INbreast", "CMMD", "images", "dicoms", "../images", "../DIR"):
         (place / "data" / name).mkdir(parents=True)
-    for name in ("runs/image", "runs/patches", "runs/whole", "patches"):
+    for name in ("runs/image", "runs/patches", "runs/patches_folds/0", "runs/whole", "patches"):
         (place / name / "checkpoints").mkdir(parents=True)
         (place / name / "checkpoints" / "best.ckpt").touch()
     for name in ("images.csv", "exams.csv", "exams.xlsx", "weights.safetensors"):

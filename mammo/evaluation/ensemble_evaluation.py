@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mammo.config.calls.differences import OF_THE_RUN
-from mammo.config.flattening import flatten
+from mammo.config.flattening import differing_keys
 from mammo.data.sources.reader import source_name
 from mammo.errors import ConfigError
 from mammo.evaluation.combined_predictions import ensemble
@@ -175,13 +175,11 @@ def describe_runs(scored: Sequence[Predictions], configs: Sequence[dict[str, Any
         differ; `notes`.
     """
     areas = [image_auc(run) for run in scored]
-    flat = [flatten(config) for config in configs]
-    keys = dict.fromkeys(key for config in flat for key in config if key not in _REPETITION)
-    differ = [key for key in keys if any(config.get(key) != flat[0].get(key) for config in flat)]
+    differ = [key for key in differing_keys(configs) if key not in _REPETITION]
     values = [area.value for area in areas]
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
     error = float(np.mean([area.standard_error**2 for area in areas]))
-    repeated = not differ and len({config.get("seed") for config in flat}) == len(flat)
+    repeated = not differ and len({config.get("seed") for config in configs}) == len(configs)
     share = finite(spread**2 / (spread**2 + error)) if repeated and spread > 0 else None
     notes = []
     if repeated and finite(spread) is not None:

@@ -186,6 +186,16 @@ def test_folds_put_together_score_every_image_once(place: Path) -> None:
     for run in runs:
         names = {(run / "split" / f"{side}.txt").read_text() for side in ("train", "val")}
         assert everything == set("".join(names).split())
+    # a second step whose folds start from those of the first is one setting too, not several
+    second = [*folds, "trainer.max_epochs=1", "model.weights=runs/folds/${data.fold}"]
+    multirun = ["-m", "data.fold=0,1", "hydra.sweep.dir=runs/second", "hydra.sweep.subdir=${data.fold}"]
+    result = command("train", *SMALL, *second, *multirun, folder=place)
+    assert result.returncode == 0, result.stderr
+    for fold in range(2):
+        weights = RunFolder(place / "runs" / "second" / str(fold)).config()["model"]["weights"]
+        assert weights == f"runs/folds/{fold}"
+    assert next_of(result.stdout)[0] == ["mammo.evaluate", "run=runs/second", "split=val"]
+    assert not (place / "runs" / "second" / "leaderboard.html").exists()
 
 
 @pytest.mark.slow

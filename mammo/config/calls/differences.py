@@ -10,7 +10,7 @@ from typing import Any
 from mammo.config.arguments import groups_of
 from mammo.config.checks import CONF, plain
 from mammo.config.composition import compose_with_choices
-from mammo.config.flattening import flatten
+from mammo.config.flattening import differing_keys, flatten
 from mammo.config.instantiation import TARGET
 
 # keys that describe the folder of a run or the machine, not the experiment
@@ -75,8 +75,8 @@ def labels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """
     paths = list(configs)
     flat = [flatten(config) | {"model": built_model(config)} for config in configs.values()]
-    common = [key for key in flat[0] if all(key in other for other in flat) and key not in _PLACES]
-    differ = [key for key in common if any(other[key] != flat[0][key] for other in flat)]
+    common = {key for key in flat[0] if all(key in other for other in flat) and key not in _PLACES}
+    differ = [key for key in differing_keys(flat) if key in common]
     if "task.name" in differ:
         differ = [key for key in differ if key == "task.name" or not key.startswith("task.")]
     differ = [key for key in differ if key not in ("model.name", f"model.{TARGET}")]

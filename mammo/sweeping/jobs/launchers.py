@@ -30,7 +30,7 @@ from mammo.runs.run_lock import RunLock
 from mammo.sweeping.jobs.code_snapshot import freeze, import_path, say_if_edited
 from mammo.sweeping.jobs.device_slots import Slot, slots
 from mammo.sweeping.jobs.job_process import JobProcess, LocalProcess, SlurmProcess, record, recorded
-from mammo.sweeping.jobs.multirun import Job, Multirun, varied_keys
+from mammo.sweeping.jobs.multirun import Job, Multirun
 from mammo.sweeping.jobs.multirun_results import results_text
 from mammo.sweeping.jobs.preparation import prepare_stores, require_parts
 from mammo.sweeping.jobs.progress import Progress
@@ -152,7 +152,7 @@ class _Launcher(Launcher):
         new = not (folder / "multirun.json").exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            multirun = Multirun.begin(folder, jobs, varied=varied_keys(configs))
+            multirun = Multirun.begin(folder, jobs)
             freeze(folder)  # before the preparation, which may take long
             prepare_stores(configs)
         except BaseException as error:

@@ -4,17 +4,12 @@ import datetime
 import json
 import platform
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
 from mammo.atomic_files import write_atomically
 from mammo.config.arguments import by_key
-from mammo.config.checks import plain
-from mammo.config.flattening import flatten
 from mammo.errors import ConfigError
 from mammo.evaluation.number_format import interval, number
 from mammo.runs import RunFolder, git_commit
@@ -49,17 +44,15 @@ class Multirun:
         self.folder = folder
         facts = json.loads((folder / "multirun.json").read_text())
         self.jobs = [Job(**job) for job in facts["jobs"]]
-        self.varied: list[str] = facts.get("varied", [])  # keys that differ between the jobs
         self._common = set.intersection(*(set(job.overrides) for job in self.jobs))
 
     @classmethod
-    def begin(cls, folder: Path, jobs: list[Job], *, varied: Sequence[str]) -> "Multirun":
+    def begin(cls, folder: Path, jobs: list[Job]) -> "Multirun":
         """Record the jobs in the folder, or open the multirun of the same jobs to resume it.
 
         Args:
             folder: existing folder.
             jobs: jobs to submit.
-            varied: keys that differ between the jobs.
 
         Raises:
             ConfigError: the folder belongs to a multirun of other jobs.
@@ -78,7 +71,6 @@ class Multirun:
             "commit": git_commit(),
             "host": platform.node(),
             "submitted": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "varied": list(varied),
             "jobs": [asdict(job) for job in jobs],
         }
         write_atomically(file, json.dumps(facts, indent=2) + "\n")
@@ -171,13 +163,6 @@ class Multirun:
         table = summary[columns].dropna(axis="columns", how="all")
         text: str = table.to_string(index=False, na_rep="", float_format="%.3f", max_colwidth=60)
         return text
-
-
-def varied_keys(configs: Sequence[DictConfig]) -> list[str]:
-    """Return the keys of composed configurations whose values differ."""
-    flat = [flatten(plain(cfg)) for cfg in configs]
-    keys = dict.fromkeys(key for config in flat for key in config)
-    return [key for key in keys if len({str(config.get(key)) for config in flat}) > 1]
 
 
 def without_module(error: str) -> str:

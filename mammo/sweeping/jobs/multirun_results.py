@@ -28,7 +28,7 @@ def results_text(multirun: Multirun, summary: "pd.DataFrame") -> str:
     written = {"summary": folder / "summary.csv"}
     commands = []
     if any(job.is_finished() for job in multirun.jobs):
-        if _REPETITION.issuperset(multirun.varied):
+        if _REPETITION.issuperset(multirun.searched()):
             commands = [call("evaluate", run=folder, split="val")]
         else:
             written["leaderboard"] = _write_leaderboard(multirun)
