@@ -76,6 +76,9 @@ def _evaluate(
         folder=folder,
         data=cfg.data,
         tta=cfg.tta.value,
+        heatmap=cfg.heatmap.value,
+        heatmap_layer=cfg.heatmap_layer,
+        hanging=cfg.hanging,
         report=cfg.report,
         name=_name(cfg),
         **measures,
@@ -87,13 +90,7 @@ def _evaluate(
         return evaluate_runs(runs, settings)
     from mammo.evaluation.run_evaluation import evaluate_run
 
-    return evaluate_run(
-        runs[0],
-        settings,
-        heatmap=cfg.heatmap.value,
-        heatmap_layer=cfg.heatmap_layer,
-        hanging=cfg.hanging,
-    )
+    return evaluate_run(runs[0], settings)
 
 
 def _runs_of(name: str) -> list[RunFolder]:

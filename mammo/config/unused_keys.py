@@ -20,8 +20,10 @@ class _Rule:
     remedy: str
 
 
-def _is_one_run(cfg: DictConfig) -> bool:
-    return cfg.predictions is None and not (OmegaConf.is_list(cfg.run) and len(cfg.run) > 1)
+def _is_one_network(cfg: DictConfig) -> bool:
+    """Whether each image may have the score of one network: of one run, or of the fold it is held out in."""
+    several = OmegaConf.is_list(cfg.run) and len(cfg.run) > 1
+    return cfg.predictions is None and (not several or (cfg.split == "val" and cfg.data is None))
 
 
 def _has_boxes(cfg: DictConfig) -> bool:
@@ -112,8 +114,8 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
         _Rule(
             ("heatmap", "heatmap_layer", "hanging"),
             ("auto", "none", None, True),
-            _is_one_run,
-            "heatmaps are made for one run; leave it out",
+            _is_one_network,
+            "heatmaps are made for one run, or for the val images of folds; leave it out",
         ),
         _Rule(
             ("heatmap_layer",),

@@ -21,6 +21,12 @@ from mammo.evaluation.evaluation_files import (
     write_evaluation,
 )
 from mammo.evaluation.evaluation_settings import Evaluation, EvaluationSettings
+from mammo.evaluation.heatmap_evaluation import (
+    HeatmapResults,
+    evaluate_heatmaps,
+    heatmap_method,
+    write_heat,
+)
 from mammo.evaluation.number_format import as_json, finite
 from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.report.evaluation_report import write_report
@@ -44,12 +50,14 @@ class _Combined:
         calibration: their calibration; None for folds.
         facts: AUC of each run, what `describe_runs` adds, and `notes`.
         store: folder of the store of the images; None if the runs have different ones.
+        results: heatmap results of each fold; empty without heatmaps.
     """
 
     predictions: Predictions
     calibration: Calibration | None
     facts: dict[str, Any]
     store: Path | None
+    results: list[HeatmapResults]
 
 
 def evaluate_runs(runs: Sequence[RunFolder], settings: EvaluationSettings) -> Evaluation:
@@ -59,7 +67,8 @@ def evaluate_runs(runs: Sequence[RunFolder], settings: EvaluationSettings) -> Ev
         runs: finished runs: an ensemble, seeds of one setting, or folds.
         settings: settings of the evaluation.
     """
-    combined, folder = _combine(runs, settings), settings.folder
+    rng = np.random.default_rng(settings.seed)
+    combined, folder = _combine(runs, settings, rng), settings.folder
     metrics = measure_performance(
         combined.predictions, calibration=combined.calibration, **settings.measures()
     )
@@ -71,13 +80,22 @@ def evaluate_runs(runs: Sequence[RunFolder], settings: EvaluationSettings) -> Ev
     write_evaluation(
         folder, predictions=combined.predictions, metrics=metrics, calibration=combined.calibration
     )
+    if combined.results:
+        tables += write_heat(
+            combined.results,
+            combined.predictions,
+            metrics,
+            calibration=combined.calibration,
+            settings=settings,
+            rng=rng,
+        )
     name = settings.name or settings.split
     if settings.report:
         write_report(runs, folder=folder, split=name, store=combined.store)
     return Evaluation(combined.predictions, metrics, "\n\n".join(tables), name, folder)
 
 
-def _combine(runs: Sequence[RunFolder], settings: EvaluationSettings) -> _Combined:
+def _combine(runs: Sequence[RunFolder], settings: EvaluationSettings, rng: np.random.Generator) -> _Combined:
     """Combine the scores of several runs, and fit a calibration to scores combined in the same way.
 
     Scores out of fold stay as they are: a calibration would need the labels of the very images it is
@@ -86,15 +104,38 @@ def _combine(runs: Sequence[RunFolder], settings: EvaluationSettings) -> _Combin
     Args:
         runs: finished runs.
         settings: settings of the evaluation.
+        rng: random number generator of the random baseline of the heatmaps.
 
     Raises:
-        ConfigError: a run has no calibration, or folds are given a target of the threshold.
+        ConfigError: a run has no calibration, folds are given a target of the threshold, or an ensemble a
+            method of the heatmaps.
     """
     split, data, tta = settings.split, settings.data, settings.tta
+    differ = len({_held_out(run) for run in runs}) > 1
+    folds = differ and split == "val" and data is None
+    if differ and settings.rule != "youden":
+        raise ConfigError(
+            f"target_{settings.rule}={settings.target}: the threshold is fixed on validation images, and "
+            "these runs have none in common; leave it out"
+        )
+    if not folds and settings.heatmap not in ("auto", "none"):
+        raise ConfigError(
+            f"heatmap={settings.heatmap}: the runs score the same images and have no common heatmap; leave "
+            "it out, or evaluate one of them"
+        )
+    method = None
+    results: list[HeatmapResults] = []
     scored, stores, notes = [], set(), []
     for run in runs:
         opened = open_split(run, split, data=data, tta=tta)
-        scored.append(opened.score())
+        if folds:  # each image has one network, which has its heat
+            method = method or heatmap_method(opened, settings.heatmap)
+        if method is None:
+            scored.append(opened.score())
+        else:
+            heat = evaluate_heatmaps(opened, method=method, layer=settings.heatmap_layer, rng=rng)
+            results.append(heat)
+            scored.append(heat.predictions)
         notes += [note for note in opened.notes if note not in notes]
         stores.add(opened.store.directory)
     store = stores.pop() if len(stores) == 1 else None
@@ -104,27 +145,27 @@ def _combine(runs: Sequence[RunFolder], settings: EvaluationSettings) -> _Combin
     facts["notes"] += notes
     if not scored[0].task.positive:
         calibration_of(runs[0], tta=tta, rule=settings.rule, target=settings.target)  # refuses a target
-        return _Combined(combine_predictions(scored, split=split), None, facts, store)
-    held_out = [predictions_of(run, "val", tta=tta) for run in runs]
-    if not same_images(held_out):
-        if settings.rule != "youden":
-            raise ConfigError(
-                f"target_{settings.rule}={settings.target}: the threshold is fixed on validation images, and "
-                "these runs have none in common; leave it out"
-            )
+        return _Combined(combine_predictions(scored, split=split), None, facts, store, results)
+    if differ:
         facts["notes"].append(
             "the scores are not calibrated and the threshold is 0.5, because the runs have different "
             "validation images; give runs of one split for a calibrated ensemble"
         )
-        if split == "val" and data is None:
-            return _Combined(combine_predictions(scored, split=split), None, facts, store)
+        if folds:
+            return _Combined(combine_predictions(scored, split=split), None, facts, store, results)
+    held_out = [predictions_of(run, "val", tta=tta) for run in runs]
     maps = _calibrations(runs, tta=tta)
     scored, held_out = (
         [map_.apply(one) for map_, one in zip(maps, side, strict=True)] for side in (scored, held_out)
     )
     combined = combine_predictions(scored, split=split)
     calibration = ensemble_calibration(held_out, rule=settings.rule, target=settings.target)
-    return _Combined(combined, calibration, facts, store)
+    return _Combined(combined, calibration, facts, store, results)
+
+
+def _held_out(run: RunFolder) -> frozenset[str]:
+    """Return the names of the validation images of a run."""
+    return frozenset((run.path / "split" / "val.txt").read_text().splitlines())
 
 
 def mean_predictions(parts: Sequence[Sequence[RunFolder]], split: SplitName) -> Predictions:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -12,6 +12,7 @@ from mammo.evaluation.predictions import Predictions, Reduce
 from mammo.evaluation.statistics.calibration import Rule
 
 if TYPE_CHECKING:  # these import PyTorch or Matplotlib, which takes seconds
+    from mammo.evaluation.explain.heatmaps import Method
     from mammo.evaluation.report.figure_style import Figures
     from mammo.evaluation.scoring import Tta
     from mammo.evaluation.split_scoring import SplitName
@@ -26,6 +27,10 @@ class EvaluationSettings:
         folder: folder of the results.
         data: data to evaluate instead of the runs' own, if any.
         tta: see `Scorer`.
+        heatmap: method of the heatmaps, see `Heatmaps`; `auto` is `map` for a network that has one, else
+            `gradcam`; `none` leaves out heatmaps and localisation. Runs of patches and ensembles have none.
+        heatmap_layer: module whose feature maps are used, see `Heatmaps`.
+        hanging: whether pictures are drawn as mammograms hang, see `drawn_views`.
         reduce: how the scores of the images of a breast or patient become one score.
         prevalence: share of malignant units where the model is to be used, for PPV and NPV; None for none.
         rule: rule of the operating thresholds, which are fixed on the validation images, see
@@ -42,6 +47,9 @@ class EvaluationSettings:
     folder: Path
     data: DictConfig | None = None
     tta: "Tta" = "none"
+    heatmap: "Method | Literal['auto', 'none']" = "auto"
+    heatmap_layer: str | None = None
+    hanging: bool = True
     reduce: Reduce = "mean"
     prevalence: float | None = None
     rule: Rule = "youden"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,11 @@ from tqdm import tqdm
 from mammo.atomic_files import report_unwritable
 from mammo.data.loading.loader import scaled
 from mammo.data.progress_bar import shows_bars
-from mammo.data.samples import SIDES
+from mammo.evaluation.evaluation_files import write_evaluation
+from mammo.evaluation.evaluation_settings import EvaluationSettings
 from mammo.evaluation.explain.drawn_lesions import GROUPS, DrawnLesions, drawn_lesions
-from mammo.evaluation.explain.gallery_choice import choose_class_gallery, choose_gallery
-from mammo.evaluation.explain.heatmaps import Heatmaps, Method
+from mammo.evaluation.explain.gallery_choice import choose_class_gallery, choose_gallery, other_breasts
+from mammo.evaluation.explain.heatmaps import Heatmaps, Method, default_method
 from mammo.evaluation.explain.localisation import (
     BASELINES,
     Candidates,
@@ -32,6 +33,7 @@ from mammo.evaluation.explain.localisation import (
     compare,
     heat_candidates,
 )
+from mammo.evaluation.explain.localisation_scores import localisation_table, localise
 from mammo.evaluation.explain.overlays import (
     DrawnView,
     draw_views,
@@ -42,6 +44,7 @@ from mammo.evaluation.predictions import Predictions
 from mammo.evaluation.report.figure_style import readable
 from mammo.evaluation.scoring import Scores, of_units
 from mammo.evaluation.split_scoring import OpenedSplit
+from mammo.evaluation.statistics.calibration import Calibration
 
 _PICTURE_WIDTH = 480
 _VIEW_BYTES = 60_000
@@ -52,6 +55,7 @@ class HeatmapResults:
     """Results of one pass over the samples of a split.
 
     Attributes:
+        opened: the split.
         scores: scores of the U units.
         marks: for each group of lesions, M marks for each method, one for each image that a sample has seen,
             None for an image that is left out; `box_head` is the box predicted by a two-headed network, if
@@ -61,11 +65,28 @@ class HeatmapResults:
         heatmaps: heatmaps that computed the heat.
     """
 
+    opened: OpenedSplit
     scores: Scores
     marks: dict[str, dict[str, list[Marks | None]]]
     rows: NDArray[np.int64]
     units: NDArray[np.int64]
     heatmaps: Heatmaps
+
+    @property
+    def predictions(self) -> Predictions:
+        """Uncalibrated predictions of the units."""
+        return self.opened.predictions(self.scores)
+
+
+def heatmap_method(opened: OpenedSplit, heatmap: Method | Literal["auto", "none"]) -> Method | None:
+    """Return the method of the heatmaps of a split; None for no heatmaps, such as those of patches."""
+    # heat is compared with the lesions of whole images
+    if heatmap == "none" or opened.dataset.sample_unit == "patch":
+        return None
+    if heatmap != "auto":
+        return heatmap
+    one = opened.dataset.batch([0])["image"].to(opened.scorer.device)
+    return default_method(opened.scorer.classifier, one)
 
 
 def evaluate_heatmaps(
@@ -137,6 +158,7 @@ def evaluate_heatmaps(
             file=sys.stderr,
         )
     return HeatmapResults(
+        opened,
         of_units(dataset.unit, scores),
         marks,
         np.array(list(unit_of), dtype=np.int64),
@@ -158,9 +180,88 @@ def _compared(
     }
 
 
+def localise_results(
+    results: Sequence[HeatmapResults],
+    predictions: Predictions,
+    *,
+    rng: np.random.Generator,
+    resamples: int,
+) -> dict[str, Any]:
+    """Compute the localisation scores of a split, or of the splits of all folds together.
+
+    Args:
+        results: results of the split, or of each fold.
+        predictions: predictions of their units, in the order of the results.
+        rng: random number generator of the resamples.
+        resamples: number of resamples of the patients.
+
+    Returns:
+        What `localise` returns, and `placement`, see `Heatmaps`.
+    """
+    first = results[0]
+    marks = {
+        group: {name: [mark for each in results for mark in each.marks[group][name]] for name in methods}
+        for group, methods in first.marks.items()
+    }
+    labels, units, patients = [], [], []
+    for start, each in _from_first_unit(results):
+        opened = each.opened
+        labels.append(pd.Series(opened.labels, index=opened.images["row"])[each.rows])
+        units.append(start + each.units)
+        patients.append(opened.images.set_index("row").loc[each.rows, "patient_id"].to_numpy(dtype=str))
+    found = localise(
+        marks,
+        malignant=np.isin(np.concatenate(labels), first.opened.task.positives).astype(np.int64),
+        scores=predictions.malignancy[np.concatenate(units)],
+        patients=np.concatenate(patients),
+        rng=rng,
+        resamples=resamples,
+    )
+    return found | {"placement": first.heatmaps.placement(first.opened.store.images.shape[1:])}
+
+
+def write_heat(
+    results: Sequence[HeatmapResults],
+    predictions: Predictions,
+    metrics: dict[str, Any],
+    *,
+    calibration: Calibration | None,
+    settings: EvaluationSettings,
+    rng: np.random.Generator,
+) -> list[str]:
+    """Add the localisation scores to an evaluation and its files, and write the pictures.
+
+    Args:
+        results: results of the split, or of each fold.
+        predictions: predictions of their units, in the order of the results.
+        metrics: metrics of the predictions, to which `localisation` is added for a task of pathology.
+        calibration: calibration of the predictions.
+        settings: settings of the evaluation.
+        rng: random number generator of the resamples.
+
+    Returns:
+        Tables of the scores to print: one, or none.
+    """
+    task, folder, tables = predictions.task, settings.folder, []
+    if task.of_pathology:
+        found = localise_results(results, predictions, rng=rng, resamples=settings.resamples)
+        metrics["localisation"] = found
+        tables.append(localisation_table(found))
+        write_evaluation(folder, predictions=predictions, metrics=metrics, calibration=calibration)
+    threshold = metrics[predictions.unit]["threshold"] if task.positive else None
+    pictures = folder / "heatmaps"
+    write_gallery(results, predictions, threshold=threshold, folder=pictures, hanging=settings.hanging)
+    return tables
+
+
+def _from_first_unit(results: Sequence[HeatmapResults]) -> list[tuple[int, HeatmapResults]]:
+    """Return each result with the number of units before its first one."""
+    counts = [len(each.opened.dataset.units) for each in results]
+    return list(zip(np.cumsum([0, *counts[:-1]]).tolist(), results, strict=True))
+
+
 def write_gallery(
-    opened: OpenedSplit,
-    results: HeatmapResults,
+    results: Sequence[HeatmapResults],
     predictions: Predictions,
     *,
     threshold: float | None,
@@ -173,9 +274,8 @@ def write_gallery(
     breast, if it is in the split.
 
     Args:
-        opened: the split.
-        results: heatmap results of the images.
-        predictions: predictions of the images.
+        results: results of the split, or of each fold.
+        predictions: predictions of their units, in the order of the results.
         threshold: score at or above which an image is called positive; None without a positive class.
         folder: folder for `gallery.json` and the pictures; an existing one is replaced.
         hanging: see `drawn_views`.
@@ -187,9 +287,17 @@ def write_gallery(
         chosen = choose_gallery(predictions.malignant, predictions.malignancy, threshold)
     else:
         chosen = choose_class_gallery(predictions.labels, predictions.scores)
-    beside = other_breasts(opened.images) if opened.dataset.sample_unit == "image" else {}
-    units = list(dict.fromkeys(unit for index, _ in chosen for unit in (index, beside.get(index, index))))
-    views = views_of_units(opened, results.heatmaps, units, hanging=hanging)
+    beside: dict[int, int] = {}
+    views: dict[int, list[DrawnView | None]] = {}
+    for start, each in _from_first_unit(results):
+        opened = each.opened
+        others = other_breasts(opened.images) if opened.dataset.sample_unit == "image" else {}
+        beside |= {start + index: start + other for index, other in others.items()}
+        inside = range(start, start + len(opened.dataset.units))
+        shown = [unit for index, _ in chosen if index in inside for unit in (index, beside.get(index, index))]
+        units = [unit - start for unit in dict.fromkeys(shown)]
+        drawn = views_of_units(opened, each.heatmaps, units, hanging=hanging)
+        views |= {start + unit: of_unit for unit, of_unit in drawn.items()}
     facts = {"hanging": hanging}
     with report_unwritable("output", folder):
         _write_pictures(predictions, chosen=chosen, beside=beside, views=views, facts=facts, folder=folder)
@@ -225,31 +333,6 @@ def views_of_units(
             )
         }
     return views
-
-
-def other_breasts(images: pd.DataFrame) -> dict[int, int]:
-    """Return, for each image with one, the first image of the same view and study of the other breast.
-
-    Args:
-        images: M rows of the images table.
-
-    Returns:
-        Index of the other image by that of the image, from 0 to M - 1.
-    """
-    study = images["study_date"] if "study_date" in images else pd.Series(pd.NA, index=images.index)
-    keys = [
-        *zip(images["patient_id"], images["view"].fillna(""), study.astype("string").fillna(""), strict=True)
-    ]
-    sides = images["laterality"].fillna("").tolist()
-    first: dict[tuple[Any, str], int] = {}
-    for index, (key, side) in enumerate(zip(keys, sides, strict=True)):
-        first.setdefault((key, side), index)
-    other = dict(zip(SIDES, SIDES[::-1], strict=True))
-    found = {
-        index: first.get((key, other.get(side, "none"))) if key[1] else None
-        for index, (key, side) in enumerate(zip(keys, sides, strict=True))
-    }
-    return {index: place for index, place in found.items() if place is not None}
 
 
 def score_shown(predictions: Predictions, index: int) -> tuple[float, str]:

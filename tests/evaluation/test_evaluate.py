@@ -225,6 +225,30 @@ def test_folds_are_put_together_out_of_fold(place: Path) -> None:
     assert f"Pooled AUC {metrics['image']['auc_pooled']['value']:.3f}" in text
     assert f"pooled AUC {metrics['image']['auc_pooled']['value']:.3f}" in text  # in the ROC
     assert f"Scored: validation images {len(table)} images" in text
+
+    # the heat of each image is that of the network of its fold, as in the evaluation of the fold alone
+    found = metrics["localisation"]
+    alone = [
+        json.loads((place / "runs" / "cv" / str(fold) / "evaluation" / "val" / "metrics.json").read_text())
+        for fold in range(3)
+    ]
+    parts = [each["localisation"] for each in alone]
+    for name, number in found["counts"]["malignant"].items():
+        assert number == sum(part["counts"]["malignant"][name] for part in parts)
+    shown = [part["counts"]["malignant"]["with_lesions"] for part in parts]
+    assert min(shown) > 0
+    for method in ("gradcam", "brightest", "centre"):
+        hits = sum(
+            count * part["malignant"][method]["pointing"]["value"]
+            for count, part in zip(shown, parts, strict=True)
+        )
+        assert found["malignant"][method]["pointing"]["value"] == pytest.approx(hits / sum(shown))
+    gallery = json.loads((place / "cv" / "heatmaps" / "gallery.json").read_text())
+    score_of = table.set_index("sample_id")["score_MALIGNANT"]
+    assert {table.set_index("sample_id")["fold"][entry["sample_id"]] for entry in gallery} == {0, 1, 2}
+    for entry in gallery:
+        assert entry["score"] == pytest.approx(score_of[entry["sample_id"]])
+    assert "malignant lesion in" in text or "a lesion in" in text
     for area in areas:
         assert f"{area:.3f}" in text
     assert "mean of the folds" in result.stdout

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: which other breast is beside an image, and how the views of a sample hang."""
+"""Pictures of an evaluation: how the views of a sample hang."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,24 +9,6 @@ import pytest
 
 from mammo.data.loading.loader import StoreDataset
 from mammo.evaluation.explain.overlays import drawn_views
-from mammo.evaluation.heatmap_evaluation import other_breasts
-
-
-def test_beside_an_image_is_the_same_view_and_study_of_the_other_breast() -> None:
-    rows = [
-        ("a", "LEFT", "CC", "2001"),
-        ("a", "RIGHT", "MLO", "2001"),
-        ("a", "RIGHT", "CC", "2003"),  # of another study
-        ("a", "RIGHT", "CC", "2001"),
-        ("b", "RIGHT", "CC", "2001"),  # of another woman
-        ("c", "LEFT", None, None),
-        ("c", "RIGHT", None, None),  # of unknown view
-        ("d", None, "CC", None),  # of unknown side
-        ("d", "LEFT", "CC", None),
-    ]
-    images = pd.DataFrame(rows, columns=["patient_id", "laterality", "view", "study_date"], dtype="string")
-    assert other_breasts(images) == {0: 3, 3: 0}
-    assert other_breasts(images.drop(columns="study_date")) == {0: 2, 2: 0, 3: 0}
 
 
 @pytest.mark.parametrize(

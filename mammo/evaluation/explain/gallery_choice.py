@@ -1,9 +1,13 @@
 """Choose the samples whose pictures a report shows."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from mammo.data.samples import SIDES
 
 WORST = "worst error"
 _Kinds = Mapping[str, tuple[NDArray[np.bool_], NDArray[np.float64]]]  # members, order: the least first
@@ -67,6 +71,31 @@ def choose_class_gallery(
     left = ~np.isin(np.arange(len(labels)), [index for index, _ in worst])
     kinds = {"surest right class": (right, -highest), "least sure": (left, highest)}
     return _in_turn(kinds, examples) + worst
+
+
+def other_breasts(images: pd.DataFrame) -> dict[int, int]:
+    """Return, for each image with one, the first image of the same view and study of the other breast.
+
+    Args:
+        images: M rows of the images table.
+
+    Returns:
+        Index of the other image by that of the image, from 0 to M - 1.
+    """
+    study = images["study_date"] if "study_date" in images else pd.Series(pd.NA, index=images.index)
+    keys = [
+        *zip(images["patient_id"], images["view"].fillna(""), study.astype("string").fillna(""), strict=True)
+    ]
+    sides = images["laterality"].fillna("").tolist()
+    first: dict[tuple[Any, str], int] = {}
+    for index, (key, side) in enumerate(zip(keys, sides, strict=True)):
+        first.setdefault((key, side), index)
+    other = dict(zip(SIDES, SIDES[::-1], strict=True))
+    found = {
+        index: first.get((key, other.get(side, "none"))) if key[1] else None
+        for index, (key, side) in enumerate(zip(keys, sides, strict=True))
+    }
+    return {index: place for index, place in found.items() if place is not None}
 
 
 def _log_odds(scores: NDArray[np.float64]) -> NDArray[np.float64]:

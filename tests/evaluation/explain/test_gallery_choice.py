@@ -1,10 +1,11 @@
 """The samples that a report shows: examples for each reason, and the worst errors."""
 
 import numpy as np
+import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammo.evaluation.explain.gallery_choice import WORST, choose_class_gallery, choose_gallery
+from mammo.evaluation.explain.gallery_choice import WORST, choose_class_gallery, choose_gallery, other_breasts
 
 
 def test_the_gallery_by_hand() -> None:
@@ -62,3 +63,20 @@ def test_the_gallery_shows_no_image_twice(images: list[tuple[int, float]], count
             assert ("positive" in reason) == (scores[index] >= 0.5)
         elif reason == WORST:
             assert not right
+
+
+def test_beside_an_image_is_the_same_view_and_study_of_the_other_breast() -> None:
+    rows = [
+        ("a", "LEFT", "CC", "2001"),
+        ("a", "RIGHT", "MLO", "2001"),
+        ("a", "RIGHT", "CC", "2003"),  # of another study
+        ("a", "RIGHT", "CC", "2001"),
+        ("b", "RIGHT", "CC", "2001"),  # of another woman
+        ("c", "LEFT", None, None),
+        ("c", "RIGHT", None, None),  # of unknown view
+        ("d", None, "CC", None),  # of unknown side
+        ("d", "LEFT", "CC", None),
+    ]
+    images = pd.DataFrame(rows, columns=["patient_id", "laterality", "view", "study_date"], dtype="string")
+    assert other_breasts(images) == {0: 3, 3: 0}
+    assert other_breasts(images.drop(columns="study_date")) == {0: 2, 2: 0, 3: 0}
