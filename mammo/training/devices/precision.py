@@ -12,7 +12,8 @@ def choose_precision(wanted: str, *, accelerator: str, network: nn.Module, size:
     """Return the number format of a training by Lightning's name; `auto` is bfloat16 where it is native.
 
     Otherwise `auto` is float16 on a GPU and float32 on a CPU, because emulated bfloat16 is many times slower.
-    On a CPU, `auto` is also float32 if the image is too small for bfloat16, see `has_tiny_maps`.
+    On a CPU, `auto` is also float32 if the image is too small for bfloat16, see `has_tiny_maps`, or if the
+    network trains faster in float32, see `has_strided_depthwise`.
 
     Args:
         wanted: requested format: `auto`, `32-true`, `bf16-mixed` or `16-mixed`.
@@ -27,8 +28,8 @@ def choose_precision(wanted: str, *, accelerator: str, network: nn.Module, size:
         whole = torch.cuda.is_bf16_supported(including_emulation=False)
         return ("bf16-mixed" if whole else "16-mixed") if wanted == "auto" else wanted
     if wanted == "auto":
-        whole = cpu_computes_bfloat16() and not has_tiny_maps(network, size=size)
-        return "bf16-mixed" if whole else "32-true"
+        unfit = has_strided_depthwise(network) or has_tiny_maps(network, size=size)
+        return "bf16-mixed" if cpu_computes_bfloat16() and not unfit else "32-true"
     if wanted == "bf16-mixed" and has_tiny_maps(network, size=size):
         raise ConfigError(
             f"trainer.precision=bf16-mixed: images of {size[0]} x {size[1]} are too small for correct "
@@ -36,6 +37,19 @@ def choose_precision(wanted: str, *, accelerator: str, network: nn.Module, size:
             "and data.width"
         )
     return wanted
+
+
+def has_strided_depthwise(network: nn.Module) -> bool:
+    """Return whether a convolution has one group for each channel and a stride, as in EfficientNet.
+
+    oneDNN (of PyTorch 2.15) computes its gradients in bfloat16 ten times slower than in float32, so that
+    EfficientNet and MobileNetV3 train more slowly in bfloat16, while ResNet, DenseNet and ConvNeXt gain.
+
+    Args:
+        network: network of `build_network`.
+    """
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    return any(each.groups == each.in_channels > 1 and max(each.stride) > 1 for each in convolutions)
 
 
 def has_tiny_maps(network: nn.Module, *, size: tuple[int, int]) -> bool:

@@ -4,7 +4,7 @@ from helpers.networks import build_model
 from torch import nn
 
 from mammo.errors import ConfigError
-from mammo.training.devices.precision import choose_precision, has_tiny_maps
+from mammo.training.devices.precision import choose_precision, has_strided_depthwise, has_tiny_maps
 
 
 @pytest.mark.parametrize(("height", "width", "tiny"), [(1, 9, True), (9, 2, True), (3, 3, False)])
@@ -22,6 +22,26 @@ def test_network_that_shrinks_its_image_to_a_pixel_is_not_trained_in_bfloat16() 
     with pytest.raises(ConfigError, match="precision=bf16-mixed: images of 64 x 48 are too small"):
         choose_precision("bf16-mixed", accelerator="cpu", network=network, size=(64, 48))
     assert choose_precision("bf16-mixed", accelerator="cpu", network=network, size=(512, 512)) == "bf16-mixed"
+
+
+@pytest.mark.parametrize(
+    ("name", "slow"),
+    [
+        ("tf_efficientnet_lite0", True),
+        ("mobilenetv3_small_100", True),
+        ("convnext_atto", False),
+        ("resnet18", False),
+    ],
+)
+def test_network_that_is_slow_in_bfloat16_on_a_cpu_is_trained_in_float32(
+    name: str, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mammo.training.devices.precision.cpu_computes_bfloat16", lambda: True)
+    network = build_model(name=name, num_classes=2)
+    assert has_strided_depthwise(network) is slow
+    chosen = choose_precision("auto", accelerator="cpu", network=network, size=(256, 256))
+    assert chosen == ("32-true" if slow else "bf16-mixed")
+    assert choose_precision("bf16-mixed", accelerator="cpu", network=network, size=(256, 256)) == "bf16-mixed"
 
 
 def test_gradients_in_bfloat16_are_whole_where_no_map_is_tiny() -> None:
