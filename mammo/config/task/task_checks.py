@@ -73,7 +73,8 @@ def check_unit(task: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         data: the node `data`.
 
     Raises:
-        ConfigError: patches without a class for those without a lesion, or such a class for other samples.
+        ConfigError: patches without a class for those without a lesion, or such a class for other samples;
+            hard negatives without a run or a place for them; a patch larger than the images.
     """
     unit, background = data.get("sample_unit") or "image", task.get("background")
     if unit != "patch":
@@ -92,6 +93,11 @@ def check_unit(task: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     if run is not None and not (Path(run) / "checkpoints" / "best.ckpt").is_file():
         raise ConfigError(
             f"data.patch.hard_negatives={run}: no run with checkpoints/best.ckpt; give another run"
+        )
+    if run is not None and data["patch"]["per_image"] < 2:
+        raise ConfigError(
+            f"data.patch.hard_negatives={run}: takes half of data.patch.per_image={data['patch']['per_image']}, "
+            "which is none; give data.patch.per_image=2 or more"
         )
     height, width = patch_size(data["patch"]["size"])
     if height > data["height"] or width > data["width"]:

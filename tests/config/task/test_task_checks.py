@@ -1,5 +1,6 @@
 """A task fits its samples, or is refused in one sentence; its classes are tested in `test_own_tasks`."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +53,20 @@ def test_a_task_that_does_not_fit_its_samples(
         check_unit(task, node)
     assert str(refused.value).startswith(sentence)
     assert "\n" not in str(refused.value)
+
+
+def test_hard_negatives_have_a_place(tmp_path: Path) -> None:
+    """Half of the patches of the background are hard negatives, and half of one is none."""
+    node = data("patch")
+    node["patch"] |= {"hard_negatives": str(tmp_path), "per_image": 1}
+    with pytest.raises(ConfigError, match="no run with checkpoints/best.ckpt; give another run"):
+        check_unit(PATCHES, node)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.ckpt").touch()
+    with pytest.raises(ConfigError, match="half of data.patch.per_image=1, which is none; give data.patch"):
+        check_unit(PATCHES, node)
+    node["patch"]["per_image"] = 2
+    check_unit(PATCHES, node)
 
 
 def test_the_size_of_a_patch_is_composed_as_one_number_or_two() -> None:
