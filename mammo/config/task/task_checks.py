@@ -94,10 +94,10 @@ def check_unit(task: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"data.patch.hard_negatives={run}: no run with checkpoints/best.ckpt; give another run"
         )
-    if run is not None and data["patch"]["per_image"] < 2:
+    if run is not None and (per_image := data["patch"]["per_image"]) < 2:
         raise ConfigError(
-            f"data.patch.hard_negatives={run}: takes half of data.patch.per_image={data['patch']['per_image']}, "
-            "which is none; give data.patch.per_image=2 or more"
+            f"data.patch.hard_negatives={run}: takes half of data.patch.per_image={per_image}, which is none; "
+            "give data.patch.per_image=2 or more"
         )
     height, width = patch_size(data["patch"]["size"])
     if height > data["height"] or width > data["width"]:

@@ -59,11 +59,11 @@ def test_hard_negatives_have_a_place(tmp_path: Path) -> None:
     """Half of the patches of the background are hard negatives, and half of one is none."""
     node = data("patch")
     node["patch"] |= {"hard_negatives": str(tmp_path), "per_image": 1}
-    with pytest.raises(ConfigError, match="no run with checkpoints/best.ckpt; give another run"):
+    with pytest.raises(ConfigError, match=r"no run with checkpoints/best\.ckpt; give another"):
         check_unit(PATCHES, node)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.ckpt").touch()
-    with pytest.raises(ConfigError, match="half of data.patch.per_image=1, which is none; give data.patch"):
+    with pytest.raises(ConfigError, match=r"half of data\.patch\.per_image=1, which is none; give"):
         check_unit(PATCHES, node)
     node["patch"]["per_image"] = 2
     check_unit(PATCHES, node)
