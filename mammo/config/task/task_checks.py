@@ -96,7 +96,7 @@ def check_unit(task: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         )
     if run is not None and (per_image := data["patch"]["per_image"]) < 2:
         raise ConfigError(
-            f"data.patch.hard_negatives={run}: takes half of data.patch.per_image={per_image}, which is none; "
+            f"data.patch.hard_negatives={run}: takes half of data.patch.per_image={per_image}, which is 0; "
             "give data.patch.per_image=2 or more"
         )
     height, width = patch_size(data["patch"]["size"])

@@ -63,7 +63,7 @@ def test_hard_negatives_have_a_place(tmp_path: Path) -> None:
         check_unit(PATCHES, node)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.ckpt").touch()
-    with pytest.raises(ConfigError, match=r"half of data\.patch\.per_image=1, which is none; give"):
+    with pytest.raises(ConfigError, match=r"half of data\.patch\.per_image=1, which is 0; give"):
         check_unit(PATCHES, node)
     node["patch"]["per_image"] = 2
     check_unit(PATCHES, node)
