@@ -264,7 +264,8 @@ class Run:
             image: path of a file, or an array H W as in `predict`; for breasts or exams a file whose header
                 or name has laterality and view.
             method: `gradcam`, `gradcam++`, `layercam`, `eigencam`, `occlusion`, `map` (the network's own map)
-                or `auto`, which is `map` where the network has one, else `gradcam`.
+                or `lesion` (any lesion against the background), or `auto`, which is `map` where the network
+                has one, else `gradcam`.
             layer: name of a module of the network; None for the last feature map before the pooling.
 
         Returns:
@@ -277,7 +278,7 @@ class Run:
         import torch
 
         from mammo.data.tasks import Task
-        from mammo.evaluation.explain.heatmaps import to_file_pixels
+        from mammo.evaluation.explain.file_pixels import to_file_pixels
         from mammo.evaluation.prediction.heat_writers import heatmaps_of
         from mammo.evaluation.prediction.image_inputs import prepare_one
         from mammo.evaluation.prediction.sample_inputs import place_in_sample

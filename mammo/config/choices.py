@@ -220,6 +220,7 @@ Heatmap = StrEnum(
         "layercam": "layercam",
         "eigencam": "eigencam",
         "map": "map",
+        "lesion": "lesion",
         "occlusion": "occlusion",
         "none": "none",
     },

@@ -120,7 +120,7 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
         _Rule(
             ("heatmap_layer",),
             (None,),
-            lambda cfg: cfg.heatmap not in ("none", "occlusion", "map"),
+            lambda cfg: cfg.heatmap not in ("none", "occlusion", "map", "lesion"),
             "the method of the heatmaps uses no layer; leave it out, or give another heatmap=",
         ),
         _Rule(
@@ -146,7 +146,7 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
         _Rule(
             ("heatmap_layer",),
             (None,),
-            lambda cfg: cfg.heatmap not in ("none", "occlusion", "map"),
+            lambda cfg: cfg.heatmap not in ("none", "occlusion", "map", "lesion"),
             "the method of the heat uses no layer; leave it out, or give another heatmap=",
         ),
         _Rule(

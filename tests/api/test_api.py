@@ -29,7 +29,8 @@ from mammo.api import Run, evaluate, open_run, prepare, train
 from mammo.data.images.dicom import read_mammogram
 from mammo.data.tasks import Task
 from mammo.errors import ConfigError, DataError, MammoError
-from mammo.evaluation.explain.heatmaps import Heatmaps, to_file_pixels
+from mammo.evaluation.explain.file_pixels import to_file_pixels
+from mammo.evaluation.explain.heatmaps import Heatmaps
 from mammo.evaluation.split_scoring import open_split
 
 DATA = ["data.patients=20", "data.height=64", "data.width=48"]

@@ -73,7 +73,7 @@ class HeatCaptures:
 
     def draw(self, heats: NDArray[np.float32], pixels: Sequence[Pixels], rows: Sequence[Row]) -> None:
         """Write the captures of images, see `HeatWriter.draw`; of files that are no DICOM images, none."""
-        from mammo.evaluation.explain.heatmaps import to_file_pixels
+        from mammo.evaluation.explain.file_pixels import to_file_pixels
 
         for row, heat in zip(rows, heats, strict=True):
             source = source_of(self.root / row["path"])

@@ -24,18 +24,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mammo.data.images.breast import Transform
 from mammo.errors import ConfigError
 from mammo.evaluation.explain.occlusion import default_patch, default_step, occlude
 from mammo.evaluation.number_format import number
 from mammo.models.classifier import Classifier
 from mammo.models.feature_maps import as_map, last_map, undisturbed
+from mammo.models.heads.map_pools import positive_evidence
 from mammo.models.output import Output
 from mammo.models.receptive_field import CellCentres, cell_centres
 from mammo.models.view_fusion import copies_of, places_of
 
-Method = Literal["gradcam", "gradcam++", "layercam", "eigencam", "occlusion", "map"]
+Method = Literal["gradcam", "gradcam++", "layercam", "eigencam", "occlusion", "map", "lesion"]
 
+_LACKS = {
+    "map": "the network has no map of its own; give model/head=patch_map",
+    "lesion": "the network has no class of the background; give model/head=patch_map "
+    "model.head.pool=lesion_weighted",
+}
 # A map is constant if its spread is at most this fraction of its maximum; float32 rounds to 6e-8.
 _FLAT = 1e-5
 _GRADIENT_SCALE = 1024.0
@@ -55,6 +60,8 @@ class Heatmaps:
     - `eigencam`: Muhammad and Yeasin 2020, Eigen-CAM: class activation map using principal components. It
       does not depend on the class: the target is ignored.
     - `map`: the network's own map, `Output.maps`, such as that of the head `patch_map`.
+    - `lesion`: the log odds of any lesion against the background, of a network with `Output.cells`. It does
+      not depend on the class.
     - `occlusion`: Zeiler and Fergus 2014, Visualizing and understanding convolutional networks: the decrease
       of the log-odds of the target (in the paper: its probability) when a patch is grey. The heat of a pixel
       is the mean over the patches that cover it.
@@ -88,7 +95,7 @@ class Heatmaps:
     ) -> None:
         if method not in get_args(Method):
             raise ConfigError(f"heatmap method {method}: give one of {', '.join(get_args(Method))}")
-        if method in ("occlusion", "map") and layer is not None:
+        if method in ("occlusion", "map", "lesion") and layer is not None:
             raise ConfigError(f"heatmap_layer={layer}: heatmap={method} uses no layer; remove this setting")
         if patch is not None and stride is not None and not 1 <= stride <= patch:
             raise ConfigError(f"heatmap stride {stride}: give 1 to {patch} pixels, the side of the patch")
@@ -161,7 +168,7 @@ class Heatmaps:
     ) -> Tensor:
         """Return the heat of views, B V 1 H W, as B V H W."""
         size = (views.shape[3], views.shape[4])
-        if self.method == "map":
+        if self.method in ("map", "lesion"):
             cells, place = self._cells_of_map(views, present, forward), present.flatten().nonzero()[:, 0]
         else:
             features, gradient, place = self._features_and_gradient(views, present, forward)
@@ -176,18 +183,20 @@ class Heatmaps:
     def _cells_of_map(
         self, views: Tensor, present: Tensor, forward: Callable[[], tuple[Output | None, Tensor]]
     ) -> Tensor:
-        """Return the network's own map of the classes to explain for the present views, n h w."""
+        """Return the own map of the present views, n h w: of the classes to explain, or of any lesion."""
         if self.layer is None:
             self.layer = last_map(self.classifier, views[:1])
         with torch.no_grad():
             output, targets = forward()
-        if output is None or output.maps is None:
+        assert output is not None
+        maps = output.cells if self.method == "lesion" else output.maps
+        if maps is None:
             raise ConfigError(
-                "heatmap=map: the network has no map of its own; give model/head=patch_map in the training, "
-                "or another heatmap"
+                f"heatmap={self.method}: {_LACKS[self.method]} in the training, or another heatmap"
             )
-        maps = output.maps[torch.arange(len(targets)), :, targets]  # B V h w
-        return maps[present].float()
+        if self.method == "lesion":
+            return -positive_evidence(maps[present].float(), positives=[0])
+        return maps[torch.arange(len(targets)), :, targets][present].float()
 
     def _centres_of(self, cells: Tensor, size: tuple[int, int]) -> CellCentres:
         """Return the centres of the cells (B h w) of images of this size, which are measured once."""
@@ -319,26 +328,6 @@ def default_method(classifier: Classifier, views: Tensor) -> Method:
         return "gradcam" if classifier.output(views).maps is None else "map"
 
 
-def to_file_pixels(heat: NDArray[np.float32], transform: Transform) -> NDArray[np.float32]:
-    """Map the heat of a prepared image to the pixels of its file, with 0 outside the crop.
-
-    Args:
-        heat: H W.
-        transform: transform of the image, from `Store.transform`.
-
-    Returns:
-        Heat, `file_height` x `file_width`, with bilinear interpolation.
-    """
-    import cv2
-
-    height, width = transform.bottom - transform.top, transform.right - transform.left
-    rows, columns = transform.content_shape
-    content = cv2.resize(heat[:rows, :columns], (width, height), interpolation=cv2.INTER_LINEAR)
-    flipped = np.zeros((transform.file_height, transform.file_width), np.float32)
-    flipped[transform.top : transform.bottom, transform.left : transform.right] = content
-    return np.ascontiguousarray(flipped[:, ::-1]) if transform.flip else flipped
-
-
 def _gradcam(features: Tensor, gradient: Tensor) -> Tensor:
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     return (weights * features).sum(dim=1)
@@ -394,4 +383,4 @@ def _scaled(heat: Tensor) -> Tensor:
     low, high = heat.amin(dim=(1, 2), keepdim=True), heat.amax(dim=(1, 2), keepdim=True)
     spread = high - low
     scaled = ((heat - low) / spread).clamp(0, 1)
-    return torch.where(spread > _FLAT * high, scaled, 0.0)
+    return torch.where(spread > _FLAT * torch.maximum(high.abs(), low.abs()), scaled, 0.0)

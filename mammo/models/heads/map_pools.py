@@ -75,8 +75,8 @@ def noisy_or(maps: Tensor, *, positive: int) -> Tensor:
     return torch.stack([none, some] if positive == 1 else [some, none], dim=1)
 
 
-def positive_odds(scores: Tensor, *, positive: int, top_k: float) -> tuple[Tensor, Tensor]:
-    """Return the log odds of the positive class where they are highest, B, and their map, B h w.
+def positive_odds(scores: Tensor, *, positive: int, top_k: float) -> Tensor:
+    """Return the log odds of the positive class where they are highest, B.
 
     The odds of a cell are those of the positive class against the background and the other class, so that a
     negative lesion is no evidence against a positive one elsewhere.
@@ -86,8 +86,7 @@ def positive_odds(scores: Tensor, *, positive: int, top_k: float) -> tuple[Tenso
         positive: index of the positive class, without the background.
         top_k: number of highest cells whose mean is returned, or below 1 their share.
     """
-    maps = positive_evidence(scores, positives=[1 + positive])
-    return top_k_mean(maps[:, None], top_k=top_k)[:, 0], maps
+    return top_k_mean(positive_evidence(scores, positives=[1 + positive])[:, None], top_k=top_k)[:, 0]
 
 
 def window_mean(scores: Tensor, *, window: int) -> Tensor:

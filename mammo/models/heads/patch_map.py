@@ -15,6 +15,7 @@ from mammo.models.heads.map_pools import (
     lesion_weighted,
     log_mean_exp,
     noisy_or,
+    positive_evidence,
     positive_odds,
     top_k_mean,
     window_mean,
@@ -30,7 +31,8 @@ class PatchMap(NestedNetwork):
 
     The layers of the network above its feature map are applied to each cell as if it were the whole map. So
     there is no new layer, and the classifier of patches or of whole images becomes one of places. Cells
-    outside the breast are scored too.
+    outside the breast are scored too. A window averages what is pooled; the maps are of single cells, because
+    averaged ones point past small lesions.
 
     - `top_k`: mean of the highest cells of each class.
     - `lse`: see `log_mean_exp`.
@@ -104,23 +106,25 @@ class PatchMap(NestedNetwork):
     def forward(self, images: Tensor) -> Output:
         """B 1 H W to logits, B C, maps, B C h w, and with a background also cells, B C + 1 h w."""
         cells = cell_scores(self.network, images)
-        maps = cells if self.window == 1 else window_mean(cells, window=self.window)
+        pooled = cells if self.window == 1 else window_mean(cells, window=self.window)
         if self.pool == "lesion_weighted":
-            logits, evidence = lesion_weighted(maps, odds_power=self.odds_power)
+            logits, _ = lesion_weighted(pooled, odds_power=self.odds_power)
+            _, evidence = lesion_weighted(cells, odds_power=self.odds_power)
             # without those places that speak against a class: beside them, all others would look hot
             return Output(self.scale * logits, maps=(self.scale * evidence).relu(), cells=cells)
         if self.pool == "positive_odds":
-            odds, places = positive_odds(maps, positive=self.positives[0], top_k=self.top_k)
+            odds = positive_odds(pooled, positive=self.positives[0], top_k=self.top_k)
+            places = positive_evidence(cells, positives=[1 + self.positives[0]])
             return Output(
                 self._classes(self.scale * odds + self.offset),
                 maps=self._classes(self.scale * places + self.offset),
                 cells=cells,
             )
         if self.pool == "noisy_or":
-            return Output(noisy_or(maps, positive=self.positives[0]), maps=maps)
+            return Output(noisy_or(pooled, positive=self.positives[0]), maps=cells)
         if self.pool == "lse":
-            return Output(log_mean_exp(maps, sharpness=self.sharpness), maps=maps)
-        return Output(top_k_mean(maps, top_k=self.top_k), maps=maps)
+            return Output(log_mean_exp(pooled, sharpness=self.sharpness), maps=cells)
+        return Output(top_k_mean(pooled, top_k=self.top_k), maps=cells)
 
     def _classes(self, odds: Tensor) -> Tensor:
         """Return the scores of two classes, B 2 ..., with the log odds B ... of the positive one."""

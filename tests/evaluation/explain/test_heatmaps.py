@@ -11,10 +11,9 @@ import torch
 from helpers.networks import build_model
 from torch import Tensor, nn
 
-from mammo.data.images.breast import Transform, plan
 from mammo.errors import ConfigError
 from mammo.evaluation.explain import heatmaps as heatmaps_module
-from mammo.evaluation.explain.heatmaps import Heatmaps, Method, to_file_pixels
+from mammo.evaluation.explain.heatmaps import Heatmaps, Method
 from mammo.models.backbones import build_network
 from mammo.models.classifier import Classifier
 from mammo.models.feature_maps import last_map
@@ -40,6 +39,14 @@ class Tiny(nn.Module):
 
 
 def classifier(network: nn.Module) -> Classifier:
+    return Classifier(network=network, mean=0.3, std=0.2).eval()
+
+
+def lesion_classifier() -> Classifier:
+    """A ResNet-18 whose head scores background, benign and malignant in each of 3 x 2 cells."""
+    torch.manual_seed(0)
+    head = {"name": "patch_map", "pool": "positive_odds", "window": 3}
+    network = build_model(name="resnet18", num_classes=2, image_size=(96, 64), positives=[1], head=head)
     return Classifier(network=network, mean=0.3, std=0.2).eval()
 
 
@@ -332,6 +339,30 @@ def test_a_map_without_differences_is_zero(tiny: Classifier, method: Method) -> 
         np.testing.assert_array_equal(Heatmaps(tiny, method=method)(picture, 1), 0)
 
 
+@pytest.mark.parametrize("method", ["map", "lesion"])
+def test_an_own_map_without_differences_is_zero(method: Method) -> None:
+    model = lesion_classifier()
+    with torch.no_grad():
+        model.network.network.fc.weight.zero_()  # type: ignore[union-attr]
+        model.network.network.fc.bias[:] = torch.tensor([5.0, 0.0, -5.0])  # type: ignore[union-attr,index]
+    np.testing.assert_array_equal(Heatmaps(model, method=method)(torch.rand(2, 1, 96, 64), 1), 0)
+
+
+def test_lesions_are_found_whatever_their_class() -> None:
+    images, model = torch.rand(2, 1, 96, 64), lesion_classifier()
+    classifier = model.network.network.fc  # type: ignore[union-attr]
+    found = Heatmaps(model, method="lesion")(images, 1)
+    assert np.array_equal(Heatmaps(model, method="lesion")(images, 0), found)
+    with torch.no_grad():  # benign becomes malignant, and malignant benign
+        for parameter in classifier.parameters():
+            parameter[1:] = parameter[1:].flip(0)
+        np.testing.assert_allclose(Heatmaps(model, method="lesion")(images, 1), found, atol=1e-5)
+        assert not np.allclose(Heatmaps(model, method="map")(images, 1), found, atol=0.1)
+        classifier.bias[1] = -1e4  # no place is benign, so the lesions are the malignant places
+    lesions, malignant = (Heatmaps(model, method=each)(images, 1) for each in ("lesion", "map"))  # type: ignore[arg-type]
+    np.testing.assert_allclose(lesions, malignant, atol=1e-5)
+
+
 @pytest.mark.parametrize("method", [*CAMS, "occlusion"])
 def test_leaves_the_classifier_as_it_was(tiny: Classifier, images: Tensor, method: Method) -> None:
     network: Any = tiny.network
@@ -430,6 +461,8 @@ def test_an_early_layer_can_be_named_even_where_the_network_goes_on_in_place() -
         ({"layer": "fc"}, "heatmap_layer=fc: its output of shape 2 is not a feature map"),
         ({"layer": "unused"}, "heatmap_layer=unused: the network uses it 0 times"),
         ({"method": "occlusion", "layer": "fc"}, "heatmap=occlusion uses no layer"),
+        ({"method": "map"}, "heatmap=map: the network has no map of its own; give model/head=patch_map"),
+        ({"method": "lesion"}, "heatmap=lesion: the network has no class of the background; give model/head"),
         ({"method": "scorecam"}, "heatmap method scorecam: give one of gradcam"),
         (
             {"method": "occlusion", "patch": 8, "stride": 9},
@@ -449,34 +482,3 @@ def test_a_network_without_a_pool_is_explained_by_its_last_map_or_asks_for_a_lay
     flat = Classifier(network=nn.Sequential(nn.Flatten(), nn.Linear(16 * 12, 2)), mean=0.0, std=1.0)
     with pytest.raises(ConfigError, match="Sequential has no feature map before its pool; name a layer"):
         Heatmaps(flat)(images, 1)
-
-
-@pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("aspect", ["keep", "stretch"])
-def test_heat_goes_back_to_the_file(mirrored: bool, aspect: Any) -> None:
-    rows, columns = np.mgrid[:120, :90]
-    breast = ((rows - 60) / 50) ** 2 + (columns / 70) ** 2 < 1
-    file = np.where(breast, 30000, 0).astype(np.uint16)
-    spot = np.hypot(rows - 40, columns - 30) < 9
-    if mirrored:
-        file, spot = file[:, ::-1].copy(), spot[:, ::-1].copy()
-    transform = plan(file, height=48, width=40, aspect=aspect)
-    assert transform.flip == mirrored
-    heat = transform.apply_mask(spot).astype(np.float32)
-    back = to_file_pixels(heat, transform)
-    assert back.shape == file.shape
-    assert back.dtype == np.float32
-    assert back.min() == 0
-    assert back.max() == 1
-    found = np.argwhere(back > 0.5)
-    np.testing.assert_allclose(found.mean(axis=0), np.argwhere(spot).mean(axis=0), atol=1.5)
-    assert (back[spot] > 0.5).all()
-
-
-def test_heat_of_the_padding_is_dropped() -> None:
-    transform = Transform(20, 10, False, 2, 4, 8, 16, 1.0, 1.0, height=16, width=16)
-    heat = np.zeros((16, 16), np.float32)
-    heat[:, 6:] = 1  # right of the six columns of content
-    assert to_file_pixels(heat, transform).max() == 0
-    heat[0, 0] = 1
-    assert np.argwhere(to_file_pixels(heat, transform) > 0).tolist() == [[4, 2]]

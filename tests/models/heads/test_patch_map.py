@@ -112,6 +112,15 @@ def test_the_window_smooths_what_is_pooled_and_not_the_cells_that_boxes_supervis
     torch.testing.assert_close(found[:, 1] - found[:, 0], expected[:, 1] - expected[:, 0])
 
 
+@pytest.mark.parametrize("pool", ["top_k", "noisy_or", "lesion_weighted", "positive_odds"])
+def test_the_maps_are_of_single_cells_whatever_the_window(pool: str) -> None:
+    images, head = images_of("resnet18"), {"name": "patch_map", "pool": pool}
+    narrow, wide = built("resnet18", head=head).eval(), built("resnet18", head=head | {"window": 3}).eval()
+    wide.load_state_dict(narrow.state_dict())
+    assert torch.equal(wide(images).maps, narrow(images).maps)
+    assert not torch.allclose(wide(images).logits, narrow(images).logits)
+
+
 def test_places_that_speak_against_a_class_have_no_heat() -> None:
     model = built("resnet18", head={"name": "patch_map", "pool": "lesion_weighted"}).eval()
     with torch.no_grad():
