@@ -225,6 +225,8 @@ Heatmap = StrEnum(
         "none": "none",
     },
 )
+# methods of heat that use no layer of the network
+WITHOUT_LAYER = ("occlusion", "map", "lesion")
 
 
 class PredictOutput(StrEnum):

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mammo.config.arguments import by_key
-from mammo.config.choices import WITH_BACKGROUND
+from mammo.config.choices import WITH_BACKGROUND, WITHOUT_LAYER
 from mammo.config.data.data_schema import PatchConfig
 from mammo.errors import ConfigError
 
@@ -120,7 +120,7 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
         _Rule(
             ("heatmap_layer",),
             (None,),
-            lambda cfg: cfg.heatmap not in ("none", "occlusion", "map", "lesion"),
+            lambda cfg: cfg.heatmap not in ("none", *WITHOUT_LAYER),
             "the method of the heatmaps uses no layer; leave it out, or give another heatmap=",
         ),
         _Rule(
@@ -146,7 +146,7 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
         _Rule(
             ("heatmap_layer",),
             (None,),
-            lambda cfg: cfg.heatmap not in ("none", "occlusion", "map", "lesion"),
+            lambda cfg: cfg.heatmap not in ("none", *WITHOUT_LAYER),
             "the method of the heat uses no layer; leave it out, or give another heatmap=",
         ),
         _Rule(

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mammo.config.choices import WITHOUT_LAYER
 from mammo.errors import ConfigError
 from mammo.evaluation.explain.occlusion import default_patch, default_step, occlude
 from mammo.evaluation.number_format import number
@@ -41,7 +42,7 @@ _LACKS = {
     "lesion": "the network has no class of the background; give model/head=patch_map "
     "model.head.pool=lesion_weighted",
 }
-# A map is constant if its spread is at most this fraction of its maximum; float32 rounds to 6e-8.
+# A map is constant if its spread is at most this fraction of its largest magnitude; float32 rounds to 6e-8.
 _FLAT = 1e-5
 _GRADIENT_SCALE = 1024.0
 _FEWEST_CELLS = 4  # rows and columns of a map whose heat shows a place
@@ -95,7 +96,7 @@ class Heatmaps:
     ) -> None:
         if method not in get_args(Method):
             raise ConfigError(f"heatmap method {method}: give one of {', '.join(get_args(Method))}")
-        if method in ("occlusion", "map", "lesion") and layer is not None:
+        if method in WITHOUT_LAYER and layer is not None:
             raise ConfigError(f"heatmap_layer={layer}: heatmap={method} uses no layer; remove this setting")
         if patch is not None and stride is not None and not 1 <= stride <= patch:
             raise ConfigError(f"heatmap stride {stride}: give 1 to {patch} pixels, the side of the patch")

@@ -108,8 +108,9 @@ class PatchMap(NestedNetwork):
         cells = cell_scores(self.network, images)
         pooled = cells if self.window == 1 else window_mean(cells, window=self.window)
         if self.pool == "lesion_weighted":
-            logits, _ = lesion_weighted(pooled, odds_power=self.odds_power)
-            _, evidence = lesion_weighted(cells, odds_power=self.odds_power)
+            logits, evidence = lesion_weighted(pooled, odds_power=self.odds_power)
+            if self.window > 1:
+                _, evidence = lesion_weighted(cells, odds_power=self.odds_power)
             # without those places that speak against a class: beside them, all others would look hot
             return Output(self.scale * logits, maps=(self.scale * evidence).relu(), cells=cells)
         if self.pool == "positive_odds":

@@ -17,6 +17,7 @@ from mammo.models.heads.map_pools import (
     lesion_weighted,
     log_mean_exp,
     noisy_or,
+    positive_evidence,
     positive_odds,
     top_k_mean,
     window_mean,
@@ -122,6 +123,7 @@ def test_positive_odds_against_numpy(scores: Tensor, top_k: int, positive: int) 
     odds = positive_odds(scores, positive=positive, top_k=top_k)
     chance = softmax(scores.numpy(), axis=1)[:, 1 + positive]
     expected = np.log(chance / (1 - chance))
+    assert np.allclose(positive_evidence(scores, positives=[1 + positive]), expected, atol=1e-6)
     assert np.allclose(odds, np.sort(expected.reshape(len(expected), -1))[:, -top_k:].mean(axis=1), atol=1e-6)
 
 
